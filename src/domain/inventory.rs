@@ -1,0 +1,133 @@
+//! Inventory: SKUs, locations, and the level of one SKU at one location.
+//!
+//! Invariant (G1): `reserved + committed <= on_hand + backorder_limit`, and no counter below zero. PostgreSQL holds it
+//! as CHECK constraints; the arithmetic here decides before they have to.
+
+use std::{borrow::Borrow, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The largest quantity of one counter. Keeps every sum of counters exact in an `i64`.
+pub const MAX_QUANTITY: i64 = 1_000_000_000;
+
+/// A name that is not a SKU or a location.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 64 visible ASCII characters without spaces")]
+pub struct ParseNameError;
+
+fn valid_name(text: &str) -> bool {
+    // Visible ASCII only: two SKUs that look the same are the same, in logs, lock paths and queries.
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseNameError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                if valid_name(text) { Ok(Self(text.to_owned())) } else { Err(ParseNameError) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseNameError;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                if valid_name(&text) { Ok(Self(text)) } else { Err(ParseNameError) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+name!(/// A stock-keeping unit, case-sensitive.
+      Sku);
+name!(/// Where stock lies.
+      LocationId);
+
+/// One SKU at one location. Ordered by SKU, then location: the order in which levels are locked, everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LevelKey {
+    /// The SKU.
+    pub sku: Sku,
+    /// The location.
+    pub location_id: LocationId,
+}
+
+/// The counters of one SKU at one location.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InventoryLevel {
+    /// Which level this is.
+    #[serde(flatten)]
+    pub key: LevelKey,
+    /// Units in the building, sold ones that were not shipped yet included.
+    pub on_hand: i64,
+    /// Units held for orders that are not paid yet.
+    pub reserved: i64,
+    /// Units sold and not shipped yet.
+    pub committed: i64,
+    /// Units never sold.
+    pub safety_stock: i64,
+    /// How many units may be sold beyond `on_hand`.
+    pub backorder_limit: i64,
+    /// Grows by one with every change.
+    pub version: i64,
+}
+
+impl InventoryLevel {
+    /// Units that a new order may still reserve; below zero after a correction of `on_hand` under what is promised.
+    pub fn available(&self) -> i64 {
+        self.on_hand + self.backorder_limit - self.reserved - self.committed - self.safety_stock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_visible_ascii() {
+        for good in ["1095275", "a-b_c.d/e:f", &"x".repeat(64)] {
+            assert!(good.parse::<Sku>().is_ok(), "{good}");
+        }
+        for wrong in ["", " ", "a b", "a\n", "é", "a\u{202e}b", &"x".repeat(65)] {
+            assert_eq!(wrong.parse::<Sku>(), Err(ParseNameError), "{wrong:?}");
+        }
+    }
+}

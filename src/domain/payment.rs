@@ -1,0 +1,157 @@
+//! Payments: their life, and what may be asked for. Never a card number: only a token that the provider made.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    order::CaptureMethod,
+    status::status,
+    validation::{FieldError, Validator},
+};
+
+status! {
+    /// The life of a payment. A time-out of the provider is unknown, never failed: it stays `processing` (G3).
+    PaymentStatus {
+        /// Asked for; the provider has not said yes or no.
+        Processing = "processing" => [RequiresAction, Authorized, Failed, Voided],
+        /// The customer has to act, e.g. confirm with the bank.
+        RequiresAction = "requires_action" => [Processing, Authorized, Failed, Voided],
+        /// The money is set aside.
+        Authorized = "authorized" => [Captured, Voided],
+        /// The money is ours.
+        Captured = "captured" => [PartiallyRefunded, Refunded],
+        /// A part went back.
+        PartiallyRefunded = "partially_refunded" => [Refunded],
+        /// All of it went back.
+        Refunded = "refunded" => [],
+        /// Never captured, and never will be.
+        Voided = "voided" => [],
+        /// Refused by the provider.
+        Failed = "failed" => [],
+    }
+}
+
+impl PaymentStatus {
+    /// A live payment is one that moved money or still may. An order has at most one (G3).
+    pub const fn is_live(self) -> bool {
+        !matches!(self, Self::Voided | Self::Failed)
+    }
+}
+
+/// How the customer pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentMethod {
+    /// A card.
+    Card,
+    /// A wallet.
+    Wallet,
+    /// A bank transfer or debit.
+    Bank,
+}
+
+impl PaymentMethod {
+    /// The name in the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Card => "card",
+            Self::Wallet => "wallet",
+            Self::Bank => "bank",
+        }
+    }
+}
+
+/// A new payment of an order, as asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPayment {
+    /// How the customer pays.
+    pub method: PaymentMethod,
+    /// What the provider gave the customer's browser for their card or wallet.
+    pub payment_token: String,
+    /// Must be the order's total, if given.
+    pub amount: Option<i64>,
+    /// When the money is captured; the order's own choice if absent.
+    pub capture_method: Option<CaptureMethod>,
+}
+
+impl NewPayment {
+    /// Checks the fields that need no order to be checked.
+    pub fn validate(&self) -> Result<(), Vec<FieldError>> {
+        let mut check = Validator::default();
+        let token = &self.payment_token;
+        let shape = (1..=255).contains(&token.len())
+            && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        check.require(
+            shape,
+            "/payment_token",
+            "must be the provider's token: 1 to 255 letters, digits, hyphens and underscores",
+        );
+        check.require(
+            !looks_like_card_number(token),
+            "/payment_token",
+            "must be a token made by the payment provider, never a card number",
+        );
+        check.require(
+            self.amount.is_none_or(|amount| amount > 0),
+            "/amount",
+            "must be at least 1 (minor units)",
+        );
+        check.finish()
+    }
+}
+
+/// A run of 12 to 19 digits, hyphens allowed, whatever its check digit.
+fn looks_like_card_number(token: &str) -> bool {
+    let digits = token.bytes().filter(u8::is_ascii_digit).count();
+    (12..=19).contains(&digits) && token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payment(token: &str) -> NewPayment {
+        NewPayment {
+            method: PaymentMethod::Card,
+            payment_token: token.into(),
+            amount: None,
+            capture_method: None,
+        }
+    }
+
+    #[test]
+    fn a_card_number_is_refused() {
+        assert!(payment("pm_card_visa").validate().is_ok());
+        for wrong in ["4242424242424242", "4242-4242-4242-4242", "", "a b", "tok\n"] {
+            let errors = payment(wrong).validate().expect_err(wrong);
+            assert_eq!(errors[0].pointer, "/payment_token");
+        }
+    }
+
+    #[test]
+    fn the_whole_transition_table() {
+        use PaymentStatus::{
+            Authorized, Captured, Failed, PartiallyRefunded, Processing, Refunded, RequiresAction, Voided,
+        };
+        let allowed = [
+            (Processing, RequiresAction),
+            (Processing, Authorized),
+            (Processing, Failed),
+            (Processing, Voided),
+            (RequiresAction, Processing),
+            (RequiresAction, Authorized),
+            (RequiresAction, Failed),
+            (RequiresAction, Voided),
+            (Authorized, Captured),
+            (Authorized, Voided),
+            (Captured, PartiallyRefunded),
+            (Captured, Refunded),
+            (PartiallyRefunded, Refunded),
+        ];
+        for &from in PaymentStatus::ALL {
+            for &to in PaymentStatus::ALL {
+                assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from} to {to}");
+            }
+        }
+    }
+}

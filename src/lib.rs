@@ -1,0 +1,16 @@
+//! Holdfast: an order-processing service that does not oversell, does not charge twice and does not lose an event.
+//!
+//! Modules in reading order. A module imports only what stands below it here; a test enforces that.
+//!
+//! - [`cli`]: the commands of the binary; the only place that builds things and passes them on.
+//! - [`http`]: the API. [`worker`]: the processes behind the queues.
+//! - [`app`]: the use cases, one file each. Every change of state is made by one of them, in one transaction.
+//! - [`store`]: the only SQL. [`lock`]: who may work on a SKU. [`provider`]: who moves the money. [`bus`]: how events
+//!   travel; only the workers know it.
+//! - [`domain`]: the words and the rules, pure.
+//! - [`config`], [`telemetry`], [`lifecycle`]: what a process needs to run.
+
+pub mod bus;
+pub mod domain;
+pub mod lock;
+pub mod provider;

@@ -1,0 +1,114 @@
+//! Locks: one holder for each key over all processes, with a fencing token for each acquisition.
+//!
+//! A lock orders the waiters and keeps them out of each other's way in PostgreSQL. It is never what makes stock correct:
+//! a holder may be paused and overtaken without noticing, so every write it makes carries its token, and PostgreSQL
+//! refuses a token older than the newest it has seen (G6).
+//!
+//! Invariants of every backend: at most one guard for a key is held at a time, as far as the backend can tell; the token
+//! of a later holder is greater than that of an earlier one; an acquisition that fails, times out or is dropped at any
+//! point leaves nothing behind; keys are taken in sorted order, so that two sets of keys cannot deadlock.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+mod none;
+//mod zookeeper;
+
+pub use none::NoLock;
+//pub use zookeeper::{ZooKeeperLock, ZooKeeperOptions};
+
+/// A number that grows with every acquisition of a key. `epoch` is configured and grows when the backend loses its
+/// memory (restored from a backup, replaced by another backend); `sequence` is the backend's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FencingToken {
+    /// Configured generation of the backend.
+    pub epoch: i32,
+    /// ZooKeeper: the czxid of the lock node.
+    pub sequence: i64,
+}
+
+/// Why a lock was not acquired. Nothing is held.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LockError {
+    /// Others held it until the deadline.
+    #[error("lock of {key:?} was not free within the deadline")]
+    Timeout {
+        /// The key that was waited for.
+        key: String,
+    },
+    /// The backend cannot be asked, or cannot be trusted right now (connection lost, session suspect).
+    #[error("lock backend is unavailable: {0}")]
+    Unavailable(String),
+    /// The manager is closing or closed.
+    #[error("lock manager is closed")]
+    Closed,
+}
+
+/// Acquires locks. One for each process.
+#[async_trait]
+pub trait LockManager: Send + Sync + fmt::Debug {
+    /// Acquires every key of `keys` before `deadline`, or none. Duplicates count once; order does not matter.
+    ///
+    /// May be dropped at any point: whatever was acquired is released.
+    async fn acquire(&self, keys: &[String], deadline: Instant) -> Result<LockGuard, LockError>;
+
+    /// Whether a lock could be acquired now: one round trip to the backend within `timeout`.
+    async fn ping(&self, timeout: Duration) -> Result<(), LockError>;
+
+    /// Releases everything and ends the session, awaited: other processes need not wait for a time-out.
+    async fn close(&self);
+}
+
+/// Acquired keys. Dropping it releases them in the background; [`LockGuard::release`] does so awaited.
+pub struct LockGuard {
+    tokens: BTreeMap<String, FencingToken>,
+    lost: CancellationToken,
+    held: Option<Box<dyn Held>>,
+}
+
+/// What a backend keeps while a guard lives. Dropping it must release in the background.
+#[async_trait]
+pub(crate) trait Held: Send + Sync {
+    /// Releases every key, awaited. Failing to reach the backend is not an error: the session's end releases too.
+    async fn release(self: Box<Self>);
+}
+
+impl LockGuard {
+    pub(crate) fn new(
+        tokens: BTreeMap<String, FencingToken>,
+        lost: CancellationToken,
+        held: Option<Box<dyn Held>>,
+    ) -> Self {
+        Self { tokens, lost, held }
+    }
+
+    /// The token of `key`; `None` from a backend without fencing.
+    pub fn token(&self, key: &str) -> Option<FencingToken> {
+        self.tokens.get(key).copied()
+    }
+
+    /// Fires when the backend says that the locks may be gone. It can come late, and may never come: only the token is
+    /// proof.
+    pub const fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Releases every key and waits until the backend has done so.
+    pub async fn release(mut self) {
+        if let Some(held) = self.held.take() {
+            held.release().await;
+        }
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard")
+            .field("tokens", &self.tokens)
+            .field("lost", &self.lost.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! The backend `none`: no lock at all. PostgreSQL alone keeps every guarantee; what is missing is order among waiters.
+//!
+//! It keeps the claim honest that the lock is never the only guard.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{LockError, LockGuard, LockManager};
+
+/// Grants every key at once, without a token.
+#[derive(Debug, Default)]
+pub struct NoLock;
+
+#[async_trait]
+impl LockManager for NoLock {
+    async fn acquire(&self, _keys: &[String], _deadline: Instant) -> Result<LockGuard, LockError> {
+        Ok(LockGuard::new(BTreeMap::new(), CancellationToken::new(), None))
+    }
+
+    async fn ping(&self, _timeout: Duration) -> Result<(), LockError> {
+        Ok(())
+    }
+
+    async fn close(&self) {}
+}

@@ -1,0 +1,126 @@
+//! Payment providers: who moves the money.
+//!
+//! Every call is idempotent under the id that it is given, and every answer is the provider's whole current view of the
+//! payment, so that amounts are set from it, never added up. A time-out is unknown, never a refusal.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    ids::{OrderId, PaymentId, RefundId},
+    money::Currency,
+};
+
+//mod stripe;
+
+//pub use stripe::{StripeOptions, StripeProvider};
+
+/// A request to set money aside.
+#[derive(Debug, Clone)]
+pub struct Authorize {
+    /// The payment; also the idempotency key.
+    pub payment_id: PaymentId,
+    /// The order, for the provider's records.
+    pub order_id: OrderId,
+    /// How much, in minor units.
+    pub amount: i64,
+    /// Of what.
+    pub currency: Currency,
+    /// The provider's token for the customer's card or wallet.
+    pub token: String,
+}
+
+/// Where a payment stands at the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderStatus {
+    /// The provider is still working on it.
+    Processing,
+    /// The customer has to act.
+    RequiresAction,
+    /// The money is set aside.
+    Authorized,
+    /// The money is taken.
+    Captured,
+    /// It will never be taken.
+    Voided,
+    /// Refused.
+    Declined,
+}
+
+/// The provider's view of a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderPayment {
+    /// The provider's own id of it.
+    pub reference: String,
+    /// Where it stands.
+    pub status: ProviderStatus,
+    /// Minor units authorized.
+    pub amount: i64,
+    /// Minor units captured so far.
+    pub amount_captured: i64,
+    /// Minor units refunded so far.
+    pub amount_refunded: i64,
+    /// Why it was refused, in the provider's words: e.g. `card_declined`, `insufficient_funds`.
+    pub decline_code: Option<String>,
+}
+
+/// Why the provider did not answer with a payment.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProviderError {
+    /// No answer, or one that leaves open whether it took effect (time-out, connection lost, 5xx, key in use). Look the
+    /// payment up, or ask again under the same id.
+    #[error("outcome at the payment provider is unknown: {0}")]
+    Unknown(String),
+    /// The request did not reach the provider, or was turned away before it was looked at (cannot connect, 429).
+    #[error("payment provider is unavailable: {0}")]
+    Unavailable(String),
+    /// The provider says that the request is wrong (a 4xx that is not a refusal of the card): nothing took effect, and
+    /// nothing will if it is sent again.
+    #[error("payment provider rejected the request: {code}: {message}")]
+    Rejected {
+        /// The provider's error code.
+        code: String,
+        /// The provider's message.
+        message: String,
+    },
+}
+
+/// A payment provider.
+#[async_trait]
+pub trait PaymentProvider: Send + Sync + fmt::Debug {
+    /// Its name in the `payment` table.
+    fn name(&self) -> &'static str;
+
+    /// Sets the money aside, not more than once for a payment id. A refused card is an answer, not an error.
+    async fn authorize(&self, request: &Authorize) -> Result<ProviderPayment, ProviderError>;
+
+    /// The payment that was made under this id, if the provider knows of one yet. `None` is no proof that there will be
+    /// none.
+    async fn find(&self, payment_id: PaymentId) -> Result<Option<ProviderPayment>, ProviderError>;
+
+    /// Where the payment stands now.
+    async fn get(&self, reference: &str) -> Result<ProviderPayment, ProviderError>;
+
+    /// Takes `amount` of the authorized money, once for a payment id.
+    async fn capture(
+        &self,
+        payment_id: PaymentId,
+        reference: &str,
+        amount: i64,
+    ) -> Result<ProviderPayment, ProviderError>;
+
+    /// Gives the authorized money free again.
+    async fn void(&self, payment_id: PaymentId, reference: &str) -> Result<ProviderPayment, ProviderError>;
+
+    /// Sends `amount` of the captured money back, once for a refund id.
+    async fn refund(
+        &self,
+        refund_id: RefundId,
+        reference: &str,
+        amount: i64,
+    ) -> Result<ProviderPayment, ProviderError>;
+
+    /// Whether it answers, within `timeout`, and takes our key.
+    async fn ping(&self, timeout: Duration) -> Result<(), ProviderError>;
+}
