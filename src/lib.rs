@@ -10,7 +10,9 @@
 //! - [`domain`]: the words and the rules, pure.
 //! - [`config`], [`telemetry`], [`lifecycle`]: what a process needs to run.
 
+pub mod app;
 pub mod bus;
 pub mod domain;
 pub mod lock;
 pub mod provider;
+pub mod store;

@@ -8,6 +8,7 @@ pub mod event;
 pub mod ids;
 pub mod inventory;
 pub mod money;
+pub mod new_order;
 pub mod order;
 pub mod payment;
 pub mod reservation;

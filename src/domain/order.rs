@@ -1,20 +1,16 @@
-//! Orders: what a merchant may ask for, and the life of an order.
+//! Orders: their life, and how they look from outside.
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
     ids::{OrderId, OrderLineId},
-    inventory::{LevelKey, LocationId, MAX_QUANTITY, Sku},
-    money::{self, Currency, MAX_AMOUNT},
-    reservation::Demand,
+    inventory::LevelKey,
+    money::Currency,
     status::status,
-    validation::{FieldError, Validator},
 };
-
-/// The most lines an order may have. Real baskets reach 153; a batch of such orders still fits one transaction.
-pub const MAX_LINES: usize = 500;
 
 status! {
     /// The life of an order.
@@ -62,263 +58,74 @@ impl CaptureMethod {
     }
 }
 
-/// One line of a new order, as asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewOrderLine {
-    /// What is bought.
-    pub sku: Sku,
-    /// How many, 1 to [`MAX_QUANTITY`].
-    pub quantity: i64,
-    /// Price of one, in minor units, 0 to [`MAX_AMOUNT`].
-    pub unit_amount: i64,
-    /// Where it comes from; the default location if absent.
-    pub location_id: Option<LocationId>,
+impl std::str::FromStr for CaptureMethod {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "automatic" => Ok(Self::Automatic),
+            "manual" => Ok(Self::Manual),
+            _ => Err("must be automatic or manual"),
+        }
+    }
 }
 
-/// A new order, as asked for.
+/// An order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewOrder {
-    /// The merchant's own name for the order. At most one order ever has it (G2).
+pub struct Order {
+    /// Its id.
+    pub id: OrderId,
+    /// The merchant's own name for it.
     pub client_reference: Option<String>,
     /// The merchant's name for the customer.
     pub customer_id: Option<String>,
-    /// Currency of every amount in the order.
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// Sequence of its newest event.
+    pub version: i64,
+    /// Currency of its amounts.
     pub currency: Currency,
-    /// What is bought. Several lines may name one SKU: their demand adds up.
-    pub lines: Vec<NewOrderLine>,
-    /// How long the stock is held for payment.
-    pub reservation_ttl_seconds: Option<i64>,
-    /// When the money is captured.
-    #[serde(default)]
-    pub capture_method: CaptureMethod,
-    /// The merchant's own data, kept and returned as it is.
-    #[serde(default)]
-    pub metadata: BTreeMap<String, String>,
-}
-
-/// What a deployment lets an order ask for.
-#[derive(Debug, Clone)]
-pub struct OrderLimits {
-    /// The location of a line that names none.
-    pub default_location: LocationId,
-    /// How long stock is held where the order does not say.
-    pub default_ttl_seconds: i64,
-    /// The longest time stock may be held.
-    pub max_ttl_seconds: i64,
-}
-
-/// A valid order that is to be placed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderDraft {
-    /// Its id, made before the transaction so that a retry after an unknown commit is recognised.
-    pub id: OrderId,
-    /// See [`NewOrder::client_reference`].
-    pub client_reference: Option<String>,
-    /// See [`NewOrder::customer_id`].
-    pub customer_id: Option<String>,
-    /// See [`NewOrder::currency`].
-    pub currency: Currency,
-    /// Its lines, at least one.
-    pub lines: Vec<OrderLineDraft>,
-    /// The sum of its lines, at least 1.
+    /// What it costs, minor units.
     pub total_amount: i64,
-    /// How long the stock is held.
-    pub ttl_seconds: i64,
-    /// See [`NewOrder::capture_method`].
+    /// When its money is captured.
     pub capture_method: CaptureMethod,
-    /// See [`NewOrder::metadata`].
+    /// The merchant's own data.
     pub metadata: BTreeMap<String, String>,
+    /// Until when its stock is held for payment.
+    pub expires_at: DateTime<Utc>,
+    /// When it was canceled.
+    pub canceled_at: Option<DateTime<Utc>>,
+    /// Why it was canceled.
+    pub cancel_reason: Option<String>,
+    /// When it was placed.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// What it buys, in the order it was sent.
+    pub lines: Vec<OrderLine>,
 }
 
-/// A valid line of an order that is to be placed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderLineDraft {
+/// A line of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLine {
     /// Its id.
     pub id: OrderLineId,
-    /// The level it is taken from.
+    /// What is bought and where it is taken from.
+    #[serde(flatten)]
     pub level: LevelKey,
-    /// How many.
+    /// How many were ordered.
     pub quantity: i64,
-    /// Price of one, in minor units.
+    /// Price of one, minor units.
     pub unit_amount: i64,
-}
-
-impl OrderDraft {
-    /// The order's demand on each level: lines of one SKU and location added up, in the order of the level keys.
-    pub fn demand(&self) -> Vec<Demand> {
-        let mut by_level = BTreeMap::<&LevelKey, i64>::new();
-        for line in &self.lines {
-            *by_level.entry(&line.level).or_default() += line.quantity;
-        }
-        by_level.into_iter().map(|(key, quantity)| Demand { key: key.clone(), quantity }).collect()
-    }
-}
-
-impl NewOrder {
-    /// Checks every field and makes the draft, or names every field that is wrong.
-    pub fn validate(self, limits: &OrderLimits) -> Result<OrderDraft, Vec<FieldError>> {
-        let mut check = Validator::default();
-        require_text(&mut check, self.client_reference.as_deref(), "/client_reference");
-        require_text(&mut check, self.customer_id.as_deref(), "/customer_id");
-        require_metadata(&mut check, &self.metadata);
-        let ttl_seconds = self.reservation_ttl_seconds.unwrap_or(limits.default_ttl_seconds);
-        check.require(
-            (1..=limits.max_ttl_seconds).contains(&ttl_seconds),
-            "/reservation_ttl_seconds",
-            format!("must be 1 to {}", limits.max_ttl_seconds),
-        );
-        check.require(
-            (1..=MAX_LINES).contains(&self.lines.len()),
-            "/lines",
-            format!("must hold 1 to {MAX_LINES} lines"),
-        );
-        for (index, line) in self.lines.iter().enumerate() {
-            check.require(
-                (1..=MAX_QUANTITY).contains(&line.quantity),
-                format!("/lines/{index}/quantity"),
-                format!("must be 1 to {MAX_QUANTITY}"),
-            );
-            check.require(
-                (0..=MAX_AMOUNT).contains(&line.unit_amount),
-                format!("/lines/{index}/unit_amount"),
-                format!("must be 0 to {MAX_AMOUNT} (minor units)"),
-            );
-        }
-        check.finish()?;
-        let total_amount = self.checked_total()?;
-        let lines = self.lines.into_iter().map(|line| line.draft(&limits.default_location)).collect();
-        Ok(OrderDraft {
-            id: OrderId::new(),
-            client_reference: self.client_reference,
-            customer_id: self.customer_id,
-            currency: self.currency,
-            lines,
-            total_amount,
-            ttl_seconds,
-            capture_method: self.capture_method,
-            metadata: self.metadata,
-        })
-    }
-
-    fn checked_total(&self) -> Result<i64, Vec<FieldError>> {
-        let mut check = Validator::default();
-        let total = money::total(self.lines.iter().map(|line| (line.quantity, line.unit_amount)));
-        let quantity = self.lines.iter().map(|line| line.quantity).sum::<i64>();
-        check.require(
-            quantity <= MAX_QUANTITY,
-            "/lines",
-            format!("quantities must add up to at most {MAX_QUANTITY}"),
-        );
-        match total {
-            None => check.require(
-                false,
-                "/lines",
-                format!("the total must be at most {MAX_AMOUNT} (minor units)"),
-            ),
-            // A single free line is fine, an order without a price is not: nothing could ever pay it.
-            Some(0) => {
-                for index in 0..self.lines.len() {
-                    let pointer = format!("/lines/{index}/unit_amount");
-                    check.require(false, pointer, "must be at least 1 on one line: the order's total is 0");
-                }
-            }
-            Some(_) => {}
-        }
-        check.finish()?;
-        Ok(total.unwrap_or_default())
-    }
-}
-
-impl NewOrderLine {
-    fn draft(self, default_location: &LocationId) -> OrderLineDraft {
-        let location_id = self.location_id.unwrap_or_else(|| default_location.clone());
-        OrderLineDraft {
-            id: OrderLineId::new(),
-            level: LevelKey { sku: self.sku, location_id },
-            quantity: self.quantity,
-            unit_amount: self.unit_amount,
-        }
-    }
-}
-
-/// A merchant's own reference: 1 to 255 characters, none of them a control character.
-pub fn require_text(check: &mut Validator, text: Option<&str>, pointer: &str) {
-    if let Some(text) = text {
-        let valid = (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-        check.require(valid, pointer, "must be 1 to 255 characters without control characters");
-    }
-}
-
-fn require_metadata(check: &mut Validator, metadata: &BTreeMap<String, String>) {
-    check.require(metadata.len() <= 50, "/metadata", "must hold at most 50 entries");
-    for (key, value) in metadata {
-        let valid = (1..=40).contains(&key.chars().count())
-            && value.chars().count() <= 500
-            && !key.chars().chain(value.chars()).any(|c| c == '\0');
-        check.require(
-            valid,
-            format!("/metadata/{}", key.replace('~', "~0").replace('/', "~1")),
-            "must be a key of 1 to 40 characters with a value of at most 500, without NUL",
-        );
-    }
+    /// How many were canceled.
+    pub quantity_canceled: i64,
+    /// How many have shipped.
+    pub quantity_fulfilled: i64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn limits() -> OrderLimits {
-        OrderLimits {
-            default_location: "main".parse().expect("a location"),
-            default_ttl_seconds: 900,
-            max_ttl_seconds: 3600,
-        }
-    }
-
-    fn order(lines: &[(&str, i64, i64)]) -> NewOrder {
-        let lines = lines.iter().map(|&(sku, quantity, unit_amount)| {
-            serde_json::json!({"sku": sku, "quantity": quantity, "unit_amount": unit_amount})
-        });
-        let body = serde_json::json!({"currency": "USD", "lines": lines.collect::<Vec<_>>()});
-        serde_json::from_value(body).expect("an order")
-    }
-
-    fn pointers(order: NewOrder) -> Vec<String> {
-        order.validate(&limits()).expect_err("invalid").into_iter().map(|error| error.pointer).collect()
-    }
-
-    #[test]
-    fn lines_of_one_sku_add_up() {
-        let draft = order(&[("b", 2, 5), ("a", 1, 7), ("b", 3, 5)]).validate(&limits()).expect("valid");
-        let demand: Vec<_> =
-            draft.demand().into_iter().map(|d| (d.key.sku.to_string(), d.quantity)).collect();
-        assert_eq!(demand, [("a".to_owned(), 1), ("b".to_owned(), 5)]);
-        assert_eq!(draft.total_amount, 32);
-    }
-
-    #[test]
-    fn every_wrong_field_is_named() {
-        assert_eq!(
-            pointers(order(&[("a", 0, 1), ("b", 1, -1)])),
-            ["/lines/0/quantity", "/lines/1/unit_amount"]
-        );
-        assert_eq!(pointers(order(&[("a", i64::MAX, 1)])), ["/lines/0/quantity"]);
-        assert_eq!(pointers(order(&[("a", MAX_QUANTITY, MAX_AMOUNT)])), ["/lines"]);
-        assert_eq!(pointers(order(&[("a", MAX_QUANTITY, 1), ("b", 1, 1)])), ["/lines"]);
-        assert_eq!(pointers(order(&[])), ["/lines"]);
-        let mut long = order(&[("a", 1, 1)]);
-        long.reservation_ttl_seconds = Some(3601);
-        long.client_reference = Some("a\u{7}".into());
-        assert_eq!(pointers(long), ["/client_reference", "/reservation_ttl_seconds"]);
-    }
-
-    #[test]
-    fn a_free_line_is_allowed_and_a_free_order_is_not() {
-        assert!(order(&[("a", 1, 0), ("b", 1, 1)]).validate(&limits()).is_ok());
-        assert_eq!(pointers(order(&[("a", 1, 0)])), ["/lines/0/unit_amount"]);
-    }
 
     #[test]
     fn the_whole_transition_table() {

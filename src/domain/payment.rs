@@ -1,8 +1,11 @@
 //! Payments: their life, and what may be asked for. Never a card number: only a token that the provider made.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    ids::{OrderId, PaymentId},
+    money::Currency,
     order::CaptureMethod,
     status::status,
     validation::{FieldError, Validator},
@@ -58,6 +61,57 @@ impl PaymentMethod {
             Self::Bank => "bank",
         }
     }
+}
+
+impl std::str::FromStr for PaymentMethod {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "card" => Ok(Self::Card),
+            "wallet" => Ok(Self::Wallet),
+            "bank" => Ok(Self::Bank),
+            _ => Err("must be card, wallet or bank"),
+        }
+    }
+}
+
+/// A payment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// Its id; also the idempotency key towards the provider.
+    pub id: PaymentId,
+    /// The order.
+    pub order_id: OrderId,
+    /// How the customer pays.
+    pub method: PaymentMethod,
+    /// Who moves the money.
+    pub provider: String,
+    /// The provider's own id of it, once known.
+    pub provider_reference: Option<String>,
+    /// The provider's token. Given to nobody but the provider.
+    #[serde(skip)]
+    pub payment_token: String,
+    /// Where it stands.
+    pub status: PaymentStatus,
+    /// Currency of its amounts.
+    pub currency: Currency,
+    /// What is to be paid, minor units.
+    pub amount: i64,
+    /// What was captured.
+    pub amount_captured: i64,
+    /// What went back.
+    pub amount_refunded: i64,
+    /// When the money is captured.
+    pub capture_method: CaptureMethod,
+    /// Why the provider refused.
+    pub decline_code: Option<String>,
+    /// Since when the provider owes an answer to a request that may have taken effect.
+    pub outcome_unknown_since: Option<DateTime<Utc>>,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
 }
 
 /// A new payment of an order, as asked for.

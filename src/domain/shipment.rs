@@ -1,6 +1,13 @@
-//! Shipments: their life.
+//! Shipments: their life, and how they look from outside.
 
-use super::status::status;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ids::{OrderId, OrderLineId, ShipmentId},
+    inventory::LocationId,
+    status::status,
+};
 
 status! {
     /// The life of a shipment.
@@ -18,6 +25,34 @@ status! {
         /// Never left.
         Canceled = "canceled" => [],
     }
+}
+
+/// A shipment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipment {
+    /// Its id.
+    pub id: ShipmentId,
+    /// The order.
+    pub order_id: OrderId,
+    /// Where it leaves from.
+    pub location_id: LocationId,
+    /// Where it stands.
+    pub status: ShipmentStatus,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it left.
+    pub shipped_at: Option<DateTime<Utc>>,
+    /// What it holds.
+    pub lines: Vec<ShipmentLine>,
+}
+
+/// What a shipment holds for one order line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShipmentLine {
+    /// The order line.
+    pub order_line_id: OrderLineId,
+    /// How many units.
+    pub quantity: i64,
 }
 
 #[cfg(test)]

@@ -1,0 +1,137 @@
+//! Adjusting levels: by how much they change, several at once, all or none.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Answer, App, Cause, Conflict, Error, answer, retry::retry, set_inventory::write_levels};
+use crate::{
+    domain::{
+        inventory::{LevelKey, LocationId, MAX_QUANTITY, Sku},
+        new_order::require_text,
+        validation::{FieldError, Validator},
+    },
+    store::{
+        idempotency::IdempotentRequest,
+        inventory::{self, MovementCause, WriteLevel},
+    },
+};
+
+/// The most levels that one request adjusts.
+const MAX_ITEMS: usize = 500;
+
+/// A request to adjust levels.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdjustInventory {
+    /// What changes. Several items may name one level: they add up.
+    pub items: Vec<Adjustment>,
+    /// Why.
+    pub reason: Option<String>,
+    /// What it belongs to.
+    pub reference: Option<String>,
+}
+
+/// By how much one level changes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adjustment {
+    /// Which SKU.
+    pub sku: Sku,
+    /// At which location; the default one if absent.
+    pub location_id: Option<LocationId>,
+    /// Units added, or taken away if negative. Not 0.
+    pub delta: i64,
+}
+
+impl AdjustInventory {
+    fn validate(&self) -> Result<(), Error> {
+        let mut check = Validator::default();
+        let count = (1..=MAX_ITEMS).contains(&self.items.len());
+        check.require(count, "/items", format!("must hold 1 to {MAX_ITEMS} items"));
+        for (index, item) in self.items.iter().enumerate() {
+            let valid = item.delta != 0 && (-MAX_QUANTITY..=MAX_QUANTITY).contains(&item.delta);
+            let detail = format!("must be -{MAX_QUANTITY} to {MAX_QUANTITY}, and not 0");
+            check.require(valid, format!("/items/{index}/delta"), detail);
+        }
+        require_text(&mut check, self.reason.as_deref(), "/reason");
+        require_text(&mut check, self.reference.as_deref(), "/reference");
+        check.finish().map_err(Error::Invalid)
+    }
+}
+
+impl App {
+    /// Adjusts levels, and answers with them.
+    ///
+    /// # Errors
+    /// Invalid fields; unknown levels; a level that would fall below what is promised to orders.
+    pub async fn adjust_inventory(
+        &self,
+        request: &IdempotentRequest,
+        adjust: &AdjustInventory,
+        actor: &str,
+        cause: &Cause,
+    ) -> Result<Answer, Error> {
+        adjust.validate()?;
+        retry("adjust_inventory", || self.adjust_once(request, adjust, actor, cause)).await
+    }
+
+    async fn adjust_once(
+        &self,
+        request: &IdempotentRequest,
+        adjust: &AdjustInventory,
+        actor: &str,
+        cause: &Cause,
+    ) -> Result<Answer, Error> {
+        let keys: Vec<LevelKey> = adjust.items.iter().map(|item| self.level_key(item)).collect();
+        let mut deltas = BTreeMap::<LevelKey, i64>::new();
+        for (key, item) in keys.iter().zip(&adjust.items) {
+            *deltas.entry(key.clone()).or_default() += item.delta;
+        }
+        let distinct: Vec<LevelKey> = deltas.keys().cloned().collect();
+        let mut tx = self.store.begin("adjust_inventory").await?;
+        let (levels, _) = inventory::lock_levels(&mut tx, &distinct).await?;
+        if let Some(answer) = answer::find(&mut tx, request).await? {
+            return Ok(answer);
+        }
+        let unknown = keys.iter().enumerate().filter(|(_, key)| !levels.contains_key(key));
+        let unknown: Vec<FieldError> = unknown
+            .map(|(index, key)| FieldError {
+                pointer: format!("/items/{index}/sku"),
+                detail: format!("there is no SKU {} at location {}", key.sku, key.location_id),
+            })
+            .collect();
+        if !unknown.is_empty() {
+            return Err(Error::UnknownSku(unknown));
+        }
+        let mut writes = Vec::with_capacity(levels.len());
+        for (key, locked) in levels {
+            let delta_on_hand = deltas.get(&key).copied().unwrap_or_default();
+            let mut level = locked.level;
+            level.on_hand += delta_on_hand;
+            if !(0..=MAX_QUANTITY).contains(&level.on_hand) {
+                let minimum = (level.reserved + level.committed - level.backorder_limit).max(0);
+                return Err(Conflict::BelowCommitted { sku: key.sku.to_string(), minimum }.into());
+            }
+            writes.push(WriteLevel { level, delta_on_hand });
+        }
+        let movement = MovementCause {
+            movement_type: "adjust",
+            actor: actor.to_owned(),
+            reason: adjust.reason.clone(),
+            reference: adjust.reference.clone(),
+        };
+        let written = write_levels(&mut tx, writes, &movement, cause).await?;
+        let answer = answer::store(&mut tx, request, &serde_json::json!({ "data": written })).await?;
+        tx.commit().await?;
+        Ok(answer)
+    }
+
+    fn level_key(&self, item: &Adjustment) -> LevelKey {
+        let default = &self.settings.limits.default_location;
+        LevelKey {
+            sku: item.sku.clone(),
+            location_id: item.location_id.clone().unwrap_or_else(|| default.clone()),
+        }
+    }
+}

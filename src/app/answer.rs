@@ -1,0 +1,52 @@
+//! Answers to requests that count once, stored in the transaction of their effect.
+
+use serde::Serialize;
+
+use super::Error;
+use crate::store::{
+    self, Conn,
+    idempotency::{self, IdempotentRequest},
+};
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its body, JSON.
+    pub body: String,
+    /// Whether the request had taken effect before.
+    pub replayed: bool,
+}
+
+/// The answer that this request has got before, if it took effect; an error if the key belongs to another request.
+pub(super) async fn find(conn: &mut Conn, request: &IdempotentRequest) -> Result<Option<Answer>, Error> {
+    let Some(stored) = idempotency::find(conn, request).await? else { return Ok(None) };
+    if stored.fingerprint != request.fingerprint {
+        return Err(Error::IdempotencyKeyReused);
+    }
+    Ok(Some(Answer { status: stored.status, body: stored.body, replayed: true }))
+}
+
+/// Stores the answer as the last write of the transaction.
+///
+/// Where another transaction took effect with this key first, this one must not commit: the error makes the caller roll
+/// back and try again, and then [`find`] gives it the other's answer.
+pub(super) async fn store(
+    conn: &mut Conn,
+    request: &IdempotentRequest,
+    body: &impl Serialize,
+) -> Result<Answer, Error> {
+    let body = to_json(body)?;
+    if !idempotency::insert(conn, request, &body).await? {
+        return Err(
+            store::Error::Aborted("the idempotency key took effect in another transaction".into()).into()
+        );
+    }
+    Ok(Answer { status: request.success_status, body, replayed: false })
+}
+
+fn to_json(body: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(body)
+        .map_err(|error| store::Error::Inconsistent(format!("an answer does not serialize: {error}")).into())
+}

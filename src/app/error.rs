@@ -1,0 +1,161 @@
+//! What a use case can answer instead of doing what it was asked. Knows no status codes.
+
+use serde::Serialize;
+
+use crate::{
+    domain::{
+        ids::{OrderId, PaymentId},
+        reservation::Shortage,
+        validation::FieldError,
+    },
+    lock::LockError,
+    provider::ProviderError,
+    store,
+};
+
+/// A use case that was not carried out. Except for [`Error::Unknown`], nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request names wrong fields.
+    #[error("{} fields are invalid", .0.len())]
+    Invalid(Vec<FieldError>),
+    /// The request names SKUs that have no level at their location.
+    #[error("{} lines name unknown SKUs", .0.len())]
+    UnknownSku(Vec<FieldError>),
+    /// There is no such thing.
+    #[error("there is no {kind} {id}")]
+    NotFound {
+        /// What kind of thing.
+        kind: &'static str,
+        /// Its id, as asked for.
+        id: String,
+    },
+    /// The state of things does not allow it.
+    #[error("{0}")]
+    Conflict(Conflict),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyKeyReused,
+    /// The locks were not to be had. Nothing happened; try again.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The provider gave no answer that could be used.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The database did not carry it out.
+    #[error(transparent)]
+    Store(store::Error),
+    /// It may have been carried out or not. Asking again under the same key finds out.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+/// A state of things that does not allow what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(untagged)]
+pub enum Conflict {
+    /// Too little stock; nothing was reserved.
+    #[error("not enough stock for {} SKUs", items.len())]
+    InsufficientStock {
+        /// Which levels are short.
+        items: Vec<Shortage>,
+    },
+    /// Another order has this client reference.
+    #[error("order {order_id} has this client reference already")]
+    DuplicateClientReference {
+        /// That order.
+        order_id: OrderId,
+    },
+    /// The status does not allow it.
+    #[error("the {kind} is {current_status}")]
+    InvalidStateTransition {
+        /// What has the status.
+        kind: &'static str,
+        /// Its status.
+        current_status: &'static str,
+        /// The statuses that may follow it.
+        allowed: Vec<&'static str>,
+    },
+    /// A payment of the order is not decided yet.
+    #[error("payment {payment_id} of the order is not decided yet")]
+    PaymentInProgress {
+        /// That payment.
+        payment_id: PaymentId,
+    },
+    /// The order is paid.
+    #[error("payment {payment_id} has paid the order")]
+    PaymentAlreadySucceeded {
+        /// That payment.
+        payment_id: PaymentId,
+    },
+    /// The time to pay the order has run out.
+    #[error("the time to pay the order has run out")]
+    ReservationExpired {},
+    /// The stock is not what the request expected.
+    #[error("on_hand is {on_hand}")]
+    StockConflict {
+        /// What it is.
+        on_hand: i64,
+        /// The version of the level.
+        version: i64,
+    },
+    /// The stock would fall below what is promised to orders.
+    #[error("on_hand must stay at or above {minimum}, which is promised to orders")]
+    BelowCommitted {
+        /// Which SKU.
+        sku: String,
+        /// The least that `on_hand` may be.
+        minimum: i64,
+    },
+}
+
+impl Conflict {
+    /// A stable name of the conflict, by which programs tell them apart.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InsufficientStock { .. } => "insufficient_stock",
+            Self::DuplicateClientReference { .. } => "duplicate_client_reference",
+            Self::InvalidStateTransition { .. } => "invalid_state_transition",
+            Self::PaymentInProgress { .. } => "payment_in_progress",
+            Self::PaymentAlreadySucceeded { .. } => "payment_already_succeeded",
+            Self::ReservationExpired {} => "reservation_expired",
+            Self::StockConflict { .. } => "stock_conflict",
+            Self::BelowCommitted { .. } => "below_committed",
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same request may succeed later without anybody changing it.
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Lock(_) | Self::Unknown(_) => true,
+            Self::Provider(error) => !matches!(error, ProviderError::Rejected { .. }),
+            Self::Store(error) => error.is_transient(),
+            Self::Invalid(_)
+            | Self::UnknownSku(_)
+            | Self::NotFound { .. }
+            | Self::Conflict(_)
+            | Self::IdempotencyKeyReused => false,
+        }
+    }
+
+    pub(super) fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::CommitUnknown { .. } => Self::Unknown(error.to_string()),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<Conflict> for Error {
+    fn from(conflict: Conflict) -> Self {
+        Self::Conflict(conflict)
+    }
+}

@@ -1,0 +1,63 @@
+//! Expiring orders: an order that was not paid in time gives its stock back.
+//!
+//! Called by the expiry worker, and by a placement that finds too little stock. Time is PostgreSQL's.
+
+use super::{App, Cause, Error, retry::retry};
+use crate::{
+    domain::{
+        event::{Aggregate, EventType},
+        ids::OrderId,
+        reservation::ReservationStatus,
+    },
+    store::{
+        orders,
+        outbox::{self, NewEvent},
+        reservations,
+    },
+};
+
+impl App {
+    /// Expires orders whose time has run out: `among` these if given, any if not, at most `limit`. Gives how many.
+    ///
+    /// An order that another transaction works on is passed over. A payment in flight keeps an order alive for
+    /// `payment_pin` beyond its time, and no longer.
+    pub async fn expire_orders(
+        &self,
+        among: Option<&[OrderId]>,
+        limit: i64,
+        cause: &Cause,
+    ) -> Result<usize, Error> {
+        retry("expire_orders", || self.expire_once(among, limit, cause)).await
+    }
+
+    async fn expire_once(
+        &self,
+        among: Option<&[OrderId]>,
+        limit: i64,
+        cause: &Cause,
+    ) -> Result<usize, Error> {
+        let mut tx = self.store.begin("expire_orders").await?;
+        let pin = self.settings.payment_pin.as_secs_f64();
+        let expired = orders::lock_expired(&mut tx, among, pin, limit).await?;
+        if expired.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<OrderId> = expired.iter().map(|(id, _)| *id).collect();
+        reservations::transition(&mut tx, &ids, ReservationStatus::Held, ReservationStatus::Expired).await?;
+        orders::mark_expired(&mut tx, &ids).await?;
+        let events: Vec<NewEvent> = expired
+            .iter()
+            .map(|&(id, version)| NewEvent {
+                aggregate: Aggregate::Order(id),
+                sequence: version + 1,
+                event_type: EventType::OrderExpired,
+                data: serde_json::json!({ "order_id": id }),
+                correlation_id: cause.correlation_id.clone(),
+                causation_id: cause.causation_id,
+            })
+            .collect();
+        outbox::insert(&mut tx, &events).await?;
+        tx.commit().await?;
+        Ok(ids.len())
+    }
+}

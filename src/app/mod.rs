@@ -1,0 +1,91 @@
+//! The use cases: every change of state is one of these files, `verb_noun`, and is made in one transaction together with
+//! its events and, where a client asked for it, the stored answer of its idempotency key.
+//!
+//! Rules. No network call inside a transaction: the lock is taken before, the provider is called between. A use case may
+//! be run again at any time: a transition is guarded by the status it starts from, a request by its key, an event by
+//! the inbox. A commit without an answer is unknown, and running the use case again finds out.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    domain::{ids::EventId, new_order::OrderLimits},
+    lock::LockManager,
+    provider::PaymentProvider,
+    store::Store,
+};
+
+mod adjust_inventory;
+mod answer;
+mod api_keys;
+mod authorize_payment;
+mod cancel_order;
+mod capture_payment;
+mod error;
+mod expire_orders;
+mod fulfil_order;
+mod import_stock;
+mod order_change;
+mod place_order;
+mod record_payment;
+mod release_payment;
+mod reserve_stock;
+mod retry;
+mod set_inventory;
+mod start_payment;
+mod verify_invariants;
+
+pub use adjust_inventory::{AdjustInventory, Adjustment};
+pub use answer::Answer;
+pub use api_keys::{NewApiKey, hash_secret};
+pub use authorize_payment::Progress;
+pub use cancel_order::CancelOrder;
+pub use error::{Conflict, Error};
+pub use import_stock::{ImportStockError, ImportedStock, StockRow};
+pub use set_inventory::SetInventory;
+pub use verify_invariants::Verification;
+
+/// What the use cases need.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// Who may work on a SKU.
+    pub locks: Arc<dyn LockManager>,
+    /// Who moves the money.
+    pub provider: Arc<dyn PaymentProvider>,
+    /// What a deployment decides.
+    pub settings: Settings,
+}
+
+/// What a deployment decides about orders.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What an order may ask for.
+    pub limits: OrderLimits,
+    /// How long an order waits for the locks of its SKUs.
+    pub lock_timeout: Duration,
+    /// How long a payment in flight keeps an order alive beyond its time.
+    pub payment_pin: Duration,
+    /// Whether a captured order is packed and shipped at once.
+    pub ship_at_once: bool,
+}
+
+/// What a change follows from, for its events.
+#[derive(Debug, Clone, Default)]
+pub struct Cause {
+    /// The request or event that began the chain.
+    pub correlation_id: Option<String>,
+    /// The event that the change follows from.
+    pub causation_id: Option<EventId>,
+}
+
+/// An event that a consumer handles: its effect is committed together with its mark in the inbox.
+#[derive(Debug, Clone)]
+pub struct Handling {
+    /// The consumer.
+    pub consumer: &'static str,
+    /// The event.
+    pub event_id: EventId,
+    /// For the events that follow.
+    pub cause: Cause,
+}

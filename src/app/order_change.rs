@@ -1,0 +1,88 @@
+//! How an existing order is changed: its row lock first, then the change, then one version and one outbox row for each
+//! event. All events of an order, its payments and its shipments share this one sequence.
+
+use serde::Serialize;
+
+use super::{Cause, Conflict, Error};
+use crate::{
+    domain::{
+        event::{Aggregate, EventType},
+        ids::OrderId,
+        order::OrderStatus,
+    },
+    store::{
+        self, Conn,
+        orders::{self, LockedOrder},
+        outbox::{self, NewEvent},
+    },
+};
+
+/// An order under its row lock, with the events of the change that is being made to it.
+pub(super) struct OrderChange {
+    /// The order as it was locked; `status` moves with [`OrderChange::become_status`].
+    pub(super) order: LockedOrder,
+    from_version: i64,
+    cancel_reason: Option<String>,
+    events: Vec<NewEvent>,
+    cause: Cause,
+}
+
+impl OrderChange {
+    /// Locks the order.
+    pub(super) async fn lock(conn: &mut Conn, id: OrderId, cause: &Cause) -> Result<Self, Error> {
+        let order = orders::lock(conn, id).await?;
+        let order = order.ok_or_else(|| Error::NotFound { kind: "order", id: id.to_string() })?;
+        let from_version = order.version;
+        Ok(Self { order, from_version, cancel_reason: None, events: Vec::new(), cause: cause.clone() })
+    }
+
+    /// Moves the order on, if its status allows that.
+    pub(super) fn become_status(&mut self, next: OrderStatus) -> Result<(), Error> {
+        if !self.order.status.may_become(next) {
+            return Err(self.invalid_transition());
+        }
+        self.order.status = next;
+        Ok(())
+    }
+
+    /// Notes why the order is canceled.
+    pub(super) fn because(&mut self, reason: Option<String>) {
+        self.cancel_reason = reason;
+    }
+
+    /// The conflict that says what the order's status allows.
+    pub(super) fn invalid_transition(&self) -> Error {
+        Conflict::InvalidStateTransition {
+            kind: "order",
+            current_status: self.order.status.as_str(),
+            allowed: self.order.status.allowed().iter().map(|status| status.as_str()).collect(),
+        }
+        .into()
+    }
+
+    /// Adds an event to the order's history.
+    pub(super) fn emit(&mut self, event_type: EventType, data: &impl Serialize) -> Result<(), Error> {
+        self.order.version += 1;
+        let data = serde_json::to_value(data).map_err(|error| {
+            store::Error::Inconsistent(format!("{event_type} does not serialize: {error}"))
+        })?;
+        self.events.push(NewEvent {
+            aggregate: Aggregate::Order(self.order.id),
+            sequence: self.order.version,
+            event_type,
+            data,
+            correlation_id: self.cause.correlation_id.clone(),
+            causation_id: self.cause.causation_id,
+        });
+        Ok(())
+    }
+
+    /// Writes the order's status and version, and its events.
+    pub(super) async fn save(self, conn: &mut Conn) -> Result<LockedOrder, Error> {
+        let order = self.order;
+        let reason = self.cancel_reason.as_deref();
+        orders::mark_status(conn, order.id, self.from_version, order.status, order.version, reason).await?;
+        outbox::insert(conn, &self.events).await?;
+        Ok(order)
+    }
+}

@@ -1,0 +1,202 @@
+//! Recording what the provider says of a payment, with everything that follows from it in the same transaction: stock is
+//! committed and the order confirmed when the money is authorized, and not a moment later.
+//!
+//! The provider's view is the whole truth about the money: amounts are set from it, never added up. Recording the same
+//! view twice changes nothing.
+
+use super::{App, Error, Handling, order_change::OrderChange, retry::retry};
+use crate::{
+    domain::{
+        event::EventType,
+        ids::{OrderId, PaymentId},
+        order::OrderStatus,
+        payment::{Payment, PaymentStatus},
+        reservation::ReservationStatus,
+    },
+    provider::{ProviderPayment, ProviderStatus},
+    store::{self, Conn, inbox, payments, reservations},
+};
+
+/// Whether the event that led here is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Its effect is complete: mark it in the inbox.
+    Finish,
+    /// More is to come: it will be delivered again.
+    Continue,
+}
+
+impl App {
+    /// Records the provider's view of a payment. Gives the payment's status from then on.
+    pub(super) async fn record_payment(
+        &self,
+        handling: &Handling,
+        payment: &Payment,
+        seen: &ProviderPayment,
+        then: Then,
+    ) -> Result<PaymentStatus, Error> {
+        if seen.amount != payment.amount {
+            let (id, ours, theirs) = (payment.id, payment.amount, seen.amount);
+            let message = format!("payment {id} is of {ours}, the provider says {theirs}");
+            return Err(store::Error::Inconsistent(message).into());
+        }
+        retry("record_payment", || self.record_once(handling, payment.order_id, payment.id, seen, then)).await
+    }
+
+    async fn record_once(
+        &self,
+        handling: &Handling,
+        order_id: OrderId,
+        payment_id: PaymentId,
+        seen: &ProviderPayment,
+        then: Then,
+    ) -> Result<PaymentStatus, Error> {
+        let mut tx = self.store.begin("record_payment").await?;
+        let first =
+            then == Then::Continue || inbox::insert(&mut tx, handling.consumer, handling.event_id).await?;
+        let mut change = OrderChange::lock(&mut tx, order_id, &handling.cause).await?;
+        let mut payment = locked(&mut tx, order_id, payment_id).await?;
+        if !first {
+            return Ok(payment.status);
+        }
+        for next in path(payment.status, target(seen)) {
+            move_payment(&mut tx, &mut change, &mut payment, next, seen).await?;
+        }
+        let status = payment.status;
+        change.save(&mut tx).await?;
+        tx.commit().await?;
+        Ok(status)
+    }
+
+    /// Marks an event as handled that has nothing left to do.
+    pub(super) async fn mark_handled(&self, handling: &Handling) -> Result<(), Error> {
+        retry("mark_handled", || async {
+            let mut tx = self.store.begin("mark_handled").await?;
+            inbox::insert(&mut tx, handling.consumer, handling.event_id).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+}
+
+async fn locked(conn: &mut Conn, order_id: OrderId, payment_id: PaymentId) -> Result<Payment, Error> {
+    let payments = payments::lock_of_order(conn, order_id).await?;
+    let payment = payments.into_iter().find(|payment| payment.id == payment_id);
+    payment.ok_or_else(|| Error::NotFound { kind: "payment", id: payment_id.to_string() })
+}
+
+/// The status that the provider's view amounts to.
+fn target(seen: &ProviderPayment) -> PaymentStatus {
+    match seen.status {
+        ProviderStatus::Processing => PaymentStatus::Processing,
+        ProviderStatus::RequiresAction => PaymentStatus::RequiresAction,
+        ProviderStatus::Authorized => PaymentStatus::Authorized,
+        ProviderStatus::Voided => PaymentStatus::Voided,
+        ProviderStatus::Declined => PaymentStatus::Failed,
+        ProviderStatus::Captured if seen.amount_refunded == 0 => PaymentStatus::Captured,
+        ProviderStatus::Captured if seen.amount_refunded < seen.amount_captured => {
+            PaymentStatus::PartiallyRefunded
+        }
+        ProviderStatus::Captured => PaymentStatus::Refunded,
+    }
+}
+
+/// The transitions from `from` to `to`, one after the other. Empty if the view is not ahead of what is recorded: an
+/// answer that comes late.
+fn path(from: PaymentStatus, to: PaymentStatus) -> Vec<PaymentStatus> {
+    use PaymentStatus::{Authorized, Captured};
+    let through: &[PaymentStatus] = match to {
+        Captured => &[Authorized],
+        PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => &[Authorized, Captured],
+        _ => &[],
+    };
+    let mut at = from;
+    let mut path = Vec::new();
+    for &next in through.iter().chain([&to]) {
+        if at.may_become(next) {
+            path.push(next);
+            at = next;
+        }
+    }
+    if at == to { path } else { Vec::new() }
+}
+
+async fn move_payment(
+    conn: &mut Conn,
+    change: &mut OrderChange,
+    payment: &mut Payment,
+    next: PaymentStatus,
+    seen: &ProviderPayment,
+) -> Result<(), Error> {
+    let from = payment.status;
+    payment.status = next;
+    payment.provider_reference = Some(seen.reference.clone()).filter(|reference| !reference.is_empty());
+    payment.outcome_unknown_since = None;
+    let (event_type, note) = match next {
+        PaymentStatus::Authorized => (EventType::PaymentAuthorized, "the provider set the money aside"),
+        PaymentStatus::Captured => {
+            payment.amount_captured = seen.amount_captured;
+            (EventType::PaymentCaptured, "the provider took the money")
+        }
+        PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
+            payment.amount_refunded = seen.amount_refunded;
+            (EventType::PaymentRefunded, "the provider sent money back")
+        }
+        PaymentStatus::Voided => (EventType::PaymentVoided, "the provider gave the money free"),
+        PaymentStatus::Failed => {
+            payment.decline_code.clone_from(&seen.decline_code);
+            (EventType::PaymentFailed, "the provider refused")
+        }
+        PaymentStatus::RequiresAction => (EventType::PaymentRequiresAction, "the customer has to act"),
+        // Back from `requires_action`: nobody needs to know.
+        PaymentStatus::Processing => {
+            return Ok(payments::mark(conn, payment, from, "processing again").await?);
+        }
+    };
+    payments::mark(conn, payment, from, note).await?;
+    change.emit(event_type, payment)?;
+    if next == PaymentStatus::Authorized && change.order.status == OrderStatus::PendingPayment {
+        confirm_order(conn, change).await?;
+    }
+    Ok(())
+}
+
+/// The money is there: what was held is sold.
+async fn confirm_order(conn: &mut Conn, change: &mut OrderChange) -> Result<(), Error> {
+    let id = change.order.id;
+    reservations::transition(conn, &[id], ReservationStatus::Held, ReservationStatus::Committed).await?;
+    change.become_status(OrderStatus::Confirmed)?;
+    change.emit(EventType::OrderConfirmed, &serde_json::json!({ "order_id": id }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_takes_every_step_and_never_goes_back() {
+        use PaymentStatus::{Authorized, Captured, Failed, PartiallyRefunded, Processing, Refunded, Voided};
+        assert_eq!(path(Processing, Authorized), [Authorized]);
+        assert_eq!(path(Processing, Captured), [Authorized, Captured]);
+        assert_eq!(path(Processing, Refunded), [Authorized, Captured, Refunded]);
+        assert_eq!(path(PartiallyRefunded, Refunded), [Refunded]);
+        assert_eq!(path(Captured, Authorized), []);
+        assert_eq!(path(Captured, Captured), []);
+        assert_eq!(path(Refunded, Captured), []);
+        assert_eq!(path(Failed, Authorized), []);
+        assert_eq!(path(Voided, Captured), []);
+    }
+
+    #[test]
+    fn every_path_is_made_of_allowed_transitions() {
+        for &from in PaymentStatus::ALL {
+            for &to in PaymentStatus::ALL {
+                let mut at = from;
+                for next in path(from, to) {
+                    assert!(at.may_become(next), "{from} to {to}: {at} to {next}");
+                    at = next;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Releasing the money of a dead order: voided if it was authorized, refunded if it was captured (G7).
+//!
+//! Runs when an order expires or is canceled, and again when money arrives for an order that is dead already.
+
+use super::{
+    App, Error, Handling, authorize_payment::Progress, capture_payment::reference, record_payment::Then,
+    retry::retry,
+};
+use crate::{
+    domain::{
+        ids::{OrderId, RefundId},
+        payment::{Payment, PaymentStatus},
+    },
+    provider::ProviderPayment,
+    store::{orders, payments},
+};
+
+/// A payment goes from authorized to captured to refunded at most: a few rounds are enough, more are a bug.
+const ROUNDS: usize = 4;
+
+impl App {
+    /// Lets go of whatever money a dead order holds. An order that is not dead keeps it.
+    pub async fn release_payment(&self, handling: &Handling, order_id: OrderId) -> Result<Progress, Error> {
+        for _ in 0..ROUNDS {
+            let Some(payment) = self.find_money_of_dead_order(order_id).await? else {
+                self.mark_handled(handling).await?;
+                return Ok(Progress::Done);
+            };
+            let seen = match self.let_go(&payment).await {
+                Ok(seen) => seen,
+                Err(error) => return Err(self.note_unknown(payment.id, error).await?),
+            };
+            self.record_payment(handling, &payment, &seen, Then::Continue).await?;
+        }
+        Ok(Progress::Waiting)
+    }
+
+    async fn find_money_of_dead_order(&self, order_id: OrderId) -> Result<Option<Payment>, Error> {
+        let mut conn = self.store.conn().await?;
+        let order = orders::find(&mut conn, order_id).await?;
+        if !order.is_some_and(|order| order.status.is_dead()) {
+            return Ok(None);
+        }
+        let held = [
+            PaymentStatus::RequiresAction,
+            PaymentStatus::Authorized,
+            PaymentStatus::Captured,
+            PaymentStatus::PartiallyRefunded,
+        ];
+        let payments = payments::list_of_order(&mut conn, order_id).await?;
+        // One that is still `processing` comes back here once the provider has decided.
+        Ok(payments.into_iter().find(|payment| held.contains(&payment.status)))
+    }
+
+    async fn let_go(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
+        let reference = reference(payment)?;
+        if payment.amount_captured == 0 {
+            return Ok(self.provider.void(payment.id, reference).await?);
+        }
+        let (refund_id, amount) = self.pending_refund(payment).await?;
+        let seen = self.provider.refund(refund_id, reference, amount).await?;
+        payments::mark_refund_succeeded(&mut *self.store.conn().await?, refund_id).await?;
+        Ok(seen)
+    }
+
+    /// The refund of all that is left, written down before the provider is asked, so that a crash asks for the same one.
+    async fn pending_refund(&self, payment: &Payment) -> Result<(RefundId, i64), Error> {
+        retry("pending_refund", || async {
+            let mut tx = self.store.begin("pending_refund").await?;
+            orders::lock(&mut tx, payment.order_id).await?;
+            let left = payment.amount_captured - payment.amount_refunded;
+            let reason = "the order is dead";
+            let refund = payments::find_or_insert_refund(&mut tx, payment.id, left, reason).await?;
+            tx.commit().await?;
+            Ok(refund)
+        })
+        .await
+    }
+}

@@ -1,0 +1,39 @@
+//! Running a use case again when the database ended its transaction or did not answer.
+
+use std::{future::Future, time::Duration};
+
+use super::Error;
+use crate::store;
+
+/// How often a transaction is tried. Each try may wait for a lock time-out, so a client waits a bounded time.
+const ATTEMPTS: u32 = 4;
+
+/// Runs `attempt` until it succeeds, fails for good, or has been tried [`ATTEMPTS`] times.
+///
+/// Only for attempts that may be run again after an unknown commit: they find their own effect by key, status or inbox.
+pub(super) async fn retry<T, F, Fut>(name: &'static str, mut attempt: F) -> Result<T, Error>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, Error>>,
+{
+    let mut tries = 1;
+    loop {
+        let error = match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let again = match &error {
+            Error::Unknown(_) => true,
+            Error::Store(error) => matches!(error, store::Error::Aborted(_) | store::Error::Unavailable(_)),
+            _ => false,
+        };
+        if !again || tries == ATTEMPTS {
+            return Err(error);
+        }
+        tracing::warn!(use_case = name, tries, %error, "trying again");
+        // Spread out, so that transactions that aborted each other do not meet again.
+        let jitter = rand::random_range(0..=20_u64);
+        tokio::time::sleep(Duration::from_millis(20 * u64::from(tries) + jitter)).await;
+        tries += 1;
+    }
+}

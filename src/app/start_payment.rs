@@ -1,0 +1,96 @@
+//! Starting a payment: one row, `processing`, and the event that the payment worker acts on.
+
+use super::{Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry};
+use crate::{
+    domain::{
+        event::EventType,
+        ids::{OrderId, PaymentId},
+        order::OrderStatus,
+        payment::{NewPayment, Payment, PaymentStatus},
+    },
+    store::{Conn, idempotency::IdempotentRequest, payments},
+};
+
+impl App {
+    /// Starts a payment of an order, and answers with it.
+    ///
+    /// # Errors
+    /// Unknown order; an order that is not waiting for payment or whose time has run out; another live payment of it; an
+    /// amount that is not the order's total.
+    pub async fn start_payment(
+        &self,
+        request: &IdempotentRequest,
+        order_id: OrderId,
+        new: &NewPayment,
+        cause: &Cause,
+    ) -> Result<Answer, Error> {
+        new.validate().map_err(Error::Invalid)?;
+        retry("start_payment", || self.start_once(request, order_id, new, cause)).await
+    }
+
+    async fn start_once(
+        &self,
+        request: &IdempotentRequest,
+        order_id: OrderId,
+        new: &NewPayment,
+        cause: &Cause,
+    ) -> Result<Answer, Error> {
+        let mut tx = self.store.begin("start_payment").await?;
+        let mut change = OrderChange::lock(&mut tx, order_id, cause).await?;
+        if let Some(answer) = answer::find(&mut tx, request).await? {
+            return Ok(answer);
+        }
+        refuse_live_payment(&mut tx, order_id).await?;
+        let order = &change.order;
+        if order.status != OrderStatus::PendingPayment {
+            return Err(change.invalid_transition());
+        }
+        if order.is_overdue {
+            return Err(Conflict::ReservationExpired {}.into());
+        }
+        if new.amount.is_some_and(|amount| amount != order.total_amount) {
+            return Err(Error::field(
+                "/amount",
+                format!("must be the order's total, {}", order.total_amount),
+            ));
+        }
+        let now = payments::now(&mut tx).await?;
+        let payment = Payment {
+            id: PaymentId::new(),
+            order_id,
+            method: new.method,
+            provider: self.provider.name().to_owned(),
+            provider_reference: None,
+            payment_token: new.payment_token.clone(),
+            status: PaymentStatus::Processing,
+            currency: order.currency,
+            amount: order.total_amount,
+            amount_captured: 0,
+            amount_refunded: 0,
+            capture_method: new.capture_method.unwrap_or(order.capture_method),
+            decline_code: None,
+            outcome_unknown_since: None,
+            created_at: now,
+            updated_at: now,
+        };
+        payments::insert(&mut tx, &payment).await?;
+        change.emit(EventType::PaymentCreated, &payment)?;
+        change.save(&mut tx).await?;
+        let answer = answer::store(&mut tx, request, &payment).await?;
+        tx.commit().await?;
+        Ok(answer)
+    }
+}
+
+/// The index `payment_one_live_key` would refuse the second payment too; this says why in the client's words.
+async fn refuse_live_payment(conn: &mut Conn, order_id: OrderId) -> Result<(), Error> {
+    let payments = payments::lock_of_order(conn, order_id).await?;
+    let Some(live) = payments.into_iter().find(|payment| payment.status.is_live()) else { return Ok(()) };
+    let payment_id = live.id;
+    let undecided = matches!(live.status, PaymentStatus::Processing | PaymentStatus::RequiresAction);
+    Err(if undecided {
+        Conflict::PaymentInProgress { payment_id }.into()
+    } else {
+        Conflict::PaymentAlreadySucceeded { payment_id }.into()
+    })
+}

@@ -1,0 +1,110 @@
+//! What can go wrong in PostgreSQL, sorted by what the caller should do about it.
+
+/// A failed statement or transaction.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection: the server is down, the pool is empty, the connection broke before a commit was sent.
+    #[error("PostgreSQL is unavailable: {0}")]
+    Unavailable(String),
+    /// The transaction was ended by the server and took no effect: deadlock, serialization, lock or statement time-out.
+    #[error("transaction was aborted by PostgreSQL: {0}")]
+    Aborted(String),
+    /// A commit was sent and no answer came: it may have taken effect.
+    #[error("outcome of the commit of {name} is unknown: {reason}")]
+    CommitUnknown {
+        /// The transaction.
+        name: &'static str,
+        /// What happened to the connection.
+        reason: String,
+    },
+    /// A constraint refused the write. Its name is part of the interface.
+    #[error("constraint {constraint} refused the write: {message}")]
+    Constraint {
+        /// The constraint.
+        constraint: String,
+        /// PostgreSQL's message.
+        message: String,
+    },
+    /// The schema is not the one that this binary was built for.
+    #[error("{0}")]
+    Migration(String),
+    /// A row holds what no writer of ours writes, or a guarded change met a row it did not expect.
+    #[error("inconsistent data: {0}")]
+    Inconsistent(String),
+    /// Anything else: a bug.
+    #[error(transparent)]
+    Sql(sqlx::Error),
+}
+
+impl Error {
+    /// Whether the same transaction may succeed when it is tried again, having taken no effect so far.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Aborted(_))
+    }
+
+    /// The constraint that refused the write, if one did.
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Constraint { constraint, .. } => Some(constraint),
+            _ => None,
+        }
+    }
+
+    pub(super) fn from_commit(name: &'static str, error: sqlx::Error) -> Self {
+        match Self::from(error) {
+            Self::Unavailable(reason) => Self::CommitUnknown { name, reason },
+            other => other,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Protocol(_) => Self::Unavailable(error.to_string()),
+            sqlx::Error::Database(database) => {
+                let message = database.message().to_owned();
+                let code = database.code().unwrap_or_default();
+                match (code.as_ref(), database.constraint()) {
+                    // Class 23: integrity constraint violation.
+                    (code, Some(constraint)) if code.starts_with("23") => {
+                        Self::Constraint { constraint: constraint.to_owned(), message }
+                    }
+                    // Serialization failure, deadlock, lock not available, query canceled (time-outs).
+                    ("40001" | "40P01" | "55P03" | "57014", _) => Self::Aborted(message),
+                    // The server is going down or starting, has no connection left, ended ours, or has no room left.
+                    ("57P01" | "57P02" | "57P03" | "53100" | "53200" | "53300" | "25P03", _) => {
+                        Self::Unavailable(message)
+                    }
+                    _ => Self::Sql(error),
+                }
+            }
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+pub(super) fn is_undefined_table(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42P01")
+}
+
+/// Says how many rows a statement must touch: anything else means that a row is not what the caller locked.
+pub fn expect_rows(result: &sqlx::postgres::PgQueryResult, rows: usize, what: &str) -> Result<(), Error> {
+    if result.rows_affected() == rows as u64 {
+        return Ok(());
+    }
+    Err(Error::Inconsistent(format!("{what}: {} rows instead of {rows}", result.rows_affected())))
+}
+
+/// Reads a column that holds a value of the domain.
+pub(super) fn parse<T: std::str::FromStr>(text: &str, column: &str) -> Result<T, Error>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error| Error::Inconsistent(format!("{column} holds {text:?}: {error}")))
+}

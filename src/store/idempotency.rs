@@ -1,0 +1,66 @@
+//! Idempotency keys: requests that took effect, with the answers they got.
+
+use super::{Conn, Error};
+use crate::domain::ids::ApiKeyId;
+
+/// A request that counts once.
+#[derive(Debug, Clone)]
+pub struct IdempotentRequest {
+    /// Who sends it.
+    pub api_key_id: ApiKeyId,
+    /// Method and path template.
+    pub route: &'static str,
+    /// The `Idempotency-Key` header.
+    pub key: String,
+    /// SHA-256 of path and body.
+    pub fingerprint: [u8; 32],
+    /// Status of the answer if it takes effect.
+    pub success_status: u16,
+}
+
+/// The answer to a request that took effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// Fingerprint of the request that took effect.
+    pub fingerprint: Vec<u8>,
+    /// Its status.
+    pub status: u16,
+    /// Its body, byte for byte.
+    pub body: String,
+}
+
+/// The answer that this key has got, if it took effect.
+pub async fn find(conn: &mut Conn, request: &IdempotentRequest) -> Result<Option<StoredAnswer>, Error> {
+    let row = sqlx::query!(
+        "SELECT fingerprint, status_code, response_body FROM idempotency_key
+         WHERE api_key_id = $1 AND route = $2 AND key = $3",
+        request.api_key_id.uuid(),
+        request.route,
+        request.key,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| StoredAnswer {
+        fingerprint: row.fingerprint,
+        status: u16::try_from(row.status_code).unwrap_or_default(),
+        body: row.response_body,
+    }))
+}
+
+/// Stores the answer in the transaction of the effect. `false`: another transaction with this key took effect first, and
+/// this one must be rolled back.
+pub async fn insert(conn: &mut Conn, request: &IdempotentRequest, body: &str) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "INSERT INTO idempotency_key (api_key_id, route, key, fingerprint, status_code, response_body)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        request.api_key_id.uuid(),
+        request.route,
+        request.key,
+        &request.fingerprint[..],
+        i16::try_from(request.success_status).unwrap_or_default(),
+        body,
+    )
+    .execute(conn)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}

@@ -1,0 +1,175 @@
+//! The invariants of the whole system, as SQL. Each query gives the rows that break it: none, if all is well.
+//!
+//! They run after every integration and failure test, and as `holdfast verify`. A few look only at what is older than a
+//! grace time, because work that is on its way is no violation.
+
+use super::{Conn, Error};
+
+/// Something that must always hold.
+#[derive(Debug)]
+pub struct Invariant {
+    /// Short name, e.g. `I1`.
+    pub id: &'static str,
+    /// What must hold.
+    pub title: &'static str,
+    /// Gives one text column: a description of each violation.
+    sql: &'static str,
+}
+
+/// How many violations of one invariant are described; all are counted.
+const DESCRIBED: usize = 20;
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    /// Which one.
+    pub id: &'static str,
+    /// What must hold.
+    pub title: &'static str,
+    /// How many rows break it.
+    pub count: i64,
+    /// The first of them.
+    pub rows: Vec<String>,
+}
+
+/// All of them.
+pub const INVARIANTS: &[Invariant] = &[
+    Invariant {
+        id: "I1",
+        title: "no level is oversold or below zero",
+        sql: "SELECT format('%s at %s: on_hand %s, reserved %s, committed %s, backorder_limit %s',
+                  sku, location_id, on_hand, reserved, committed, backorder_limit)
+              FROM inventory_level
+              WHERE reserved + committed > on_hand + backorder_limit OR least(on_hand, reserved, committed) < 0",
+    },
+    Invariant {
+        id: "I2",
+        title: "the counters of a level equal its reservations",
+        sql: "SELECT format('%s at %s: reserved %s, held %s; committed %s, committed reservations %s',
+                  l.sku, l.location_id, l.reserved, coalesce(r.held, 0), l.committed, coalesce(r.committed, 0))
+              FROM inventory_level l
+              LEFT JOIN (SELECT sku, location_id, sum(quantity) FILTER (WHERE status = 'held') AS held,
+                                sum(quantity) FILTER (WHERE status = 'committed') AS committed
+                         FROM reservation WHERE status IN ('held', 'committed') GROUP BY 1, 2) r
+                ON r.sku = l.sku AND r.location_id = l.location_id
+              WHERE (l.reserved, l.committed) <> (coalesce(r.held, 0), coalesce(r.committed, 0))",
+    },
+    Invariant {
+        id: "I3",
+        title: "on_hand equals the sum of the stock ledger",
+        sql: "SELECT format('%s at %s: on_hand %s, ledger %s', l.sku, l.location_id, l.on_hand, coalesce(m.sum, 0))
+              FROM inventory_level l
+              LEFT JOIN (SELECT sku, location_id, sum(delta_on_hand) FROM stock_movement GROUP BY 1, 2) m
+                ON m.sku = l.sku AND m.location_id = l.location_id
+              WHERE l.on_hand <> coalesce(m.sum, 0)",
+    },
+    Invariant {
+        id: "I4",
+        title: "an order is reserved whole: every line, all of it, in the status that the order's status asks for",
+        sql: "SELECT format('order %s is %s: line %s wants %s, has %s', o.id, o.status, l.id,
+                  l.quantity - l.quantity_canceled - l.quantity_fulfilled, coalesce(sum(r.quantity), 0))
+              FROM orders o JOIN order_line l ON l.order_id = o.id
+              LEFT JOIN reservation r ON r.order_line_id = l.id
+                AND r.status = CASE WHEN o.status = 'pending_payment' THEN 'held' ELSE 'committed' END
+              WHERE o.status IN ('pending_payment', 'confirmed', 'partially_fulfilled', 'fulfilled')
+              GROUP BY o.id, l.id
+              HAVING l.quantity - l.quantity_canceled - l.quantity_fulfilled <> coalesce(sum(r.quantity), 0)
+              UNION ALL
+              SELECT format('order %s has no lines', o.id) FROM orders o
+              WHERE NOT EXISTS (SELECT 1 FROM order_line l WHERE l.order_id = o.id)",
+    },
+    Invariant {
+        id: "I5",
+        title: "a dead order holds no stock",
+        sql: "SELECT format('order %s is %s: reservation %s is %s', o.id, o.status, r.id, r.status)
+              FROM reservation r JOIN orders o ON o.id = r.order_id
+              WHERE o.status IN ('canceled', 'expired') AND r.status IN ('held', 'committed')",
+    },
+    Invariant {
+        id: "I6",
+        title: "an order has at most one live payment",
+        sql: "SELECT format('order %s: %s live payments', order_id, count(*)) FROM payment
+              WHERE status IN ('processing', 'requires_action', 'authorized', 'captured', 'partially_refunded',
+                               'refunded')
+              GROUP BY order_id HAVING count(*) > 1",
+    },
+    Invariant {
+        id: "I7",
+        title: "0 <= refunded <= captured <= amount, for every payment",
+        sql: "SELECT format('payment %s: amount %s, captured %s, refunded %s', id, amount, amount_captured,
+                  amount_refunded)
+              FROM payment
+              WHERE NOT (0 <= amount_refunded AND amount_refunded <= amount_captured AND amount_captured <= amount)",
+    },
+    Invariant {
+        id: "I8",
+        title: "a confirmed order is paid: one payment over its whole total",
+        sql: "SELECT format('order %s is %s', o.id, o.status) FROM orders o
+              WHERE o.status IN ('confirmed', 'partially_fulfilled', 'fulfilled') AND NOT EXISTS (
+                  SELECT 1 FROM payment p WHERE p.order_id = o.id AND p.amount = o.total_amount
+                    AND p.status IN ('authorized', 'captured', 'partially_refunded', 'refunded'))",
+    },
+    Invariant {
+        id: "I9",
+        title: "a dead order keeps no money for more than 15 minutes",
+        sql: "SELECT format('order %s is %s: payment %s is %s, captured %s, refunded %s', o.id, o.status, p.id,
+                  p.status, p.amount_captured, p.amount_refunded)
+              FROM payment p JOIN orders o ON o.id = p.order_id
+              WHERE o.status IN ('canceled', 'expired') AND p.updated_at < now() - interval '15 minutes'
+                AND (p.status = 'authorized' OR p.amount_captured > p.amount_refunded)",
+    },
+    Invariant {
+        id: "I10",
+        title: "a hold ends within a minute of its time, unless a payment is in flight",
+        sql: "SELECT format('order %s: reservation %s expired at %s', r.order_id, r.id, r.expires_at)
+              FROM reservation r
+              WHERE r.status = 'held' AND r.expires_at < now() - interval '60 seconds' AND NOT EXISTS (
+                  SELECT 1 FROM payment p WHERE p.order_id = r.order_id
+                    AND p.status IN ('processing', 'requires_action'))",
+    },
+    Invariant {
+        id: "I11",
+        title: "an event leaves the outbox within a minute",
+        sql: "SELECT format('event %s (%s) since %s', event_id, type, created_at) FROM outbox
+              WHERE created_at < now() - interval '60 seconds'",
+    },
+    Invariant {
+        id: "I12",
+        title: "one order for one client reference",
+        sql: "SELECT format('reference %s: %s orders', client_reference, count(*)) FROM orders
+              WHERE client_reference IS NOT NULL GROUP BY client_reference HAVING count(*) > 1",
+    },
+    Invariant {
+        id: "I13",
+        title: "a line is never canceled and fulfilled beyond what was ordered",
+        sql: "SELECT format('line %s of order %s: ordered %s, canceled %s, fulfilled %s', id, order_id, quantity,
+                  quantity_canceled, quantity_fulfilled)
+              FROM order_line
+              WHERE quantity_canceled < 0 OR quantity_fulfilled < 0
+                 OR quantity_canceled + quantity_fulfilled > quantity",
+    },
+    Invariant {
+        id: "I14",
+        title: "every change of an order has its event: 1 to version without a gap, each once",
+        sql: "SELECT format('order %s at version %s: %s events, sequences %s to %s', o.id, o.version, count(e.*),
+                  min(e.sequence), max(e.sequence))
+              FROM orders o LEFT JOIN (
+                  SELECT aggregate_id, sequence FROM outbox
+                  UNION ALL SELECT aggregate_id, sequence FROM outbox_sent) e ON e.aggregate_id = o.id
+              GROUP BY o.id
+              HAVING count(e.*) <> o.version OR count(DISTINCT e.sequence) <> o.version
+                  OR min(e.sequence) <> 1 OR max(e.sequence) <> o.version",
+    },
+];
+
+/// Runs one invariant's query.
+pub async fn check(conn: &mut Conn, invariant: &Invariant) -> Result<Option<Violation>, Error> {
+    let rows: Vec<String> = sqlx::query_scalar(invariant.sql).fetch_all(conn).await?;
+    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    Ok((count > 0).then(|| Violation {
+        id: invariant.id,
+        title: invariant.title,
+        count,
+        rows: rows.into_iter().take(DESCRIBED).collect(),
+    }))
+}

@@ -1,0 +1,163 @@
+//! PostgreSQL: the only SQL of the project, and the only place where state lives.
+//!
+//! One file for each table family; functions take the connection of a transaction that a use case has begun. Names:
+//! `find_` gives an option, `lock_` takes the row lock, `insert_`, `mark_` is a guarded change, `delete_`.
+//!
+//! Rules that make it correct. Transactions run at READ COMMITTED and lock rows before they decide. The order of locks
+//! is the same everywhere, so that nothing can deadlock: order, then payment, then inventory levels in key order, then
+//! unique keys (idempotency key, client reference) by insertion. No network call is made inside a transaction.
+
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
+
+use sqlx::{
+    PgPool, Postgres,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub mod api_keys;
+pub mod dead_letters;
+mod error;
+pub mod idempotency;
+pub mod inbox;
+pub mod invariants;
+pub mod inventory;
+pub mod orders;
+pub mod outbox;
+pub mod payments;
+pub mod relay_lease;
+pub mod reservations;
+pub mod shipments;
+
+pub use error::{Error, expect_rows};
+/// A database connection, inside a transaction or not.
+pub use sqlx::PgConnection as Conn;
+
+/// How to reach PostgreSQL.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// `postgres://user:password@host:port/database`.
+    pub url: String,
+    /// Size of the pool.
+    pub max_connections: u32,
+    /// How long to wait for a connection of the pool.
+    pub acquire_timeout: Duration,
+    /// A statement that runs longer is ended by the server.
+    pub statement_timeout: Duration,
+    /// A lock that is waited for longer ends the statement.
+    pub lock_timeout: Duration,
+    /// A transaction in which nothing happens for longer is ended by the server, so that a paused process cannot keep
+    /// its row locks.
+    pub idle_in_transaction_timeout: Duration,
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// Connects, and fails if the server does not answer within the acquire time-out.
+    pub async fn connect(options: &StoreOptions) -> Result<Self, Error> {
+        let connect: PgConnectOptions =
+            options.url.parse().map_err(|error| Error::Unavailable(format!("database.url: {error}")))?;
+        let connect = connect.application_name("holdfast").options([
+            ("statement_timeout", options.statement_timeout.as_millis().to_string()),
+            ("lock_timeout", options.lock_timeout.as_millis().to_string()),
+            (
+                "idle_in_transaction_session_timeout",
+                options.idle_in_transaction_timeout.as_millis().to_string(),
+            ),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections)
+            .acquire_timeout(options.acquire_timeout)
+            // A dead connection shows itself at the first statement and the caller tries again; asking each time costs a
+            // round trip for every transaction.
+            .test_before_acquire(false)
+            .connect_with(connect)
+            .await?;
+        Ok(Self { pool })
+    }
+
+    /// Applies the migrations that are missing.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        sqlx::migrate!().run(&self.pool).await.map_err(|error| Error::Migration(error.to_string()))
+    }
+
+    /// Fails unless the database has exactly the migrations that this binary was built with, or newer ones.
+    pub async fn check_migrations(&self) -> Result<(), Error> {
+        let applied = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations WHERE success")
+            .fetch_all(&self.pool)
+            .await;
+        let applied = match applied {
+            Ok(versions) => versions,
+            Err(error) if error::is_undefined_table(&error) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let missing = sqlx::migrate!().iter().any(|migration| !applied.contains(&migration.version));
+        if missing {
+            return Err(Error::Migration("the database lacks migrations: run `holdfast migrate`".into()));
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction. `name` shows up in errors and in PostgreSQL's log.
+    pub async fn begin(&self, name: &'static str) -> Result<Tx, Error> {
+        let inner = self.pool.begin().await?;
+        Ok(Tx { inner, name })
+    }
+
+    /// A connection for reads that need no transaction.
+    pub async fn conn(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, Error> {
+        Ok(self.pool.acquire().await?)
+    }
+
+    /// One round trip.
+    pub async fn ping(&self) -> Result<(), Error> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes the pool, awaited.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A transaction. Dropping it rolls back.
+#[derive(Debug)]
+pub struct Tx {
+    inner: sqlx::Transaction<'static, Postgres>,
+    name: &'static str,
+}
+
+impl Tx {
+    /// Commits. Where the answer does not come, the outcome is unknown: [`Error::CommitUnknown`].
+    pub async fn commit(self) -> Result<(), Error> {
+        let name = self.name;
+        self.inner.commit().await.map_err(|error| Error::from_commit(name, error))
+    }
+
+    /// Rolls back, awaited, so that its locks are free when this returns.
+    pub async fn rollback(self) -> Result<(), Error> {
+        Ok(self.inner.rollback().await?)
+    }
+}
+
+impl Deref for Tx {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.inner
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.inner
+    }
+}

@@ -1,0 +1,312 @@
+//! Orders and their lines.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Conn, Error, error::parse, expect_rows, inventory::level_key};
+use crate::domain::{
+    ids::OrderId,
+    new_order::OrderDraft,
+    order::{CaptureMethod, Order, OrderLine, OrderStatus},
+};
+
+/// What a use case needs of an order that it has locked.
+#[derive(Debug, Clone)]
+pub struct LockedOrder {
+    /// Its id.
+    pub id: OrderId,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// Sequence of its newest event.
+    pub version: i64,
+    /// What it costs, minor units.
+    pub total_amount: i64,
+    /// Currency of its amounts.
+    pub currency: crate::domain::money::Currency,
+    /// When its money is captured.
+    pub capture_method: CaptureMethod,
+    /// Whether the time to pay it has run out, by the database's clock.
+    pub is_overdue: bool,
+}
+
+/// Takes the row lock of an order.
+pub async fn lock(conn: &mut Conn, id: OrderId) -> Result<Option<LockedOrder>, Error> {
+    let row = sqlx::query!(
+        r#"SELECT status, version, total_amount, currency, capture_method,
+                  expires_at <= clock_timestamp() AS "is_overdue!"
+           FROM orders WHERE id = $1 FOR UPDATE"#,
+        id.uuid(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| {
+        Ok(LockedOrder {
+            id,
+            status: parse(&row.status, "orders.status")?,
+            version: row.version,
+            total_amount: row.total_amount,
+            currency: parse(&row.currency, "orders.currency")?,
+            capture_method: parse(&row.capture_method, "orders.capture_method")?,
+            is_overdue: row.is_overdue,
+        })
+    })
+    .transpose()
+}
+
+/// Takes the row locks of orders whose time to pay has run out: `among` these if given, any if not. Orders that another
+/// transaction works on are passed over, and so are orders with a payment in flight until `pin_seconds` later.
+pub async fn lock_expired(
+    conn: &mut Conn,
+    among: Option<&[OrderId]>,
+    pin_seconds: f64,
+    limit: i64,
+) -> Result<Vec<(OrderId, i64)>, Error> {
+    let among: Option<Vec<Uuid>> = among.map(|ids| ids.iter().map(|id| id.uuid()).collect());
+    let rows = sqlx::query!(
+        "SELECT o.id, o.version FROM orders o
+         WHERE o.status = 'pending_payment' AND o.expires_at <= clock_timestamp()
+           AND ($1::uuid[] IS NULL OR o.id = ANY($1))
+           AND (o.expires_at <= clock_timestamp() - make_interval(secs => $2)
+                OR NOT EXISTS (SELECT 1 FROM payment p WHERE p.order_id = o.id
+                               AND p.status IN ('processing', 'requires_action')))
+         ORDER BY o.expires_at LIMIT $3 FOR UPDATE OF o SKIP LOCKED",
+        among.as_deref(),
+        pin_seconds,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), row.version)).collect())
+}
+
+/// Inserts orders at version 1. The references of orders that exist already are skipped: gives the ids inserted.
+pub async fn insert(
+    conn: &mut Conn,
+    orders: &[(&OrderDraft, DateTime<Utc>)],
+    now: DateTime<Utc>,
+) -> Result<Vec<OrderId>, Error> {
+    let ids: Vec<Uuid> = orders.iter().map(|(order, _)| order.id.uuid()).collect();
+    let references: Vec<Option<&str>> = orders.iter().map(|(o, _)| o.client_reference.as_deref()).collect();
+    let customers: Vec<Option<&str>> = orders.iter().map(|(o, _)| o.customer_id.as_deref()).collect();
+    let currencies: Vec<&str> = orders.iter().map(|(order, _)| order.currency.code()).collect();
+    let totals: Vec<i64> = orders.iter().map(|(order, _)| order.total_amount).collect();
+    let captures: Vec<&str> = orders.iter().map(|(order, _)| order.capture_method.as_str()).collect();
+    let metadata: Vec<_> = orders.iter().map(|(order, _)| Json(&order.metadata)).collect();
+    let expiries: Vec<DateTime<Utc>> = orders.iter().map(|(_, expires_at)| *expires_at).collect();
+    // In the order of the references: two transactions that insert the same ones wait for each other in one direction.
+    let inserted = sqlx::query_scalar!(
+        "INSERT INTO orders (id, client_reference, customer_id, status, version, currency, total_amount,
+                             capture_method, metadata, expires_at, created_at, updated_at)
+         SELECT id, client_reference, customer_id, 'pending_payment', 1, currency, total_amount, capture_method,
+                metadata, expires_at, $9, $9
+         FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::jsonb[],
+                     $8::timestamptz[])
+              AS n (id, client_reference, customer_id, currency, total_amount, capture_method, metadata, expires_at)
+         ORDER BY client_reference
+         ON CONFLICT (client_reference) DO NOTHING
+         RETURNING id",
+        &ids,
+        &references as _,
+        &customers as _,
+        &currencies as _,
+        &totals,
+        &captures as _,
+        &metadata as _,
+        &expiries,
+        now,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    Ok(inserted.into_iter().map(OrderId::from).collect())
+}
+
+/// Inserts the lines of orders.
+pub async fn insert_lines(conn: &mut Conn, orders: &[&OrderDraft]) -> Result<(), Error> {
+    let lines =
+        || orders.iter().flat_map(|order| order.lines.iter().enumerate().map(move |line| (order, line)));
+    let ids: Vec<Uuid> = lines().map(|(_, (_, line))| line.id.uuid()).collect();
+    let order_ids: Vec<Uuid> = lines().map(|(order, _)| order.id.uuid()).collect();
+    let positions: Vec<i32> = lines().map(|(_, (at, _))| i32::try_from(at).unwrap_or(i32::MAX)).collect();
+    let skus: Vec<&str> = lines().map(|(_, (_, line))| line.level.sku.as_str()).collect();
+    let locations: Vec<&str> = lines().map(|(_, (_, line))| line.level.location_id.as_str()).collect();
+    let quantities: Vec<i64> = lines().map(|(_, (_, line))| line.quantity).collect();
+    let amounts: Vec<i64> = lines().map(|(_, (_, line))| line.unit_amount).collect();
+    let result = sqlx::query!(
+        "INSERT INTO order_line (id, order_id, position, sku, location_id, quantity, unit_amount)
+         SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])",
+        &ids,
+        &order_ids,
+        &positions,
+        &skus as _,
+        &locations as _,
+        &quantities,
+        &amounts,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, ids.len(), "insert order lines")
+}
+
+/// Writes status and version of an order that this transaction has locked at `from_version`.
+pub async fn mark_status(
+    conn: &mut Conn,
+    id: OrderId,
+    from_version: i64,
+    status: OrderStatus,
+    version: i64,
+    cancel_reason: Option<&str>,
+) -> Result<(), Error> {
+    let result = sqlx::query!(
+        "UPDATE orders SET status = $3, version = $4, updated_at = now(),
+                canceled_at = CASE WHEN $3 = 'canceled' THEN COALESCE(canceled_at, now()) END,
+                cancel_reason = COALESCE($5, cancel_reason)
+         WHERE id = $1 AND version = $2",
+        id.uuid(),
+        from_version,
+        status.as_str(),
+        version,
+        cancel_reason,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, 1, "mark order")
+}
+
+/// Marks orders that this transaction has locked as expired, one version on.
+pub async fn mark_expired(conn: &mut Conn, ids: &[OrderId]) -> Result<(), Error> {
+    let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let result = sqlx::query!(
+        "UPDATE orders SET status = 'expired', version = version + 1, updated_at = now()
+         WHERE id = ANY($1) AND status = 'pending_payment'",
+        &uuids,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, ids.len(), "mark orders expired")
+}
+
+/// Adds shipped units to order lines.
+pub async fn add_fulfilled(conn: &mut Conn, lines: &[(Uuid, i64)]) -> Result<(), Error> {
+    let (ids, quantities): (Vec<Uuid>, Vec<i64>) = lines.iter().copied().unzip();
+    let result = sqlx::query!(
+        "UPDATE order_line l SET quantity_fulfilled = quantity_fulfilled + n.quantity
+         FROM UNNEST($1::uuid[], $2::bigint[]) AS n (id, quantity) WHERE l.id = n.id",
+        &ids,
+        &quantities,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, lines.len(), "add fulfilled quantities")
+}
+
+/// Cancels what has not shipped of every line of an order.
+pub async fn cancel_lines(conn: &mut Conn, id: OrderId) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE order_line SET quantity_canceled = quantity - quantity_fulfilled WHERE order_id = $1",
+        id.uuid(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The order that has this reference.
+pub async fn find_by_reference(conn: &mut Conn, reference: &str) -> Result<Option<OrderId>, Error> {
+    let id = sqlx::query_scalar!("SELECT id FROM orders WHERE client_reference = $1", reference)
+        .fetch_optional(conn)
+        .await?;
+    Ok(id.map(OrderId::from))
+}
+
+/// What to list.
+#[derive(Debug, Clone, Default)]
+pub struct OrderFilter {
+    /// Only orders in this status.
+    pub status: Option<OrderStatus>,
+    /// Only orders of this customer.
+    pub customer_id: Option<String>,
+    /// Only the order with this reference.
+    pub client_reference: Option<String>,
+    /// Only the order with this id.
+    pub id: Option<OrderId>,
+    /// Only orders placed before this one.
+    pub starting_after: Option<OrderId>,
+}
+
+/// One order with its lines.
+pub async fn find(conn: &mut Conn, id: OrderId) -> Result<Option<Order>, Error> {
+    let filter = OrderFilter { id: Some(id), ..OrderFilter::default() };
+    Ok(list(conn, &filter, 1).await?.pop())
+}
+
+/// Orders with their lines, newest first.
+pub async fn list(conn: &mut Conn, filter: &OrderFilter, limit: i64) -> Result<Vec<Order>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT id, client_reference, customer_id, status, version, currency, total_amount, capture_method,
+                  metadata AS "metadata: Json<std::collections::BTreeMap<String, String>>",
+                  expires_at, canceled_at, cancel_reason, created_at, updated_at
+           FROM orders
+           WHERE ($1::text IS NULL OR status = $1)
+             AND ($2::text IS NULL OR customer_id = $2)
+             AND ($3::text IS NULL OR client_reference = $3)
+             AND ($4::uuid IS NULL OR id = $4)
+             AND ($5::uuid IS NULL OR id < $5)
+           ORDER BY id DESC LIMIT $6"#,
+        filter.status.map(OrderStatus::as_str),
+        filter.customer_id,
+        filter.client_reference,
+        filter.id.map(OrderId::uuid),
+        filter.starting_after.map(OrderId::uuid),
+        limit,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut orders = Vec::with_capacity(rows.len());
+    for row in rows {
+        orders.push(Order {
+            id: row.id.into(),
+            client_reference: row.client_reference,
+            customer_id: row.customer_id,
+            status: parse(&row.status, "orders.status")?,
+            version: row.version,
+            currency: parse(&row.currency, "orders.currency")?,
+            total_amount: row.total_amount,
+            capture_method: parse(&row.capture_method, "orders.capture_method")?,
+            metadata: row.metadata.0,
+            expires_at: row.expires_at,
+            canceled_at: row.canceled_at,
+            cancel_reason: row.cancel_reason,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            lines: Vec::new(),
+        });
+    }
+    read_lines(conn, &mut orders).await?;
+    Ok(orders)
+}
+
+async fn read_lines(conn: &mut Conn, orders: &mut [Order]) -> Result<(), Error> {
+    let ids: Vec<Uuid> = orders.iter().map(|order| order.id.uuid()).collect();
+    let rows = sqlx::query!(
+        "SELECT id, order_id, sku, location_id, quantity, unit_amount, quantity_canceled, quantity_fulfilled
+         FROM order_line WHERE order_id = ANY($1) ORDER BY order_id, position",
+        &ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    for row in rows {
+        let line = OrderLine {
+            id: row.id.into(),
+            level: level_key(&row.sku, &row.location_id)?,
+            quantity: row.quantity,
+            unit_amount: row.unit_amount,
+            quantity_canceled: row.quantity_canceled,
+            quantity_fulfilled: row.quantity_fulfilled,
+        };
+        if let Some(order) = orders.iter_mut().find(|order| order.id.uuid() == row.order_id) {
+            order.lines.push(line);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The outbox: events written in the transaction of the change, and what the relay does with them.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Conn, Error, error::parse};
+use crate::domain::{
+    event::{Aggregate, Envelope, EventType},
+    ids::EventId,
+};
+
+/// An event to be written.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Whose history it belongs to.
+    pub aggregate: Aggregate,
+    /// Its place in that history, taken under the aggregate's row lock.
+    pub sequence: i64,
+    /// What happened.
+    pub event_type: EventType,
+    /// What there is to know.
+    pub data: serde_json::Value,
+    /// The request or event that began the chain.
+    pub correlation_id: Option<String>,
+    /// The event that it follows from.
+    pub causation_id: Option<EventId>,
+}
+
+/// Writes events, in this order.
+pub async fn insert(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Error> {
+    let ids: Vec<Uuid> = events.iter().map(|_| EventId::new().uuid()).collect();
+    let shards: Vec<i16> = events.iter().map(|event| event.aggregate.shard()).collect();
+    let aggregates: Vec<Uuid> = events.iter().map(|event| event.aggregate.uuid()).collect();
+    let sequences: Vec<i64> = events.iter().map(|event| event.sequence).collect();
+    let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
+    let subjects: Vec<String> = events.iter().map(|event| event.aggregate.subject()).collect();
+    let correlations: Vec<Option<&str>> =
+        events.iter().map(|event| event.correlation_id.as_deref()).collect();
+    let causations: Vec<Option<Uuid>> =
+        events.iter().map(|event| event.causation_id.map(EventId::uuid)).collect();
+    let data: Vec<&serde_json::Value> = events.iter().map(|event| &event.data).collect();
+    let result = sqlx::query!(
+        "INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data)
+         SELECT event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data
+         FROM UNNEST($1::uuid[], $2::smallint[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+                     $8::uuid[], $9::jsonb[]) WITH ORDINALITY
+              AS n (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data, place)
+         ORDER BY place",
+        &ids,
+        &shards,
+        &aggregates,
+        &sequences,
+        &types as _,
+        &subjects,
+        &correlations as _,
+        &causations as _,
+        &data as _,
+    )
+    .execute(conn)
+    .await?;
+    super::expect_rows(&result, events.len(), "insert outbox rows")
+}
+
+/// An event that waits to be published.
+#[derive(Debug, Clone)]
+pub struct OutboxRow {
+    /// Order of publishing within one aggregate.
+    pub id: i64,
+    /// Its shard.
+    pub shard: i16,
+    /// Its aggregate.
+    pub aggregate_id: Uuid,
+    /// How often publishing it failed.
+    pub attempts: i32,
+    /// What is published.
+    pub envelope: Envelope,
+}
+
+/// The next rows of these shards, oldest first. No row is locked and no position is remembered: identity values commit
+/// out of order, so a remembered position would skip late commits. Aggregates whose first row waits for its `retry_at`
+/// are passed over whole, so that nothing overtakes.
+pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result<Vec<OutboxRow>, Error> {
+    let rows = sqlx::query!(
+        "SELECT o.id, o.event_id, o.shard, o.aggregate_id, o.sequence, o.type AS event_type, o.subject,
+                o.correlation_id, o.causation_id, o.data, o.created_at, o.attempts
+         FROM outbox o
+         WHERE o.shard = ANY($1)
+           AND NOT EXISTS (SELECT 1 FROM outbox h WHERE h.aggregate_id = o.aggregate_id AND h.retry_at > now())
+         ORDER BY o.id LIMIT $2",
+        shards,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let event_type: EventType = parse(&row.event_type, "outbox.type")?;
+            Ok(OutboxRow {
+                id: row.id,
+                shard: row.shard,
+                aggregate_id: row.aggregate_id,
+                attempts: row.attempts,
+                envelope: Envelope {
+                    id: row.event_id.into(),
+                    event_type,
+                    subject: row.subject,
+                    sequence: row.sequence,
+                    time: row.created_at,
+                    correlation_id: row.correlation_id,
+                    causation_id: row.causation_id.map(EventId::from),
+                    data: row.data,
+                },
+            })
+        })
+        .collect()
+}
+
+/// Moves rows that the broker confirmed to `outbox_sent`, but only those of shards that `owner` still leases under the
+/// epoch it published them with: a former owner moves nothing. Gives how many were moved.
+pub async fn mark_sent(
+    conn: &mut Conn,
+    owner: &str,
+    leases: &[(i16, i64)],
+    ids: &[i64],
+) -> Result<u64, Error> {
+    let (shards, epochs): (Vec<i16>, Vec<i64>) = leases.iter().copied().unzip();
+    let moved = sqlx::query!(
+        "WITH lease AS (
+             SELECT l.shard FROM relay_lease l
+             JOIN UNNEST($2::smallint[], $3::bigint[]) AS mine (shard, epoch)
+               ON l.shard = mine.shard AND l.epoch = mine.epoch
+             WHERE l.owner = $1 FOR SHARE OF l),
+         gone AS (
+             DELETE FROM outbox o USING lease WHERE o.shard = lease.shard AND o.id = ANY($4)
+             RETURNING o.id, o.event_id, o.shard, o.aggregate_id, o.sequence, o.type, o.subject, o.correlation_id,
+                       o.causation_id, o.data, o.created_at)
+         INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, correlation_id,
+                                  causation_id, data, created_at, sent_at)
+         SELECT gone.*, clock_timestamp() FROM gone",
+        owner,
+        &shards,
+        &epochs,
+        ids,
+    )
+    .execute(conn)
+    .await?;
+    Ok(moved.rows_affected())
+}
+
+/// Keeps rows back that the broker did not confirm: each tries again after its delay, in seconds.
+pub async fn mark_failed(conn: &mut Conn, failed: &[(i64, f64)]) -> Result<(), Error> {
+    let (ids, delays): (Vec<i64>, Vec<f64>) = failed.iter().copied().unzip();
+    sqlx::query!(
+        "UPDATE outbox o SET attempts = attempts + 1, retry_at = clock_timestamp() + make_interval(secs => f.delay)
+         FROM UNNEST($1::bigint[], $2::double precision[]) AS f (id, delay) WHERE o.id = f.id",
+        &ids,
+        &delays,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How the outbox stands.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct OutboxStatus {
+    /// Events not yet confirmed by the broker.
+    pub pending: i64,
+    /// When the oldest of them was made.
+    pub oldest: Option<DateTime<Utc>>,
+    /// Events confirmed.
+    pub sent: i64,
+    /// Effects of consumers committed.
+    pub consumed: i64,
+    /// Deliveries that no consumer could handle.
+    pub dead: i64,
+}
+
+/// Counts the events by where they are.
+pub async fn status(conn: &mut Conn) -> Result<OutboxStatus, Error> {
+    let row = sqlx::query!(
+        r#"SELECT (SELECT count(*) FROM outbox) AS "pending!", (SELECT min(created_at) FROM outbox) AS oldest,
+                  (SELECT count(*) FROM outbox_sent) AS "sent!", (SELECT count(*) FROM inbox) AS "consumed!",
+                  (SELECT count(*) FROM dead_letter) AS "dead!""#,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(OutboxStatus {
+        pending: row.pending,
+        oldest: row.oldest,
+        sent: row.sent,
+        consumed: row.consumed,
+        dead: row.dead,
+    })
+}
