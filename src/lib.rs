@@ -12,7 +12,12 @@
 
 pub mod app;
 pub mod bus;
+pub mod config;
 pub mod domain;
+pub mod http;
+pub mod lifecycle;
 pub mod lock;
 pub mod provider;
 pub mod store;
+pub mod telemetry;
+pub mod worker;

@@ -59,7 +59,7 @@ impl App {
             match placed? {
                 Placed::Answer(answer) => return Ok(answer),
                 Placed::StaleFence => {
-                    tracing::info!(order_id = %draft.id, "fencing token is stale, locking again")
+                    tracing::info!(order_id = %draft.id, "fencing token is stale, locking again");
                 }
                 Placed::Short(items) => {
                     if reaped || !self.reap_expired(&items, cause).await? {

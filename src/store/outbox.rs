@@ -76,16 +76,20 @@ pub struct OutboxRow {
     pub envelope: Envelope,
 }
 
-/// The next rows of these shards, oldest first. No row is locked and no position is remembered: identity values commit
-/// out of order, so a remembered position would skip late commits. Aggregates whose first row waits for its `retry_at`
-/// are passed over whole, so that nothing overtakes.
+/// The next rows of these shards, oldest first, and of each aggregate only its first: one event of an order is on its way
+/// at a time, so that a failed one keeps the later ones of its order back, and nobody else's.
+///
+/// No row is locked and no position is remembered: identity values commit out of order, so a remembered position would
+/// skip late commits.
 pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result<Vec<OutboxRow>, Error> {
     let rows = sqlx::query!(
         "SELECT o.id, o.event_id, o.shard, o.aggregate_id, o.sequence, o.type AS event_type, o.subject,
                 o.correlation_id, o.causation_id, o.data, o.created_at, o.attempts
          FROM outbox o
          WHERE o.shard = ANY($1)
-           AND NOT EXISTS (SELECT 1 FROM outbox h WHERE h.aggregate_id = o.aggregate_id AND h.retry_at > now())
+           AND (o.retry_at IS NULL OR o.retry_at <= now())
+           AND NOT EXISTS (SELECT 1 FROM outbox e
+                           WHERE e.aggregate_id = o.aggregate_id AND e.sequence < o.sequence)
          ORDER BY o.id LIMIT $2",
         shards,
         limit,

@@ -1,0 +1,108 @@
+//! The commands. Each builds what it needs from the configuration, and says in one line what is missing where it cannot.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{Config, DEFAULTS},
+    telemetry,
+    worker::WorkerKind,
+};
+
+mod doctor;
+mod keys;
+mod migrate;
+mod replay;
+mod serve;
+mod stock;
+mod verify;
+mod wiring;
+
+/// An order-processing service that does not oversell, does not charge twice and does not lose an event.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, max_term_width = 100)]
+struct Options {
+    /// Settings that override the defaults (TOML). Environment variables like `HOLDFAST__DATABASE__URL` override both.
+    #[arg(long, global = true, env = "HOLDFAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the HTTP API.
+    Api,
+    /// Runs workers: those named, or all of them.
+    Worker {
+        /// Which workers.
+        kinds: Vec<WorkerKind>,
+    },
+    /// Serves the API and runs all workers, in one process.
+    All,
+    /// Serves a payment provider for tests and demos. It moves no money.
+    Sandbox,
+    /// Applies the migrations that the database lacks.
+    Migrate,
+    /// Asks every dependency whether it answers.
+    Doctor,
+    /// Checks the invariants of the whole system. Exit code 1 if one is broken.
+    Verify {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stock files.
+    #[command(subcommand)]
+    Stock(stock::StockCommand),
+    /// Sends an order file through the HTTP API, pays the orders, and waits until they settle.
+    Replay(replay::ReplayOptions),
+    /// API keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Prints every setting with its default and what it means.
+    Settings,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let options = Options::parse();
+    if matches!(options.command, Command::Settings) {
+        print!("{DEFAULTS}");
+        return ExitCode::SUCCESS;
+    }
+    let outcome = start(&options).and_then(|(config, runtime)| runtime.block_on(run(options.command, config)));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("holdfast: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: &Options) -> anyhow::Result<(Config, tokio::runtime::Runtime)> {
+    let config = Config::load(options.config.as_deref())?;
+    telemetry::init(&config.telemetry).map_err(anyhow::Error::msg)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok((config, runtime))
+}
+
+async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+    let done = ExitCode::SUCCESS;
+    match command {
+        Command::Api => serve::api(&config).await.map(|()| done),
+        Command::Worker { kinds } if kinds.is_empty() => serve::worker(&config, &WorkerKind::ALL).await.map(|()| done),
+        Command::Worker { kinds } => serve::worker(&config, &kinds).await.map(|()| done),
+        Command::All => serve::all(&config).await.map(|()| done),
+        Command::Sandbox => serve::sandbox(&config).await.map(|()| done),
+        Command::Migrate => migrate::run(&config).await.map(|()| done),
+        Command::Doctor => doctor::run(&config).await,
+        Command::Verify { json } => verify::run(&config, json).await,
+        Command::Stock(command) => stock::run(&config, command).await.map(|()| done),
+        Command::Replay(options) => replay::run(&config, options).await,
+        Command::Keys(command) => keys::run(&config, command).await.map(|()| done),
+        Command::Settings => Ok(done),
+    }
+}

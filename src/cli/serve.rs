@@ -1,0 +1,73 @@
+//! The commands that run until they are told to stop: `api`, `worker`, `all`, `sandbox`.
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use super::wiring;
+use crate::{
+    app::App,
+    config::Config,
+    http,
+    lifecycle::shutdown_token,
+    sandbox::{self, SandboxOptions},
+    worker::{self, WorkerKind},
+};
+
+/// Serves the API.
+pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
+    let shutdown = shutdown_token()?;
+    let app = wiring::app(config).await?;
+    let listener = bind("http.bind", &config.http.bind).await?;
+    http::serve(listener, app.clone(), shutdown, config.http.drain()).await?;
+    close(&app).await;
+    Ok(())
+}
+
+/// Runs workers.
+pub(super) async fn worker(config: &Config, kinds: &[WorkerKind]) -> anyhow::Result<()> {
+    let shutdown = shutdown_token()?;
+    // Workers take no SKU locks: what they change is guarded by the order's row lock.
+    let app = wiring::offline_app(config).await?;
+    let bus = wiring::reachable_bus(config).await?;
+    worker::run(kinds, &app, &bus, &config.worker, &shutdown).await;
+    bus.close().await;
+    close(&app).await;
+    Ok(())
+}
+
+/// Serves the API and runs all workers.
+pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
+    let shutdown = shutdown_token()?;
+    let app = wiring::app(config).await?;
+    let bus = wiring::reachable_bus(config).await?;
+    let listener = bind("http.bind", &config.http.bind).await?;
+    let (served, ()) = tokio::join!(
+        http::serve(listener, app.clone(), shutdown.clone(), config.http.drain()),
+        worker::run(&WorkerKind::ALL, &app, &bus, &config.worker, &shutdown),
+    );
+    bus.close().await;
+    close(&app).await;
+    Ok(served?)
+}
+
+/// Serves the sandbox provider.
+pub(super) async fn sandbox(config: &Config) -> anyhow::Result<()> {
+    let shutdown = shutdown_token()?;
+    let secret_key = config.provider.secret_key.reveal().to_owned();
+    anyhow::ensure!(!secret_key.is_empty(), "provider.secret_key is empty: set the key that the sandbox is to accept");
+    let listener = bind("sandbox.bind", &config.sandbox.bind).await?;
+    Ok(sandbox::serve(listener, SandboxOptions::new(secret_key), shutdown).await?)
+}
+
+async fn bind(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen at {setting} = {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    Ok(listener)
+}
+
+/// Locks first: other processes can go on at once.
+async fn close(app: &App) {
+    app.locks.close().await;
+    app.store.close().await;
+    tracing::info!("stopped");
+}

@@ -1,0 +1,140 @@
+//! Builds what the commands need. The only place that knows which backends there are.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use url::Url;
+
+use crate::{
+    app::{App, Settings},
+    bus::{EventBus, RabbitMqBus, RabbitMqOptions},
+    config::{Config, FulfilmentMode, LockBackend},
+    domain::new_order::OrderLimits,
+    lock::{LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
+    provider::{PaymentProvider, StripeOptions, StripeProvider},
+    store::{Store, StoreOptions},
+};
+
+/// Connects to PostgreSQL.
+pub(super) async fn store(config: &Config) -> anyhow::Result<Store> {
+    let database = &config.database;
+    let options = StoreOptions {
+        url: database.url.reveal().to_owned(),
+        max_connections: database.max_connections,
+        acquire_timeout: Duration::from_millis(database.acquire_timeout_ms),
+        statement_timeout: Duration::from_millis(database.statement_timeout_ms),
+        lock_timeout: Duration::from_millis(database.lock_timeout_ms),
+        idle_in_transaction_timeout: Duration::from_millis(database.idle_in_transaction_timeout_ms),
+    };
+    Store::connect(&options).await.map_err(|error| {
+        let address = address(database.url.reveal());
+        anyhow!("PostgreSQL at {address} cannot be used: {error}. Start it, or set database.url")
+    })
+}
+
+/// Connects to PostgreSQL, and fails where it lacks migrations.
+pub(super) async fn migrated_store(config: &Config) -> anyhow::Result<Store> {
+    let store = store(config).await?;
+    store.check_migrations().await?;
+    Ok(store)
+}
+
+/// Connects to the lock backend.
+pub(super) async fn locks(config: &Config) -> anyhow::Result<Arc<dyn LockManager>> {
+    let zookeeper = &config.lock.zookeeper;
+    match config.lock.backend {
+        LockBackend::None => Ok(Arc::new(NoLock)),
+        LockBackend::ZooKeeper => {
+            let options = ZooKeeperOptions {
+                servers: zookeeper.servers.clone(),
+                root: zookeeper.root.clone(),
+                session_timeout: Duration::from_millis(zookeeper.session_timeout_ms),
+                request_timeout: Duration::from_millis(zookeeper.request_timeout_ms),
+                auth: zookeeper.credentials().map(|(user, word)| (user.to_owned(), word.to_owned())),
+                allow_open_acl: zookeeper.allow_open_acl,
+                epoch: config.lock.epoch,
+                holder: format!("{}/{}", hostname(), std::process::id()),
+            };
+            let connected = ZooKeeperLock::connect(options).await;
+            let locks = connected.map_err(|error| {
+                let servers = &zookeeper.servers;
+                anyhow!("ZooKeeper at {servers} cannot be used: {error}. Start it, or set lock.zookeeper.servers")
+            })?;
+            Ok(Arc::new(locks))
+        }
+    }
+}
+
+/// The event bus. Connects when it is first used.
+pub(super) fn bus(config: &Config) -> Arc<dyn EventBus> {
+    let rabbitmq = &config.bus.rabbitmq;
+    Arc::new(RabbitMqBus::new(RabbitMqOptions {
+        urls: rabbitmq.urls(),
+        prefix: rabbitmq.prefix.clone(),
+        confirm_timeout: Duration::from_millis(rabbitmq.confirm_timeout_ms),
+        heartbeat_seconds: 10,
+        connection_name: format!("holdfast {}/{}", hostname(), std::process::id()),
+        delivery_limit: rabbitmq.delivery_limit,
+    }))
+}
+
+/// The event bus, and whether it answers.
+pub(super) async fn reachable_bus(config: &Config) -> anyhow::Result<Arc<dyn EventBus>> {
+    let bus = bus(config);
+    bus.ping(Duration::from_secs(10)).await.map_err(|error| {
+        let addresses: Vec<String> = config.bus.rabbitmq.urls().iter().map(|url| address(url)).collect();
+        let addresses = addresses.join(", ");
+        anyhow!("RabbitMQ at {addresses} cannot be used: {error}. Start it, or set bus.rabbitmq.url")
+    })?;
+    Ok(bus)
+}
+
+/// The payment provider. Connects when it is first used.
+pub(super) fn provider(config: &Config) -> anyhow::Result<Arc<dyn PaymentProvider>> {
+    let provider = StripeProvider::new(StripeOptions {
+        base_url: config.provider.base_url.clone(),
+        secret_key: config.provider.secret_key.reveal().to_owned(),
+        timeout: Duration::from_millis(config.provider.timeout_ms),
+        connect_timeout: Duration::from_millis(config.provider.timeout_ms.min(3000)),
+    });
+    Ok(Arc::new(provider.context("the payment provider cannot be used: check provider.base_url")?))
+}
+
+/// Everything that the use cases need.
+pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
+    let store = migrated_store(config).await?;
+    let locks = locks(config).await?;
+    Ok(App { store, locks, provider: provider(config)?, settings: settings(config)? })
+}
+
+/// The use cases for a command that places no orders and moves no money.
+pub(super) async fn offline_app(config: &Config) -> anyhow::Result<App> {
+    let store = migrated_store(config).await?;
+    Ok(App { store, locks: Arc::new(NoLock), provider: provider(config)?, settings: settings(config)? })
+}
+
+fn settings(config: &Config) -> anyhow::Result<Settings> {
+    let order = &config.order;
+    Ok(Settings {
+        limits: OrderLimits {
+            default_location: order.default_location.parse().context("order.default_location")?,
+            default_ttl_seconds: order.reservation_ttl_seconds,
+            max_ttl_seconds: order.max_reservation_ttl_seconds,
+        },
+        lock_timeout: config.lock.acquire_timeout(),
+        payment_pin: Duration::from_secs(order.payment_pin_seconds),
+        ship_at_once: config.worker.fulfilment.mode == FulfilmentMode::Auto,
+    })
+}
+
+/// Host and port of a URL, without user and password.
+fn address(url: &str) -> String {
+    let Ok(url) = Url::parse(url) else { return "an address that is not a URL".into() };
+    let host = url.host_str().unwrap_or("localhost");
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "unknown".into() } else { name.trim().to_owned() }
+}

@@ -1,0 +1,92 @@
+//! Refuses values that are of the right type and still unsafe.
+
+use super::{Config, LockBackend};
+use crate::domain::inventory::LocationId;
+
+/// Gives one line that names the first wrong setting and what is allowed.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    check_database(config)?;
+    check_lock(config)?;
+    check_order(config)?;
+    check_worker(config)
+}
+
+fn at_least(name: &str, value: u64, least: u64) -> Result<(), String> {
+    if value >= least { Ok(()) } else { Err(format!("{name} is {value}: must be at least {least}")) }
+}
+
+fn check_database(config: &Config) -> Result<(), String> {
+    let database = &config.database;
+    // An order placement may hold one connection while it waits to end expired holds on another.
+    at_least("database.max_connections", database.max_connections.into(), 2)?;
+    at_least("database.acquire_timeout_ms", database.acquire_timeout_ms, 100)?;
+    // 0 would mean "no limit" to PostgreSQL: a paused process could then keep its row locks for ever.
+    at_least("database.statement_timeout_ms", database.statement_timeout_ms, 100)?;
+    at_least("database.lock_timeout_ms", database.lock_timeout_ms, 100)?;
+    at_least("database.idle_in_transaction_timeout_ms", database.idle_in_transaction_timeout_ms, 1000)
+}
+
+fn check_lock(config: &Config) -> Result<(), String> {
+    if config.lock.backend == LockBackend::None {
+        return Ok(());
+    }
+    let zookeeper = &config.lock.zookeeper;
+    at_least("lock.acquire_timeout_ms", config.lock.acquire_timeout_ms, 10)?;
+    at_least("lock.zookeeper.session_timeout_ms", zookeeper.session_timeout_ms, 1000)?;
+    at_least("lock.zookeeper.request_timeout_ms", zookeeper.request_timeout_ms, 100)?;
+    if !zookeeper.root.starts_with('/') || zookeeper.root.ends_with('/') {
+        return Err(format!("lock.zookeeper.root is {:?}: must begin and not end with /", zookeeper.root));
+    }
+    let auth = zookeeper.auth.reveal();
+    if auth.is_empty() && !zookeeper.allow_open_acl {
+        return Err("lock.zookeeper.auth is empty: set user:password, or set lock.zookeeper.allow_open_acl = true where \
+                    nobody else can reach ZooKeeper"
+            .into());
+    }
+    if !auth.is_empty()
+        && zookeeper.credentials().is_none_or(|(user, word)| user.is_empty() || word.is_empty())
+    {
+        return Err("lock.zookeeper.auth must be user:password".into());
+    }
+    Ok(())
+}
+
+fn check_order(config: &Config) -> Result<(), String> {
+    let order = &config.order;
+    if let Err(error) = order.default_location.parse::<LocationId>() {
+        return Err(format!("order.default_location is {:?}: {error}", order.default_location));
+    }
+    // A year, so that sums with the time of day cannot overflow.
+    if !(1..=31_536_000).contains(&order.max_reservation_ttl_seconds) {
+        return Err("order.max_reservation_ttl_seconds must be 1 to 31536000".into());
+    }
+    if !(1..=order.max_reservation_ttl_seconds).contains(&order.reservation_ttl_seconds) {
+        let most = order.max_reservation_ttl_seconds;
+        let value = order.reservation_ttl_seconds;
+        return Err(format!(
+            "order.reservation_ttl_seconds is {value}: must be 1 to order.max_reservation_ttl_seconds ({most})"
+        ));
+    }
+    if order.payment_pin_seconds > 86_400 {
+        return Err("order.payment_pin_seconds must be at most 86400".into());
+    }
+    Ok(())
+}
+
+fn check_worker(config: &Config) -> Result<(), String> {
+    let worker = &config.worker;
+    at_least("worker.payment.concurrency", worker.payment.concurrency.into(), 1)?;
+    at_least("worker.fulfilment.concurrency", worker.fulfilment.concurrency.into(), 1)?;
+    at_least("worker.expiry.interval_ms", worker.expiry.interval_ms, 10)?;
+    at_least("worker.expiry.batch", worker.expiry.batch.into(), 1)?;
+    at_least("worker.relay.window", worker.relay.window.into(), 1)?;
+    at_least("worker.relay.poll_interval_ms", worker.relay.poll_interval_ms, 1)?;
+    at_least("worker.relay.lease_seconds", worker.relay.lease_seconds, 2)?;
+    at_least("bus.rabbitmq.confirm_timeout_ms", config.bus.rabbitmq.confirm_timeout_ms, 100)?;
+    at_least("bus.rabbitmq.delivery_limit", config.bus.rabbitmq.delivery_limit.into(), 1)?;
+    at_least("provider.timeout_ms", config.provider.timeout_ms, 100)?;
+    if config.bus.rabbitmq.prefix.is_empty() {
+        return Err("bus.rabbitmq.prefix must not be empty".into());
+    }
+    Ok(())
+}

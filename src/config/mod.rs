@@ -1,0 +1,135 @@
+//! Configuration: embedded defaults, then a file, then the environment. Read once, at start.
+//!
+//! Unknown keys, values of the wrong type and unsafe values refuse to start with one line that names the key. Secrets
+//! never show up in what is printed.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+mod check;
+mod sections;
+
+pub use sections::{
+    Bus, Database, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider, RabbitMq, Sandbox,
+    Telemetry, Worker, ZooKeeper,
+};
+
+/// Every setting with its default and what it means.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// The whole configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The API.
+    pub http: Http,
+    /// PostgreSQL.
+    pub database: Database,
+    /// Locks.
+    pub lock: Lock,
+    /// The event bus.
+    pub bus: Bus,
+    /// The payment provider.
+    pub provider: Provider,
+    /// What orders may ask for.
+    pub order: Order,
+    /// The workers.
+    pub worker: Worker,
+    /// The sandbox provider.
+    pub sandbox: Sandbox,
+    /// Logs.
+    pub telemetry: Telemetry,
+}
+
+/// A configuration that Holdfast does not start with.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+impl Config {
+    /// Reads defaults, `file` if given, and the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let environment = config::Environment::with_prefix("HOLDFAST").prefix_separator("__").separator("__");
+        Self::build(file, environment)
+    }
+
+    fn build(file: Option<&Path>, environment: config::Environment) -> Result<Self, ConfigError> {
+        let mut builder =
+            config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
+        if let Some(path) = file {
+            builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
+        }
+        let merged =
+            builder.add_source(environment).build().map_err(|error| ConfigError(error.to_string()))?;
+        let config: Self = merged.try_deserialize().map_err(|error| ConfigError(error.to_string()))?;
+        check::check(&config).map_err(ConfigError)?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn load(settings: &[(&str, &str)]) -> Result<Config, String> {
+        let open = [
+            ("HOLDFAST__LOCK__ZOOKEEPER__ALLOW_OPEN_ACL", "true"),
+            ("HOLDFAST__PROVIDER__SECRET_KEY", "sk_x"),
+        ];
+        let source: HashMap<String, String> =
+            open.iter().chain(settings).map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let environment = config::Environment::with_prefix("HOLDFAST").prefix_separator("__").separator("__");
+        Config::build(None, environment.source(Some(source))).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_complete_and_the_environment_overrides_them() {
+        let config =
+            load(&[("HOLDFAST__DATABASE__MAX_CONNECTIONS", "7"), ("HOLDFAST__LOCK__BACKEND", "none")]);
+        let config = config.expect("valid");
+        assert_eq!(config.database.max_connections, 7);
+        assert_eq!(config.lock.backend, LockBackend::None);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let wrong = [
+            ("HOLDFAST__HTTP__BINDD", "x", "bindd"),
+            ("HOLDFAST__LOCK__BACKEND", "etcd", "etcd"),
+            ("HOLDFAST__DATABASE__MAX_CONNECTIONS", "many", "max_connections"),
+            ("HOLDFAST__DATABASE__MAX_CONNECTIONS", "0", "database.max_connections"),
+            ("HOLDFAST__ORDER__RESERVATION_TTL_SECONDS", "0", "order.reservation_ttl_seconds"),
+            ("HOLDFAST__ORDER__RESERVATION_TTL_SECONDS", "86401", "order.reservation_ttl_seconds"),
+            ("HOLDFAST__LOCK__ZOOKEEPER__ALLOW_OPEN_ACL", "false", "lock.zookeeper.auth"),
+            ("HOLDFAST__LOCK__ZOOKEEPER__AUTH", "nocolon", "lock.zookeeper.auth"),
+            ("HOLDFAST__LOCK__ZOOKEEPER__SESSION_TIMEOUT_MS", "10", "lock.zookeeper.session_timeout_ms"),
+            (
+                "HOLDFAST__DATABASE__IDLE_IN_TRANSACTION_TIMEOUT_MS",
+                "0",
+                "database.idle_in_transaction_timeout_ms",
+            ),
+            ("HOLDFAST__ORDER__DEFAULT_LOCATION", "a b", "order.default_location"),
+            ("HOLDFAST__WORKER__RELAY__WINDOW", "0", "worker.relay.window"),
+        ];
+        for (key, value, named) in wrong {
+            let error = load(&[(key, value)]).expect_err(key);
+            assert!(error.contains(named), "{key}={value}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let config = load(&[
+            ("HOLDFAST__DATABASE__URL", "postgres://u:hunter2@db/h"),
+            ("HOLDFAST__PROVIDER__SECRET_KEY", "hunter2"),
+            ("HOLDFAST__BUS__RABBITMQ__URL", "amqp://u:hunter2@mq"),
+            ("HOLDFAST__LOCK__ZOOKEEPER__AUTH", "u:hunter2"),
+        ]);
+        let printed = format!("{:?}", config.expect("valid"));
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+}

@@ -1,0 +1,203 @@
+//! The sections of the configuration. What each setting means stands in `defaults.toml`, beside its default.
+#![expect(missing_docs, reason = "defaults.toml documents every field, once")]
+
+use std::{fmt, time::Duration};
+
+use serde::Deserialize;
+
+/// A setting that must not be printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"…\"")
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub bind: String,
+    pub drain_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: Secret,
+    pub max_connections: u32,
+    pub acquire_timeout_ms: u64,
+    pub statement_timeout_ms: u64,
+    pub lock_timeout_ms: u64,
+    pub idle_in_transaction_timeout_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockBackend {
+    ZooKeeper,
+    None,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    pub backend: LockBackend,
+    pub acquire_timeout_ms: u64,
+    pub epoch: i32,
+    pub zookeeper: ZooKeeper,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZooKeeper {
+    pub servers: String,
+    pub root: String,
+    pub session_timeout_ms: u64,
+    pub request_timeout_ms: u64,
+    pub auth: Secret,
+    pub allow_open_acl: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bus {
+    pub rabbitmq: RabbitMq,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitMq {
+    pub url: Secret,
+    pub prefix: String,
+    pub confirm_timeout_ms: u64,
+    pub delivery_limit: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderBackend {
+    Stripe,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    pub backend: ProviderBackend,
+    pub base_url: String,
+    pub secret_key: Secret,
+    pub timeout_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    pub default_location: String,
+    pub reservation_ttl_seconds: i64,
+    pub max_reservation_ttl_seconds: i64,
+    pub payment_pin_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    pub drain_seconds: u64,
+    pub payment: PaymentWorker,
+    pub fulfilment: FulfilmentWorker,
+    pub expiry: ExpiryWorker,
+    pub relay: RelayWorker,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentWorker {
+    pub concurrency: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FulfilmentMode {
+    Auto,
+    Manual,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FulfilmentWorker {
+    pub concurrency: u16,
+    pub mode: FulfilmentMode,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpiryWorker {
+    pub interval_ms: u64,
+    pub batch: u16,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayWorker {
+    pub window: u16,
+    pub poll_interval_ms: u64,
+    pub lease_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sandbox {
+    pub bind: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+impl Http {
+    pub const fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+impl Worker {
+    pub const fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+impl Lock {
+    pub const fn acquire_timeout(&self) -> Duration {
+        Duration::from_millis(self.acquire_timeout_ms)
+    }
+}
+
+impl ZooKeeper {
+    /// `user:password`, if set.
+    pub fn credentials(&self) -> Option<(&str, &str)> {
+        self.auth.reveal().split_once(':')
+    }
+}
+
+impl RabbitMq {
+    pub fn urls(&self) -> Vec<String> {
+        self.url.reveal().split(',').map(|url| url.trim().to_owned()).collect()
+    }
+}

@@ -1,0 +1,43 @@
+//! `/livez`: the process runs. `/readyz`: it can take orders, or which dependency it lacks.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::{ApiState, problem::Problem};
+
+/// How long a dependency has to answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) async fn livez() -> impl IntoResponse {
+    Json(json!({ "status": "ok" }))
+}
+
+/// An order needs PostgreSQL and the locks. Events wait in the outbox while RabbitMQ is away, so it is not asked here.
+pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
+    let database = tokio::time::timeout(TIMEOUT, state.app.store.ping());
+    let (database, lock) = tokio::join!(database, state.app.locks.ping(TIMEOUT));
+    let database = match database {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("no answer".to_owned()),
+    };
+    let lock = lock.err().map(|error| error.to_string());
+    if database.is_none() && lock.is_none() {
+        return Json(json!({ "status": "ok", "database": "ok", "lock": "ok" })).into_response();
+    }
+    let named: Vec<String> = [("database", database), ("lock", lock)]
+        .into_iter()
+        .filter_map(|(name, error)| error.map(|error| format!("{name}: {error}")))
+        .collect();
+    tracing::warn!(failing = named.join("; "), "not ready");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", named.join("; "))
+        .retry_after(1)
+        .into_response()
+}

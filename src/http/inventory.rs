@@ -1,0 +1,133 @@
+//! `/v1/inventory`.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{
+    ApiState,
+    extract::{Query, Write},
+    orders::respond,
+    problem::Problem,
+};
+use crate::{
+    app::{AdjustInventory, SetInventory},
+    domain::{
+        inventory::{InventoryLevel, LevelKey, Sku},
+        validation::Validator,
+    },
+    store::inventory,
+};
+
+/// A level with what follows from its counters.
+#[derive(Debug, Serialize)]
+struct LevelView {
+    #[serde(flatten)]
+    level: InventoryLevel,
+    available: i64,
+}
+
+impl From<InventoryLevel> for LevelView {
+    fn from(level: InventoryLevel) -> Self {
+        Self { available: level.available(), level }
+    }
+}
+
+/// A page of levels. `next` is the `starting_after` of the next page.
+#[derive(Debug, Serialize)]
+struct LevelPage {
+    data: Vec<LevelView>,
+    has_more: bool,
+    next: Option<String>,
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    mut query: Query,
+) -> Result<impl IntoResponse, Problem> {
+    let sku: Option<Sku> = query.take("sku")?;
+    let starting_after: Option<Cursor> = query.take("starting_after")?;
+    let limit = query.take_limit()?;
+    query.finish()?;
+    let after = starting_after.map(|cursor| cursor.0);
+    let mut conn = state.app.store.conn().await?;
+    // One more to know whether there is a next page, and one that may be the last of the page before.
+    let sku = sku.as_ref().map(Sku::as_str);
+    let mut levels = inventory::list_levels(&mut conn, sku, after.as_ref(), limit + 2).await?;
+    levels.retain(|level| Some(&level.key) != after.as_ref());
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = levels.len() > limit;
+    levels.truncate(limit);
+    let next = levels.last().filter(|_| has_more).map(|level| Cursor(level.key.clone()).to_string());
+    Ok(Json(LevelPage { data: levels.into_iter().map(LevelView::from).collect(), has_more, next }))
+}
+
+pub(super) async fn read(
+    State(state): State<ApiState>,
+    Path(path): Path<(String, String)>,
+) -> Result<impl IntoResponse, Problem> {
+    let key = level_key(&path)?;
+    let found = inventory::find_level(&mut *state.app.store.conn().await?, &key).await?;
+    found.map(|level| Json(LevelView::from(level))).ok_or_else(|| {
+        let detail = format!("there is no SKU {} at location {}", key.sku, key.location_id);
+        Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+    })
+}
+
+pub(super) async fn set(
+    State(state): State<ApiState>,
+    Path(path): Path<(String, String)>,
+    write: Write<SetInventory>,
+) -> Result<impl IntoResponse, Problem> {
+    let key = level_key(&path)?;
+    let cause = write.request_id.cause();
+    let level = state.app.set_inventory(&key, &write.body, &write.caller.to_string(), &cause).await?;
+    Ok(Json(LevelView::from(level)))
+}
+
+pub(super) async fn adjust(
+    State(state): State<ApiState>,
+    write: Write<AdjustInventory>,
+) -> Result<Response, Problem> {
+    let request = write.idempotent("POST /v1/inventory/adjustments", StatusCode::CREATED)?;
+    let cause = write.request_id.cause();
+    let actor = write.caller.to_string();
+    Ok(respond(state.app.adjust_inventory(&request, &write.body, &actor, &cause).await?))
+}
+
+fn level_key((sku, location): &(String, String)) -> Result<LevelKey, Problem> {
+    let mut check = Validator::default();
+    let sku = check.check(sku.parse(), "{sku}");
+    let location_id = check.check(location.parse(), "{location}");
+    check.finish().map_err(Problem::invalid)?;
+    match (sku, location_id) {
+        (Some(sku), Some(location_id)) => Ok(LevelKey { sku, location_id }),
+        // Invariant: `finish` fails unless both were parsed.
+        _ => Err(Problem::invalid(Vec::new())),
+    }
+}
+
+/// The place after a level, in a form that survives a query string: `location/sku`, where neither can hold a space.
+#[derive(Debug)]
+struct Cursor(LevelKey);
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.0.sku, self.0.location_id)
+    }
+}
+
+impl std::str::FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "must be the `next` of the page before";
+        let (sku, location_id) = text.split_once(' ').ok_or(wrong)?;
+        let sku = sku.parse().map_err(|_| wrong)?;
+        Ok(Self(LevelKey { sku, location_id: location_id.parse().map_err(|_| wrong)? }))
+    }
+}

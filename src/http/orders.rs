@@ -1,0 +1,112 @@
+//! `/v1/orders`.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{
+    ApiState,
+    extract::{IdPath, Query, Write},
+    problem::Problem,
+};
+use crate::{
+    app::{Answer, CancelOrder},
+    domain::{ids::OrderId, new_order::NewOrder, order::Order, payment::Payment, shipment::Shipment},
+    store::{
+        orders::{self, OrderFilter},
+        payments, shipments,
+    },
+};
+
+/// An order with what became of it.
+#[derive(Debug, Serialize)]
+struct OrderDetail {
+    #[serde(flatten)]
+    order: Order,
+    payments: Vec<Payment>,
+    shipments: Vec<Shipment>,
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize)]
+pub(super) struct Page<T> {
+    pub(super) data: Vec<T>,
+    pub(super) has_more: bool,
+}
+
+impl<T> Page<T> {
+    /// The page, from a query that asked for one more than `limit`.
+    pub(super) fn new(mut data: Vec<T>, limit: i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let has_more = data.len() > limit;
+        data.truncate(limit);
+        Self { data, has_more }
+    }
+}
+
+/// A stored or new answer, as it is sent.
+pub(super) fn respond(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let mut response = (status, answer.body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if answer.replayed {
+        headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+    }
+    response
+}
+
+pub(super) async fn place(
+    State(state): State<ApiState>,
+    write: Write<NewOrder>,
+) -> Result<Response, Problem> {
+    let request = write.idempotent("POST /v1/orders", StatusCode::CREATED)?;
+    let cause = write.request_id.cause();
+    Ok(respond(state.app.place_order(&request, write.body, &cause).await?))
+}
+
+pub(super) async fn cancel(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath<OrderId>,
+    write: Write<CancelOrder>,
+) -> Result<Response, Problem> {
+    let request = write.idempotent("POST /v1/orders/{id}/cancel", StatusCode::OK)?;
+    let cause = write.request_id.cause();
+    Ok(respond(state.app.cancel_order(&request, id, &write.body, &cause).await?))
+}
+
+pub(super) async fn read(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath<OrderId>,
+) -> Result<impl IntoResponse, Problem> {
+    let mut conn = state.app.store.conn().await?;
+    let order = orders::find(&mut conn, id).await?;
+    let Some(order) = order else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no order {id}")));
+    };
+    let payments = payments::list_of_order(&mut conn, id).await?;
+    let shipments = shipments::list_of_order(&mut conn, id).await?;
+    Ok(Json(OrderDetail { order, payments, shipments }))
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    mut query: Query,
+) -> Result<impl IntoResponse, Problem> {
+    let filter = OrderFilter {
+        status: query.take("status")?,
+        customer_id: query.take("customer_id")?,
+        client_reference: query.take("client_reference")?,
+        id: None,
+        starting_after: query.take("starting_after")?,
+    };
+    let limit = query.take_limit()?;
+    query.finish()?;
+    let mut conn = state.app.store.conn().await?;
+    let found = orders::list(&mut conn, &filter, limit + 1).await?;
+    Ok(Json(Page::new(found, limit)))
+}

@@ -1,0 +1,43 @@
+//! Every request has an id: the client's `X-Request-Id` where it is usable, a new one where not. It is in the answer, in
+//! problem documents, in the logs, and as correlation id in the events that follow.
+
+use axum::{
+    extract::Request,
+    http::{HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::problem;
+use crate::app::Cause;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The id of the request being answered.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) String);
+
+impl RequestId {
+    /// What the changes of this request follow from.
+    pub(super) fn cause(&self) -> Cause {
+        Cause { correlation_id: Some(self.0.clone()), causation_id: None }
+    }
+}
+
+pub(super) async fn identify(mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
+    // What a client sends goes into logs and events: nothing that is long or could pass for something else.
+    let usable = given.filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
+    let id = usable.map_or_else(|| format!("req_{}", Uuid::now_v7().simple()), str::to_owned);
+    let path = request.uri().path().to_owned();
+    let span = tracing::info_span!("request", method = %request.method(), path, request_id = id);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let response = next.run(request).instrument(span).await;
+    let mut response = problem::render(response, &id, &path);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HEADER, value);
+    }
+    response
+}

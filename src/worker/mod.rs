@@ -1,0 +1,105 @@
+//! The workers: the processes behind the queues. Each can run alone, or all in one process.
+//!
+//! A worker decides nothing about the business: it takes an event, calls a use case, and settles the event by what that
+//! answers. [`outbox_relay`] is the only caller of `EventBus::publish`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::App, bus::EventBus, config};
+
+mod dead_letters;
+mod expiry;
+mod fulfilment;
+mod outbox_relay;
+mod payment;
+mod runner;
+
+pub use runner::Consumer;
+
+/// A worker that can be chosen on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WorkerKind {
+    /// Authorizes, captures, voids and refunds payments.
+    Payment,
+    /// Makes shipments for confirmed orders, and ships them.
+    Fulfilment,
+    /// Ends holds whose time has run out.
+    Expiry,
+    /// Publishes the outbox, and stores what the broker gives up on.
+    Relay,
+}
+
+impl WorkerKind {
+    /// Every worker.
+    pub const ALL: [Self; 4] = [Self::Payment, Self::Fulfilment, Self::Expiry, Self::Relay];
+}
+
+/// Every consumer, so that any process can declare the whole topology: an event published before its consumer has ever
+/// run must find the queue.
+pub const CONSUMERS: [&dyn Consumer; 2] = [&payment::PaymentConsumer, &fulfilment::FulfilmentConsumer];
+
+/// Runs workers until `shutdown` fires and they have drained.
+pub async fn run(
+    kinds: &[WorkerKind],
+    app: &App,
+    bus: &Arc<dyn EventBus>,
+    settings: &config::Worker,
+    shutdown: &CancellationToken,
+) {
+    declare_topology(bus.as_ref(), shutdown).await;
+    let mut workers = JoinSet::new();
+    for kind in kinds {
+        let (app, bus, shutdown) = (app.clone(), Arc::clone(bus), shutdown.clone());
+        let drain = settings.drain();
+        tracing::info!(worker = ?kind, "worker started");
+        match kind {
+            WorkerKind::Payment => {
+                let consumer = &payment::PaymentConsumer;
+                workers.spawn(runner::run(consumer, app, bus, settings.payment.concurrency, shutdown, drain));
+            }
+            WorkerKind::Fulfilment => {
+                let consumer = &fulfilment::FulfilmentConsumer;
+                workers.spawn(runner::run(
+                    consumer,
+                    app,
+                    bus,
+                    settings.fulfilment.concurrency,
+                    shutdown,
+                    drain,
+                ));
+            }
+            WorkerKind::Expiry => {
+                workers.spawn(expiry::run(app, settings.expiry.clone(), shutdown));
+            }
+            WorkerKind::Relay => {
+                workers.spawn(dead_letters::run(app.clone(), Arc::clone(&bus), shutdown.clone()));
+                workers.spawn(outbox_relay::run(app, bus, settings.relay.clone(), shutdown));
+            }
+        }
+    }
+    while let Some(ended) = workers.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a worker panicked: stopping the process");
+            shutdown.cancel();
+        }
+    }
+}
+
+/// Tries until the topology stands, because every worker relies on it.
+async fn declare_topology(bus: &dyn EventBus, shutdown: &CancellationToken) {
+    let subscriptions: Vec<_> = CONSUMERS.iter().map(|consumer| consumer.subscription()).collect();
+    while let Err(error) = bus.declare(&subscriptions).await {
+        tracing::error!(%error, "the topology cannot be declared, trying again");
+        if pause(Duration::from_secs(1), shutdown).await {
+            return;
+        }
+    }
+}
+
+/// Waits. `true`: stop.
+async fn pause(time: Duration, shutdown: &CancellationToken) -> bool {
+    shutdown.run_until_cancelled(tokio::time::sleep(time)).await.is_none()
+}
