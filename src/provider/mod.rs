@@ -14,7 +14,7 @@ use crate::domain::{
 
 mod stripe;
 
-pub use stripe::{StripeOptions, StripeProvider};
+pub use stripe::{StripeOptions, StripeProvider, install_crypto_provider};
 
 /// A request to set money aside.
 #[derive(Debug, Clone)]

@@ -1,17 +1,17 @@
-//! One HTTP request to Stripe, and what its failure means: did it take effect, did it not, or is that open?
+//! One HTTP request to Stripe: options, headers, sending, reading.
 //!
-//! Knows nothing of payments. The secret key leaves this module only in the `Authorization` header; neither it nor a
+//! Knows nothing of payments; what a failure means is decided in `failure`. The secret key leaves this module only in the `Authorization` header; neither it nor a
 //! request's body is ever part of an error or a log line.
 
-use std::{error::Error as _, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use reqwest::{
-    Method, Response, StatusCode, Url,
+    Method, Response, Url,
     header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
     redirect,
 };
 
-use super::wire::{ApiError, ErrorBody};
+use super::failure::{Failure, causes, classify, invalid, unsent};
 use crate::provider::ProviderError;
 
 /// The version of Stripe's API that the wire types are written for; without it Stripe uses the account's default.
@@ -73,29 +73,6 @@ pub(super) struct Answer {
     pub(super) replayed: bool,
 }
 
-/// Why there is no such answer.
-pub(super) enum Failure {
-    /// Stripe looked at the request and says no. Callers may know what it means; else it is `Rejected`.
-    Refused(StatusCode, ApiError),
-    /// Everything else.
-    Other(ProviderError),
-}
-
-impl From<Failure> for ProviderError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Other(error) => error,
-            Failure::Refused(status, error) => Self::Rejected {
-                code: error
-                    .decline_reason()
-                    .or(error.kind)
-                    .unwrap_or_else(|| format!("http_{}", status.as_u16())),
-                message: error.message.unwrap_or_else(|| status.to_string()),
-            },
-        }
-    }
-}
-
 /// The HTTP client.
 pub(super) struct Client {
     http: reqwest::Client,
@@ -105,10 +82,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(options: &StripeOptions) -> Result<Self, ProviderError> {
         let url = check_base_url(options)?;
-        // Only one provider can be installed in a process; whoever was first has decided.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
+        install_crypto_provider();
         let mut builder = reqwest::Client::builder()
             .default_headers(headers(&options.secret_key)?)
             .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
@@ -219,64 +193,17 @@ async fn body(mut response: Response, address: &str) -> Result<Vec<u8>, Provider
     Ok(body)
 }
 
-/// A request without an answer took no effect only if there was no connection to send it over.
-fn unsent(error: &reqwest::Error, address: &str) -> ProviderError {
-    let text = format!("{address}: {}", causes(error));
-    if error.is_connect() {
-        ProviderError::Unavailable(text)
-    } else if error.is_builder() {
-        invalid(&text)
-    } else {
-        ProviderError::Unknown(text)
-    }
-}
-
-/// What an answer other than 2xx means.
-fn classify(status: StatusCode, body: &[u8], text: &str) -> Failure {
-    if status == StatusCode::UNAUTHORIZED {
-        // Not Stripe's own message: it repeats a part of the key.
-        return Failure::Other(ProviderError::Rejected {
-            code: "invalid_secret_key".into(),
-            message: format!("the payment provider does not accept the configured secret key ({text})"),
-        });
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        return Failure::Other(ProviderError::Unavailable(text.into()));
-    }
-    // 408 gave up waiting, 409 is another request at work under the same key, 424 failed behind Stripe; a redirect and a
-    // body that is not Stripe's come from something in between.
-    let open = !status.is_client_error() || matches!(status.as_u16(), 408 | 409 | 424);
-    match serde_json::from_slice::<ErrorBody>(body) {
-        // Something else happened under this key, so "nothing took effect" would be a lie.
-        Ok(ErrorBody { error }) if error.kind.as_deref() == Some("idempotency_error") => {
-            Failure::Other(ProviderError::Unknown(format!("{text}: idempotency_error")))
-        }
-        Ok(ErrorBody { error }) if !open => Failure::Refused(status, error),
-        Ok(ErrorBody { error }) => {
-            let code = error.code.or(error.kind).unwrap_or_default();
-            Failure::Other(ProviderError::Unknown(format!("{text}: {code}")))
-        }
-        Err(_) => Failure::Other(ProviderError::Unknown(text.into())),
-    }
-}
-
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn invalid(message: &str) -> ProviderError {
-    ProviderError::Rejected { code: "invalid_configuration".into(), message: message.into() }
-}
-
-/// The causes of an error on one line. Its own text is left out: it repeats the address.
-fn causes(error: &reqwest::Error) -> String {
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
+/// Chooses ring for every TLS connection of this process, unless a choice was made before. A `reqwest` client cannot be
+/// built without one.
+pub fn install_crypto_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // It fails only if somebody else was faster, and then there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
     }
-    if causes.is_empty() { "request failed".into() } else { causes.join(": ") }
 }
 
 #[cfg(test)]

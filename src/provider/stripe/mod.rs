@@ -5,15 +5,17 @@
 //! A payment token is sent and never shown.
 
 mod client;
+mod failure;
 mod wire;
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use client::{Answer, Call, Client, Failure, segment};
+use client::{Answer, Call, Client, segment};
+use failure::Failure;
 use wire::{ApiError, Page, PaymentIntent, Refund};
 
-pub use client::StripeOptions;
+pub use client::{StripeOptions, install_crypto_provider};
 
 use super::{Authorize, PaymentProvider, ProviderError, ProviderPayment, ProviderStatus};
 use crate::domain::ids::{PaymentId, RefundId};
