@@ -2,7 +2,7 @@
 //!
 //! An action runs to its end in a task of its own: a client that stops waiting does not stop it, as at a real provider.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     http::{HeaderMap, StatusCode},
@@ -16,7 +16,7 @@ use super::{
     intents::{Intent, NewIntent},
     keys::{Claim, Reply},
     tokens::{Behaviour, behaviour},
-    wire::{self, Form, Problem},
+    wire::{self, Form, Metadata, Problem},
 };
 use crate::domain::payment::looks_like_card_number;
 
@@ -26,7 +26,7 @@ pub(super) enum Action {
     Create { new: NewIntent, expand: bool },
     Capture { id: String, amount: Option<i64>, expand: bool },
     Cancel { id: String, expand: bool },
-    Refund { id: String, amount: Option<i64>, metadata: BTreeMap<String, String> },
+    Refund { id: String, amount: Option<i64>, metadata: Metadata },
 }
 
 impl Action {

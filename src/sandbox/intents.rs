@@ -4,7 +4,7 @@
 //! whatever the answers said and whatever was forgotten since.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     recent::Recent,
     tokens::{Behaviour, Decline},
-    wire::Problem,
+    wire::{Metadata, Problem},
 };
 
 /// The metadata field whose value counts are kept for.
@@ -47,7 +47,7 @@ impl Status {
 pub(super) struct NewIntent {
     pub(super) amount: i64,
     pub(super) currency: String,
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) metadata: Metadata,
     pub(super) behaviour: Behaviour,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Intent {
     pub(super) amount_captured: i64,
     pub(super) amount_refunded: i64,
     pub(super) currency: String,
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) metadata: Metadata,
     pub(super) behaviour: Behaviour,
     pub(super) decline: Option<Decline>,
     pub(super) created: u64,
@@ -116,7 +116,7 @@ pub(super) struct PaymentCounts {
 #[derive(Debug)]
 pub(super) struct Intents {
     recent: Recent<Intent>,
-    by_payment: HashMap<String, Vec<String>>,
+    by_payment: HashMap<Box<str>, Vec<Box<str>>>,
     counts: Counts,
 }
 
@@ -257,13 +257,15 @@ impl Intents {
 
     fn keep(&mut self, intent: Intent) {
         if let Some(payment_id) = intent.metadata.get(PAYMENT_ID) {
-            self.by_payment.entry(payment_id.clone()).or_default().push(intent.id.clone());
+            // Almost always the only one.
+            let ids = self.by_payment.entry(payment_id.into()).or_insert_with(|| Vec::with_capacity(1));
+            ids.push(intent.id.as_str().into());
         }
         let id = intent.id.clone();
         let Some(oldest) = self.recent.insert(&id, intent) else { return };
         let Some(payment_id) = oldest.metadata.get(PAYMENT_ID) else { return };
         if let Some(ids) = self.by_payment.get_mut(payment_id) {
-            ids.retain(|id| *id != oldest.id);
+            ids.retain(|id| **id != *oldest.id);
             if ids.is_empty() {
                 self.by_payment.remove(payment_id);
             }

@@ -1,9 +1,10 @@
 //! What intents allow, and that every effect on money is counted once, under its payment id.
 
 use super::*;
+use crate::sandbox::wire::Form;
 
 fn new(payment_id: &str, behaviour: Behaviour) -> NewIntent {
-    let metadata = BTreeMap::from([(PAYMENT_ID.to_owned(), payment_id.to_owned())]);
+    let metadata = Form::parse(format!("metadata[{PAYMENT_ID}]={payment_id}").as_bytes()).metadata();
     NewIntent { amount: 1000, currency: "usd".into(), metadata, behaviour }
 }
 

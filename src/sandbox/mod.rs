@@ -5,7 +5,7 @@
 //! payment token does is the table in `tokens`.
 //!
 //! Must not know `provider`: they meet over HTTP only. Memory is bounded: the newest [`SandboxOptions::kept`] intents and
-//! idempotency keys, about 250 MB with 200,000 of each; an intent that was forgotten is answered with 404, a key that
+//! idempotency keys, about 500 MB with 200,000 of each; an intent that was forgotten is answered with 404, a key that
 //! was forgotten is new. Nothing outlives the process.
 
 mod actions;

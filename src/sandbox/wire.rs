@@ -43,11 +43,11 @@ impl Form {
     }
 
     /// The fields `metadata[…]`.
-    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+    pub(super) fn metadata(&self) -> Metadata {
         let entries = self.0.iter().filter_map(|(name, value)| {
-            Some((name.strip_prefix("metadata[")?.strip_suffix(']')?.to_owned(), value.clone()))
+            Some((name.strip_prefix("metadata[")?.strip_suffix(']')?.into(), value.as_str().into()))
         });
-        entries.collect()
+        Metadata(entries.collect())
     }
 
     /// Whether the charge is to be shown as an object.
@@ -59,6 +59,20 @@ impl Form {
     /// The same for two requests with the same fields, in whatever order.
     pub(super) fn canonical(&self) -> String {
         form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
+    }
+}
+
+/// Metadata of an object: a few fields, of which there are many objects.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Metadata(Box<[(Box<str>, Box<str>)]>);
+
+impl Metadata {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
+    }
+
+    fn json(&self) -> Value {
+        self.0.iter().map(|(key, value)| (&**key, &**value)).collect()
     }
 }
 
@@ -127,7 +141,7 @@ impl Problem {
         if let Some(intent) = self.payment_intent {
             error["payment_intent"] = *intent;
         }
-        Reply { status: self.status.as_u16(), body: Bytes::from(json!({"error": error}).to_string()) }
+        Reply { status: self.status.as_u16(), body: body(&json!({"error": error})) }
     }
 }
 
@@ -139,7 +153,7 @@ impl IntoResponse for Problem {
 
 impl Reply {
     pub(super) fn ok(body: &Value) -> Self {
-        Self { status: 200, body: Bytes::from(body.to_string()) }
+        Self { status: 200, body: self::body(body) }
     }
 
     /// The answer, marked as one that was given before.
@@ -155,6 +169,11 @@ impl IntoResponse for Reply {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, [(CONTENT_TYPE, "application/json")], self.body).into_response()
     }
+}
+
+/// In as many bytes as it needs: answers are kept.
+fn body(json: &Value) -> Bytes {
+    Bytes::from(json.to_string().into_boxed_str().into_boxed_bytes())
 }
 
 /// A payment intent.
@@ -175,7 +194,7 @@ pub(super) fn payment_intent(intent: &Intent, expand_charge: bool) -> Value {
         "amount_capturable": if intent.status == Status::RequiresCapture { intent.amount } else { 0 },
         "currency": intent.currency, "capture_method": "manual", "confirmation_method": "automatic",
         "status": intent.status.name(), "latest_charge": charge, "last_payment_error": error,
-        "metadata": intent.metadata,
+        "metadata": intent.metadata.json(),
     })
 }
 
@@ -191,10 +210,10 @@ fn charge(intent: &Intent, id: &str) -> Value {
 }
 
 /// A refund.
-pub(super) fn refund(id: &str, intent: &Intent, amount: i64, metadata: &BTreeMap<String, String>) -> Value {
+pub(super) fn refund(id: &str, intent: &Intent, amount: i64, metadata: &Metadata) -> Value {
     json!({
         "id": id, "object": "refund", "amount": amount, "currency": intent.currency, "status": "succeeded",
-        "payment_intent": intent.id, "charge": intent.id.replacen("pi_", "ch_", 1), "metadata": metadata,
+        "payment_intent": intent.id, "charge": intent.id.replacen("pi_", "ch_", 1), "metadata": metadata.json(),
     })
 }
 
