@@ -21,7 +21,7 @@ pub(crate) struct TestSandbox {
 impl TestSandbox {
     pub(crate) async fn start() -> Self {
         Self::start_with(SandboxOptions {
-            slow: Duration::from_millis(600),
+            slow: Duration::from_millis(1_500),
             ..SandboxOptions::new(SECRET_KEY)
         })
         .await
