@@ -7,17 +7,20 @@
 //! - [`app`]: the use cases, one file each. Every change of state is made by one of them, in one transaction.
 //! - [`store`]: the only SQL. [`lock`]: who may work on a SKU. [`provider`]: who moves the money. [`bus`]: how events
 //!   travel; only the workers know it.
+//! - [`sandbox`]: a payment provider for tests and demos; met over HTTP only, like a real one.
 //! - [`domain`]: the words and the rules, pure.
 //! - [`config`], [`telemetry`], [`lifecycle`]: what a process needs to run.
 
 pub mod app;
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
 pub mod lifecycle;
 pub mod lock;
 pub mod provider;
+pub mod sandbox;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

@@ -155,7 +155,7 @@ impl NewPayment {
 }
 
 /// A run of 12 to 19 digits, hyphens allowed, whatever its check digit.
-fn looks_like_card_number(token: &str) -> bool {
+pub fn looks_like_card_number(token: &str) -> bool {
     let digits = token.bytes().filter(u8::is_ascii_digit).count();
     (12..=19).contains(&digits) && token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }

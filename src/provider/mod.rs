@@ -12,9 +12,9 @@ use crate::domain::{
     money::Currency,
 };
 
-//mod stripe;
+mod stripe;
 
-//pub use stripe::{StripeOptions, StripeProvider};
+pub use stripe::{StripeOptions, StripeProvider, install_crypto_provider};
 
 /// A request to set money aside.
 #[derive(Debug, Clone)]

@@ -1,0 +1,4 @@
+//! What every backend behind a seam must do, run against each.
+
+mod provider;
+mod provider_failures;

@@ -1,0 +1,4 @@
+//! What tests share.
+
+pub(crate) mod canned;
+pub(crate) mod sandbox;
