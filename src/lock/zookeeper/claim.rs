@@ -89,7 +89,7 @@ impl Claim {
             match entry.obtain().await {
                 Ok(czxid) => return Ok(czxid),
                 // Until the supervisor knows it too.
-                Err(Fault::Ended) => entry.session().ended().cancelled().await,
+                Err(Fault::Ended) => entry.session.ended().cancelled().await,
                 Err(fault) => return Err(LockError::Unavailable(fault.to_string())),
             }
         }
@@ -97,14 +97,7 @@ impl Claim {
 
     /// What the caller gets at its deadline.
     fn too_late(&self, entry: Option<&Entry<'_>>) -> LockError {
-        let connected =
-            || self.context.sessions.borrow().as_ref().is_some_and(|session| session.is_connected());
-        let key = match entry {
-            Some(entry) => entry.waiting_for(),
-            // The deadline had passed before anything was asked.
-            None => self.blueprint.keys.first().map(String::as_str).filter(|_| connected()),
-        };
-        match key {
+        match entry.and_then(Entry::waiting_for) {
             Some(key) => LockError::Timeout { key: key.to_owned() },
             None => LockError::Unavailable(format!("no answer from ZooKeeper at {}", self.context.servers)),
         }
@@ -114,7 +107,7 @@ impl Claim {
     async fn hold(&self, entry: &Entry<'_>, czxid: i64, reply: Reply) -> Option<oneshot::Sender<()>> {
         let token = FencingToken { epoch: self.context.epoch, sequence: czxid };
         let tokens: BTreeMap<_, _> = self.blueprint.keys.iter().map(|key| (key.clone(), token)).collect();
-        let lost = entry.session().ended().child_token();
+        let lost = entry.session.ended().child_token();
         let (release, mut released) = oneshot::channel();
         let held = Holding { release, timeout: self.context.release_timeout };
         // A caller that went away drops the guard, which releases it.

@@ -1,4 +1,4 @@
-//! The lock recipe: the nodes of one claim on one session, from creation over waiting to deletion.
+//! The nodes of one claim on one session: their creation and their deletion. `turn` has the waiting in between.
 //!
 //! Every method may be dropped at any await: what was sent is remembered in [`Entry::nodes`] before it is sent, and
 //! [`Entry::leave`] deletes it.
@@ -16,10 +16,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, future::try_join_all, stream::FuturesUnordered};
+use futures_util::future::try_join_all;
 use tokio::time;
 use uuid::Uuid;
-use zookeeper_client::{Acls, CreateMode, Error, MultiReadResult, MultiWriteResult};
+use zookeeper_client::{Acls, CreateMode, MultiWriteResult};
 
 use super::{
     path,
@@ -32,7 +32,7 @@ const REQUEST_BYTES_MAX: usize = 900 * 1024;
 const NODE_BYTES: usize = 100;
 
 /// Between attempts that fail at once although the session is connected.
-const RETRY: Duration = Duration::from_millis(20);
+pub(super) const RETRY: Duration = Duration::from_millis(20);
 
 /// What the nodes of a claim are made of.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Blueprint {
 
 /// What is known about the nodes.
 #[derive(Debug)]
-enum Nodes {
+pub(super) enum Nodes {
     /// There are none.
     Absent,
     /// Their creation was sent; there is no answer to it.
@@ -58,25 +58,21 @@ enum Nodes {
 /// A claim's place in the queues of its keys.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
-    session: Arc<Session>,
-    blueprint: &'a Blueprint,
+    pub(super) session: Arc<Session>,
+    pub(super) blueprint: &'a Blueprint,
     /// The queue of each key.
-    queues: Vec<String>,
+    pub(super) queues: Vec<String>,
     /// Marks the nodes as this entry's, for when the answer to their creation is lost.
     id: Uuid,
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     /// The key that another claim holds or waits for, ahead of this one.
-    waiting_for: Option<&'a str>,
+    pub(super) waiting_for: Option<&'a str>,
 }
 
 impl<'a> Entry<'a> {
     pub(super) fn new(session: Arc<Session>, blueprint: &'a Blueprint) -> Self {
         let queues = blueprint.keys.iter().map(|key| path::queue(&blueprint.root, key)).collect();
         Self { session, blueprint, queues, id: Uuid::now_v7(), nodes: Nodes::Absent, waiting_for: None }
-    }
-
-    pub(super) const fn session(&self) -> &Arc<Session> {
-        &self.session
     }
 
     /// The key that is waited for, as far as is known: `None` while the servers owe an answer.
@@ -92,29 +88,8 @@ impl<'a> Entry<'a> {
         if let Nodes::Present(paths) = &self.nodes { paths } else { &[] }
     }
 
-    /// Enters the queues and waits until each node is the first of its queue. Returns the fencing token's sequence.
-    pub(super) async fn obtain(&mut self) -> Result<i64, Fault> {
-        loop {
-            self.session.connected().await?;
-            let outcome = match self.enter().await {
-                Ok(()) => self.turn().await,
-                Err(fault) => Err(fault),
-            };
-            match outcome {
-                Ok(czxid) if self.session.is_connected() => return Ok(czxid),
-                // Became suspect meanwhile, or no answer: look again when it is not.
-                Ok(_) | Err(Fault::Unanswered(_)) => {}
-                Err(Fault::NoNode) => {
-                    tracing::warn!(keys = ?self.blueprint.keys, "a waiting lock node was deleted by somebody else");
-                    self.leave().await;
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-    }
-
     /// Creates the nodes, or finds out that they were created.
-    async fn enter(&mut self) -> Result<(), Fault> {
+    pub(super) async fn enter(&mut self) -> Result<(), Fault> {
         loop {
             match self.nodes {
                 Nodes::Present(_) => return Ok(()),
@@ -191,89 +166,6 @@ impl<'a> Entry<'a> {
         Err(Fault::NoNode)
     }
 
-    /// The children of each queue, none of a queue that does not exist; and the czxid of `node`. One request.
-    async fn look(&self, node: Option<&str>) -> Result<(Vec<Vec<String>>, Option<i64>), Fault> {
-        let mut reader = self.session.client().new_multi_reader();
-        self.queues.iter().try_for_each(|queue| reader.add_get_children(queue))?;
-        if let Some(node) = node {
-            reader.add_get_data(node)?;
-        }
-        let (mut lists, mut czxid) = (Vec::with_capacity(self.queues.len()), None);
-        for result in self.session.call(reader.commit()).await? {
-            match result {
-                MultiReadResult::Children { children } => lists.push(children),
-                MultiReadResult::Data { stat, .. } => czxid = Some(stat.czxid),
-                MultiReadResult::Error { err: Error::NoNode } => lists.push(Vec::new()),
-                MultiReadResult::Error { err } => return Err(err.into()),
-                other => return Err(Fault::Unanswered(format!("unexpected answer {other:?}"))),
-            }
-        }
-        Ok((lists, czxid))
-    }
-
-    /// Waits until each node is the first of its queue. Returns their czxid.
-    async fn turn(&mut self) -> Result<i64, Fault> {
-        let Nodes::Present(nodes) = &self.nodes else { return Err(Fault::NoNode) };
-        let (lists, czxid) = self.look(nodes.first().map(String::as_str)).await?;
-        let czxid = czxid.ok_or(Fault::NoNode)?;
-        for (index, mut children) in lists.into_iter().enumerate().take(nodes.len()) {
-            let queue = &self.queues[index];
-            let name = &nodes[index][queue.len() + 1..];
-            loop {
-                if !children.iter().any(|child| child == name) {
-                    return Err(Fault::NoNode);
-                }
-                let Some(ahead) = path::predecessor(&children, name) else { break };
-                self.waiting_for = Some(&self.blueprint.keys[index]);
-                self.wait_for(&format!("{queue}/{ahead}")).await?;
-                children = self.session.call(self.session.client().list_children(queue)).await?;
-            }
-        }
-        Ok(czxid)
-    }
-
-    /// Waits until `node` is gone. May return early.
-    async fn wait_for(&self, node: &str) -> Result<(), Fault> {
-        let reconnected = self.session.reconnected();
-        match self.session.call(self.session.client().get_and_watch_data(node)).await {
-            Err(Fault::NoNode) => Ok(()),
-            Err(fault) => Err(fault),
-            Ok((_, _, watcher)) => {
-                tokio::select! {
-                    _ = watcher.changed() => {}
-                    // The client sets its watches again, but to look costs little and to miss one costs the deadline.
-                    () = reconnected => {}
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Returns when a node is gone that was there, or the session has ended: whatever it protected may be another's.
-    pub(super) async fn broken(&self) {
-        let mut watches: FuturesUnordered<_> = self.paths().iter().map(|node| self.gone(node)).collect();
-        watches.next().await;
-    }
-
-    async fn gone(&self, node: &str) {
-        loop {
-            let reconnected = self.session.reconnected();
-            match self.session.call(self.session.client().check_and_watch_stat(node)).await {
-                Ok((None, _)) | Err(Fault::Ended) => return,
-                Ok((Some(_), watcher)) => {
-                    tokio::select! {
-                        _ = watcher.changed() => {}
-                        () = reconnected => {}
-                    }
-                }
-                Err(_) => time::sleep(RETRY).await,
-            }
-            if self.session.connected().await.is_err() {
-                return;
-            }
-        }
-    }
-
     /// Deletes the nodes, if there are or may be any. Tries for as long as the session lives: its end deletes them too.
     pub(super) async fn leave(&mut self) {
         loop {
@@ -289,7 +181,7 @@ impl<'a> Entry<'a> {
                 Ok(()) | Err(Fault::Ended) => self.nodes = Nodes::Absent,
                 Err(Fault::Refused(reason)) => {
                     tracing::warn!(reason, keys = ?self.blueprint.keys, "a lock node cannot be deleted before its session ends");
-                    return;
+                    self.nodes = Nodes::Absent;
                 }
                 Err(fault) => {
                     tracing::debug!(%fault, "a lock node is not deleted yet, trying again");

@@ -1,7 +1,7 @@
 //! The backend `zookeeper`: locks as ephemeral sequential nodes, fair, with the creation's zxid as fencing token.
 //!
 //! - `session`: the session, when it is to be trusted, and its replacement. `claim`: the task behind one acquisition.
-//!   `entry`: the recipe, and why it cannot deadlock. `path`: names.
+//!   `entry`: its nodes, and why claims cannot deadlock. `turn`: waiting for the nodes ahead. `path`: names.
 //!
 //! It must not use the client's own `lock()`, which leaves nodes behind when it is dropped and does not tell the zxid, nor
 //! its persistent watches, which are dead after a reconnection.
@@ -28,6 +28,7 @@ mod claim;
 mod entry;
 mod path;
 mod session;
+mod turn;
 
 use claim::{Claim, Context};
 use entry::Blueprint;
@@ -85,6 +86,12 @@ impl ZooKeeperLock {
     /// Connects within `request_timeout`, or says which servers did not answer. Afterwards it reconnects by itself, for
     /// ever.
     pub async fn connect(options: ZooKeeperOptions) -> Result<Self, LockError> {
+        if !options.root.starts_with('/') || options.root.ends_with('/') {
+            return Err(LockError::Unavailable(format!(
+                "{:?} is not an absolute path of a node",
+                options.root
+            )));
+        }
         let acls = match (&options.auth, options.allow_open_acl) {
             (Some(_), _) => Acls::creator_all(),
             (None, true) => Acls::anyone_all(),
@@ -134,19 +141,18 @@ impl ZooKeeperLock {
 #[async_trait]
 impl LockManager for ZooKeeperLock {
     async fn acquire(&self, keys: &[String], deadline: Instant) -> Result<LockGuard, LockError> {
-        let keys: BTreeSet<&String> = keys.iter().collect();
+        let keys: Vec<String> = keys.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
         if self.context.closing.is_cancelled() {
             return Err(LockError::Closed);
         }
-        if keys.is_empty() {
+        let Some(first) = keys.first() else {
             return Ok(LockGuard::new([].into(), CancellationToken::new(), None));
-        }
-        let blueprint = Blueprint {
-            keys: keys.into_iter().cloned().collect(),
-            root: self.options.root.clone(),
-            data: self.node_data(),
-            acls: self.acls,
         };
+        if deadline <= Instant::now() {
+            return Err(LockError::Timeout { key: first.clone() });
+        }
+        let blueprint =
+            Blueprint { keys, root: self.options.root.clone(), data: self.node_data(), acls: self.acls };
         let (reply, answer) = oneshot::channel();
         let claim = Claim { context: self.context.clone(), blueprint, deadline };
         self.tasks.spawn_on(claim.run(reply), &self.runtime);

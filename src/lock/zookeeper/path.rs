@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_layout_is_stable() {
-        assert_eq!(queue("/holdfast/locks", "SKU-1/red"), "/holdfast/locks/6f/SKU-1%2Fred");
+        assert_eq!(queue("/holdfast/locks", "SKU-1/red"), "/holdfast/locks/a0/SKU-1%2Fred");
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Supervisor {
             match attempt {
                 Ok(session) => return Some(session),
                 Err(error) => {
-                    tracing::warn!(generation, error, "lock session cannot be established, trying again")
+                    tracing::warn!(generation, error, "lock session cannot be established, trying again");
                 }
             }
             backoff = (backoff * 2).min(BACKOFF_MAX);

@@ -1,0 +1,7 @@
+//! Everything that needs a server. One binary, so that it is linked once.
+
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
+
+mod contract;
+mod failure;
+mod support;
