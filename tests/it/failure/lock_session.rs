@@ -104,7 +104,7 @@ async fn a_paused_server_grants_nothing_and_recovers() {
     let locks = Locks::new(zookeeper::servers(&stack));
     let manager = locks.manager().await;
     manager.acquire(&key(), in_ms(5000)).await.unwrap().release().await;
-    stack.pause("zookeeper").unwrap();
+    zookeeper::pause(&stack).await;
     // Before the client notices, and after.
     for ms in [300, 1200] {
         let (started, error) = (Instant::now(), manager.acquire(&key(), in_ms(ms)).await.unwrap_err());

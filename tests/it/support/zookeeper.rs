@@ -1,6 +1,6 @@
 //! ZooKeeper for tests: a server, lock managers on it, and a look at the nodes from outside.
 
-use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
+use std::{collections::BTreeMap, fs, sync::OnceLock, time::Duration};
 
 use devstack::{Stack, StackOptions};
 use holdfast::lock::{ZooKeeperLock, ZooKeeperOptions};
@@ -30,6 +30,20 @@ pub(crate) fn start() -> Stack {
 
 pub(crate) fn servers(stack: &Stack) -> &str {
     stack.addresses().zookeeper_servers.as_deref().unwrap()
+}
+
+/// Pauses the server, and waits until each of its threads has stopped: the signal alone returns earlier.
+pub(crate) async fn pause(stack: &Stack) {
+    stack.pause("zookeeper").unwrap();
+    let threads = format!("/proc/{}/task", stack.pid("zookeeper").unwrap());
+    let stopped = || async {
+        let stats = fs::read_dir(&threads)
+            .unwrap()
+            .map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")));
+        // The state follows the name, which ends with the last parenthesis.
+        stats.flatten().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    };
+    eventually("the server has stopped", Duration::from_secs(2), stopped).await;
 }
 
 /// Locks of one test, apart from those of all others.
