@@ -4,6 +4,8 @@
 //! repaired by doing it again. An answer that does not come leaves the payment `processing`, with the time since when
 //! the outcome is unknown; the next try looks the payment up before it asks again.
 
+use chrono::TimeDelta;
+
 use super::{App, Error, Handling, record_payment::Then};
 use crate::{
     domain::{
@@ -13,6 +15,9 @@ use crate::{
     provider::{Authorize, ProviderError, ProviderPayment, ProviderStatus},
     store::payments,
 };
+
+/// How long a provider surely knows an idempotency key again; Stripe says 24 hours.
+const ID_REMEMBERED: TimeDelta = TimeDelta::hours(20);
 
 /// Whether an event is handled, or has to come again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +38,15 @@ impl App {
         }
         let seen = match self.ask_for_authorization(&payment).await {
             Ok(seen) => seen,
-            Err(Error::Provider(ProviderError::Rejected { code, message })) => {
+            // A rejected second try says nothing about the first one, whose outcome is unknown.
+            Err(Error::Provider(ProviderError::Rejected { code, message }))
+                if payment.outcome_unknown_since.is_none() =>
+            {
                 tracing::warn!(payment_id = %id, code, message, "the provider rejected the payment");
                 refused(&payment, code)
+            }
+            Err(Error::Provider(ProviderError::Rejected { code, message })) => {
+                return Err(ProviderError::Unknown(format!("{code}: {message}")).into());
             }
             Err(error) => return Err(self.note_unknown(id, error).await?),
         };
@@ -49,12 +60,16 @@ impl App {
         if let Some(reference) = &payment.provider_reference {
             return Ok(self.provider.get(reference).await?);
         }
-        if payment.outcome_unknown_since.is_some()
-            && let Some(seen) = self.provider.find(payment.id).await?
-        {
-            return Ok(seen);
+        if let Some(since) = payment.outcome_unknown_since {
+            if let Some(seen) = self.provider.find(payment.id).await? {
+                return Ok(seen);
+            }
+            // Not found is no proof. Asking again is safe only while the provider still remembers the id.
+            if payments::now(&mut *self.store.conn().await?).await? - since > ID_REMEMBERED {
+                let error = format!("payment {} is not found, and too old to ask again", payment.id);
+                return Err(ProviderError::Unknown(error).into());
+            }
         }
-        // Not found is no proof: asking again under the same id is safe either way.
         let request = Authorize {
             payment_id: payment.id,
             order_id: payment.order_id,

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod none;
-//mod zookeeper;
+mod zookeeper;
 
 pub use none::NoLock;
-//pub use zookeeper::{ZooKeeperLock, ZooKeeperOptions};
+pub use zookeeper::{ZooKeeperLock, ZooKeeperOptions};
 
 /// A number that grows with every acquisition of a key. `epoch` is configured and grows when the backend loses its
 /// memory (restored from a backup, replaced by another backend); `sequence` is the backend's own.

@@ -1,6 +1,7 @@
-//! The tests that need more than one module, or a server.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+//! Everything that needs more than one module, or a server. One binary, so that it is linked once.
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
 mod contract;
+mod failure;
 mod sandbox;
 mod support;

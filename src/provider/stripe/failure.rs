@@ -46,12 +46,11 @@ pub(super) fn unsent(error: &reqwest::Error, address: &str) -> ProviderError {
 
 /// What an answer other than 2xx means.
 pub(super) fn classify(status: StatusCode, body: &[u8], text: &str) -> Failure {
-    if status == StatusCode::UNAUTHORIZED {
-        // Not Stripe's own message: it repeats a part of the key.
-        return Failure::Other(ProviderError::Rejected {
-            code: "invalid_secret_key".into(),
-            message: format!("the payment provider does not accept the configured secret key ({text})"),
-        });
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        // Turned away at the door, which says nothing about the payment: an operator has to mend the key, and then it
+        // goes on. Not Stripe's own message: it repeats a part of the key.
+        let message = format!("the payment provider does not accept the configured secret key ({text})");
+        return Failure::Other(ProviderError::Unavailable(message));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Failure::Other(ProviderError::Unavailable(text.into()));

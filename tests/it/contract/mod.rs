@@ -1,4 +1,6 @@
-//! What every backend behind a seam must do, run against each.
+//! What every backend behind a seam promises, run against each real backend.
 
+mod lock;
+mod lock_zookeeper;
 mod provider;
 mod provider_failures;

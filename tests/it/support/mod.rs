@@ -1,4 +1,28 @@
-//! What tests share.
+//! What tests share: servers, network faults, waiting.
 
 pub(crate) mod canned;
 pub(crate) mod sandbox;
+pub(crate) mod tcp_proxy;
+pub(crate) mod zookeeper;
+
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+/// Waits until `condition` holds; panics with `what` when it does not within `within`.
+pub(crate) async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    within: Duration,
+    mut condition: impl FnMut() -> F,
+) {
+    let deadline = Instant::now() + within;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// So many milliseconds from now.
+pub(crate) fn in_ms(ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ms)
+}

@@ -1,0 +1,151 @@
+//! The life of one acquisition, as one task: obtain, hold, leave.
+//!
+//! The task owns the nodes from before they are created until they are deleted, and nothing else ever touches them. The
+//! caller's future only waits for the task's answer, and the guard only keeps a channel to it. So either may be dropped
+//! at any point and from any thread: the task notices and cleans up.
+
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    entry::{Blueprint, Entry},
+    session::{Fault, Session},
+};
+use crate::lock::{FencingToken, Held, LockError, LockGuard};
+
+/// How long a claim is held before its nodes are watched. Most are released sooner, and to watch costs the servers about
+/// as much as to lock.
+const WATCH_AFTER: Duration = Duration::from_millis(50);
+
+/// What every claim of a manager shares.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) servers: String,
+    pub(super) epoch: i32,
+    /// How long an awaited release waits. The deletion itself goes on for as long as the session lives.
+    pub(super) release_timeout: Duration,
+    pub(super) sessions: watch::Receiver<Option<Arc<Session>>>,
+    pub(super) closing: CancellationToken,
+}
+
+/// Somebody wants these keys.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) context: Arc<Context>,
+    pub(super) blueprint: Blueprint,
+    pub(super) deadline: Instant,
+}
+
+/// Where the task sends what the caller gets.
+pub(super) type Reply = oneshot::Sender<Result<LockGuard, LockError>>;
+
+impl Claim {
+    pub(super) async fn run(self, mut reply: Reply) {
+        let closing = &self.context.closing;
+        let mut entry = None;
+        let outcome = tokio::select! {
+            biased;
+            () = closing.cancelled() => Err(LockError::Closed),
+            // Nobody waits for the answer any more.
+            () = reply.closed() => Err(LockError::Closed),
+            () = time::sleep_until(self.deadline) => Err(self.too_late(entry.as_ref())),
+            outcome = self.obtain(&mut entry) => outcome,
+        };
+        let mut done = None;
+        match (outcome, &entry) {
+            (Ok(czxid), Some(entry)) => done = self.hold(entry, czxid, reply).await,
+            // Invariant: nothing is obtained without an entry.
+            (Ok(_), None) => {}
+            // The caller learns it at its deadline; the nodes are deleted after that.
+            (Err(error), _) => drop(reply.send(Err(error))),
+        }
+        if let Some(mut entry) = entry {
+            tokio::select! {
+                biased;
+                // The end of the session deletes the nodes of every claim at once.
+                () = closing.cancelled() => {}
+                () = entry.leave() => {}
+            }
+        }
+        if let Some(done) = done {
+            // Nobody may be waiting for it.
+            let _ = done.send(());
+        }
+    }
+
+    /// Leaves in `entry` what has to be deleted, at every await.
+    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<i64, LockError> {
+        let mut sessions = self.context.sessions.clone();
+        loop {
+            let session = sessions.wait_for(Option::is_some).await.map_err(|_| LockError::Closed)?.clone();
+            let Some(session) = session else { continue };
+            let entry = entry.insert(Entry::new(session, &self.blueprint));
+            match entry.obtain().await {
+                Ok(czxid) => return Ok(czxid),
+                // Until the supervisor knows it too.
+                Err(Fault::Ended) => entry.session.ended().cancelled().await,
+                Err(fault) => return Err(LockError::Unavailable(fault.to_string())),
+            }
+        }
+    }
+
+    /// What the caller gets at its deadline.
+    fn too_late(&self, entry: Option<&Entry<'_>>) -> LockError {
+        match entry.and_then(Entry::waiting_for) {
+            Some(key) => LockError::Timeout { key: key.to_owned() },
+            None => LockError::Unavailable(format!("no answer from ZooKeeper at {}", self.context.servers)),
+        }
+    }
+
+    /// Hands the guard out and waits until it is released. Returns whom to tell that the nodes are deleted.
+    async fn hold(&self, entry: &Entry<'_>, czxid: i64, reply: Reply) -> Option<oneshot::Sender<()>> {
+        let token = FencingToken { epoch: self.context.epoch, sequence: czxid };
+        let tokens: BTreeMap<_, _> = self.blueprint.keys.iter().map(|key| (key.clone(), token)).collect();
+        let lost = entry.session.ended().child_token();
+        let (release, mut released) = oneshot::channel();
+        let held = Holding { release, timeout: self.context.release_timeout };
+        // A caller that went away drops the guard, which releases it.
+        let _ = reply.send(Ok(LockGuard::new(tokens, lost.clone(), Some(Box::new(held)))));
+        let mut broken = pin!(async {
+            time::sleep(WATCH_AFTER).await;
+            entry.broken().await;
+        });
+        loop {
+            tokio::select! {
+                biased;
+                release = &mut released => return release.ok(),
+                () = self.context.closing.cancelled() => {
+                    lost.cancel();
+                    return None;
+                }
+                () = &mut broken, if !lost.is_cancelled() => {
+                    tracing::warn!(keys = ?self.blueprint.keys, "locks lost while held");
+                    lost.cancel();
+                }
+            }
+        }
+    }
+}
+
+/// The guard's end of the task.
+struct Holding {
+    /// Dropped, it releases too.
+    release: oneshot::Sender<oneshot::Sender<()>>,
+    timeout: Duration,
+}
+
+#[async_trait]
+impl Held for Holding {
+    async fn release(self: Box<Self>) {
+        let (done, deleted) = oneshot::channel();
+        if self.release.send(done).is_ok() && time::timeout(self.timeout, deleted).await.is_err() {
+            tracing::debug!("a released lock is not deleted yet, going on in the background");
+        }
+    }
+}

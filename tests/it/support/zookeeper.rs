@@ -1,0 +1,125 @@
+//! ZooKeeper for tests: a server, lock managers on it, and a look at the nodes from outside.
+
+use std::{collections::BTreeMap, fs, sync::OnceLock, time::Duration};
+
+use devstack::{Stack, StackOptions};
+use holdfast::lock::{ZooKeeperLock, ZooKeeperOptions};
+use uuid::Uuid;
+use zookeeper_client::Client;
+
+use super::eventually;
+
+/// The server that every test shares that does not stop it. It collects empty parents all the time, not once a minute:
+/// whoever acquires a lock must cope.
+pub(crate) fn shared() -> &'static str {
+    static STACK: OnceLock<Stack> = OnceLock::new();
+    servers(STACK.get_or_init(start))
+}
+
+/// A server of one's own.
+pub(crate) fn start() -> Stack {
+    Stack::start(StackOptions {
+        postgres: false,
+        rabbitmq_nodes: 0,
+        zookeeper_nodes: 1,
+        zookeeper_jvm_flags: vec!["-Dznode.container.checkIntervalMs=500".into()],
+        ..StackOptions::default()
+    })
+    .unwrap()
+}
+
+pub(crate) fn servers(stack: &Stack) -> &str {
+    stack.addresses().zookeeper_servers.as_deref().unwrap()
+}
+
+/// Pauses the server, and waits until each of its threads has stopped: the signal alone returns earlier.
+pub(crate) async fn pause(stack: &Stack) {
+    stack.pause("zookeeper").unwrap();
+    let threads = format!("/proc/{}/task", stack.pid("zookeeper").unwrap());
+    let stopped = || async {
+        let stats = fs::read_dir(&threads)
+            .unwrap()
+            .map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")));
+        // The state follows the name, which ends with the last parenthesis.
+        stats.flatten().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    };
+    eventually("the server has stopped", Duration::from_secs(2), stopped).await;
+}
+
+/// Locks of one test, apart from those of all others.
+#[derive(Debug, Clone)]
+pub(crate) struct Locks {
+    pub(crate) servers: String,
+    pub(crate) root: String,
+}
+
+impl Locks {
+    pub(crate) fn new(servers: &str) -> Self {
+        Self { servers: servers.to_owned(), root: format!("/test-{}/locks", Uuid::now_v7().simple()) }
+    }
+
+    pub(crate) fn options(&self) -> ZooKeeperOptions {
+        ZooKeeperOptions {
+            servers: self.servers.clone(),
+            root: self.root.clone(),
+            session_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(1),
+            auth: None,
+            allow_open_acl: true,
+            epoch: 1,
+            holder: "test".into(),
+        }
+    }
+
+    pub(crate) async fn manager(&self) -> ZooKeeperLock {
+        ZooKeeperLock::connect(self.options()).await.unwrap()
+    }
+
+    /// One that reaches the server by another address.
+    pub(crate) async fn manager_through(&self, address: String) -> ZooKeeperLock {
+        ZooKeeperLock::connect(ZooKeeperOptions { servers: address, ..self.options() }).await.unwrap()
+    }
+
+    pub(crate) async fn observer(&self) -> Observer {
+        Observer { client: Client::connect(&self.servers).await.unwrap(), root: self.root.clone() }
+    }
+}
+
+/// Sees the nodes as an operator does.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    pub(crate) client: Client,
+    root: String,
+}
+
+impl Observer {
+    /// The path of every lock node.
+    pub(crate) async fn nodes(&self) -> Vec<String> {
+        let mut level = vec![self.root.clone()];
+        for _ in 0..3 {
+            let mut next = Vec::new();
+            for parent in &level {
+                // A parent may be collected meanwhile.
+                let children = self.client.list_children(parent).await.unwrap_or_default();
+                next.extend(children.into_iter().map(|child| format!("{parent}/{child}")));
+            }
+            level = next;
+        }
+        level
+    }
+
+    /// How many nodes each queue has.
+    pub(crate) async fn queues(&self) -> BTreeMap<String, usize> {
+        let mut queues = BTreeMap::new();
+        for node in self.nodes().await {
+            let (queue, _) = node.rsplit_once('/').unwrap();
+            *queues.entry(queue.to_owned()).or_default() += 1;
+        }
+        queues
+    }
+
+    pub(crate) async fn wait_for_nodes(&self, count: usize, within: Duration) {
+        eventually(&format!("{count} lock nodes"), within, || async { self.nodes().await.len() == count })
+            .await;
+    }
+}
