@@ -33,7 +33,8 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
         }
         KeysCommand::List => {
             for key in api_keys::list(&mut *app.store.conn().await?).await? {
-                let state = key.revoked_at.map_or_else(|| "live".to_owned(), |since| format!("revoked {since}"));
+                let state =
+                    key.revoked_at.map_or_else(|| "live".to_owned(), |since| format!("revoked {since}"));
                 println!("{}  {}  {state}  {}", key.id, key.created_at, key.name);
             }
         }

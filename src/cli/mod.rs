@@ -72,7 +72,8 @@ pub fn main() -> ExitCode {
         print!("{DEFAULTS}");
         return ExitCode::SUCCESS;
     }
-    let outcome = start(&options).and_then(|(config, runtime)| runtime.block_on(run(options.command, config)));
+    let outcome =
+        start(&options).and_then(|(config, runtime)| runtime.block_on(run(options.command, config)));
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -93,7 +94,9 @@ async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
     let done = ExitCode::SUCCESS;
     match command {
         Command::Api => serve::api(&config).await.map(|()| done),
-        Command::Worker { kinds } if kinds.is_empty() => serve::worker(&config, &WorkerKind::ALL).await.map(|()| done),
+        Command::Worker { kinds } if kinds.is_empty() => {
+            serve::worker(&config, &WorkerKind::ALL).await.map(|()| done)
+        }
         Command::Worker { kinds } => serve::worker(&config, &kinds).await.map(|()| done),
         Command::All => serve::all(&config).await.map(|()| done),
         Command::Sandbox => serve::sandbox(&config).await.map(|()| done),

@@ -54,13 +54,18 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
 pub(super) async fn sandbox(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
     let secret_key = config.provider.secret_key.reveal().to_owned();
-    anyhow::ensure!(!secret_key.is_empty(), "provider.secret_key is empty: set the key that the sandbox is to accept");
+    anyhow::ensure!(
+        !secret_key.is_empty(),
+        "provider.secret_key is empty: set the key that the sandbox is to accept"
+    );
     let listener = bind("sandbox.bind", &config.sandbox.bind).await?;
     Ok(sandbox::serve(listener, SandboxOptions::new(secret_key), shutdown).await?)
 }
 
 async fn bind(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen at {setting} = {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen at {setting} = {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     Ok(listener)
 }

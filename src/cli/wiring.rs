@@ -58,7 +58,9 @@ pub(super) async fn locks(config: &Config) -> anyhow::Result<Arc<dyn LockManager
             let connected = ZooKeeperLock::connect(options).await;
             let locks = connected.map_err(|error| {
                 let servers = &zookeeper.servers;
-                anyhow!("ZooKeeper at {servers} cannot be used: {error}. Start it, or set lock.zookeeper.servers")
+                anyhow!(
+                    "ZooKeeper at {servers} cannot be used: {error}. Start it, or set lock.zookeeper.servers"
+                )
             })?;
             Ok(Arc::new(locks))
         }

@@ -47,9 +47,7 @@ pub(super) fn read(file: impl Read) -> anyhow::Result<Vec<Basket>> {
 /// A row gives the price of the line; an order wants the price of one. Where that does not come out even, the line
 /// becomes two of the same SKU, a cent apart, so that the sum is exact.
 fn order_lines(row: &Row) -> Vec<Value> {
-    let line = |quantity: i64, unit_amount: i64| {
-        json!({ "sku": row.sku, "quantity": quantity, "unit_amount": unit_amount })
-    };
+    let line = |quantity: i64, unit_amount: i64| json!({ "sku": row.sku, "quantity": quantity, "unit_amount": unit_amount });
     if row.quantity <= 0 {
         // Sent as it is: refusing it is the API's business.
         return vec![line(row.quantity, row.line_amount_cents)];

@@ -34,7 +34,9 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(url: &str, key: &str, patience: Duration) -> anyhow::Result<Self> {
         crate::provider::install_crypto_provider();
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).connect_timeout(Duration::from_secs(3));
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .connect_timeout(Duration::from_secs(3));
         let http = http.build().context("the HTTP client cannot be built")?;
         Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), patience })
     }
@@ -44,7 +46,10 @@ impl Client {
         let url = format!("{}/v1/orders?limit=1", self.url);
         let unreachable = || format!("the API at {} does not answer. Start it with `holdfast api`", self.url);
         let response = self.http.get(url).bearer_auth(&self.key).send().await.with_context(unreachable)?;
-        anyhow::ensure!(response.status() != StatusCode::UNAUTHORIZED, "the API refuses the key: see `holdfast keys`");
+        anyhow::ensure!(
+            response.status() != StatusCode::UNAUTHORIZED,
+            "the API refuses the key: see `holdfast keys`"
+        );
         Ok(())
     }
 
@@ -88,7 +93,8 @@ impl Client {
         let mut wait = Duration::from_millis(50);
         loop {
             let began = Instant::now();
-            let request = self.http.request(Method::POST, format!("{}{path}", self.url)).bearer_auth(&self.key);
+            let request =
+                self.http.request(Method::POST, format!("{}{path}", self.url)).bearer_auth(&self.key);
             let answer = match request.header("Idempotency-Key", key).json(body).send().await {
                 Ok(response) => {
                     let status = response.status();

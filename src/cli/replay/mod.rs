@@ -61,8 +61,10 @@ pub(super) enum Pay {
 }
 
 pub(super) async fn run(config: &Config, options: ReplayOptions) -> anyhow::Result<ExitCode> {
-    let file = File::open(&options.file).with_context(|| format!("cannot open {}", options.file.display()))?;
-    let baskets = basket::read(file).with_context(|| format!("{} was not replayed", options.file.display()))?;
+    let file =
+        File::open(&options.file).with_context(|| format!("cannot open {}", options.file.display()))?;
+    let baskets =
+        basket::read(file).with_context(|| format!("{} was not replayed", options.file.display()))?;
     let store = wiring::migrated_store(config).await?;
     let patience = Duration::from_secs(options.patience);
     let client = Arc::new(Client::new(&options.url, &options.key, patience)?);
@@ -108,7 +110,13 @@ async fn place_and_pay(client: &Client, basket: &Basket, ttl: i64, pay: Pay) -> 
 }
 
 /// Reads each order until its status is one that nothing will change any more.
-async fn settle(client: &Client, outcomes: &[Outcome], report: &mut Report, concurrency: usize, patience: Duration) {
+async fn settle(
+    client: &Client,
+    outcomes: &[Outcome],
+    report: &mut Report,
+    concurrency: usize,
+    patience: Duration,
+) {
     let mut open: Vec<&str> = outcomes.iter().filter_map(|outcome| outcome.order_id.as_deref()).collect();
     let settling = Progress::new("settling", open.len());
     let deadline = Instant::now() + patience;

@@ -61,7 +61,8 @@ impl Report {
     pub(super) fn settle(&mut self, order: &Value) -> bool {
         let payments = order["payments"].as_array().map(Vec::as_slice).unwrap_or_default();
         let count = |status: &str| payments.iter().filter(|payment| payment["status"] == status).count();
-        let undecided = payments.iter().any(|p| matches!(p["status"].as_str(), Some("processing" | "authorized")));
+        let undecided =
+            payments.iter().any(|p| matches!(p["status"].as_str(), Some("processing" | "authorized")));
         let status = order["status"].as_str().unwrap_or_default();
         if undecided || !matches!(status, "fulfilled" | "expired" | "canceled") {
             return false;
@@ -134,7 +135,8 @@ impl Report {
         }
         row("POST /v1/orders p50", format!("{:.1} ms", self.percentile(50)));
         row("POST /v1/orders p99", format!("{:.1} ms", self.percentile(99)));
-        let per_second = f64::from(u32::try_from(self.orders).unwrap_or(u32::MAX)) / self.placing_time.as_secs_f64();
+        let per_second =
+            f64::from(u32::try_from(self.orders).unwrap_or(u32::MAX)) / self.placing_time.as_secs_f64();
         row("orders/s (placed and payment asked)", format!("{per_second:.0}"));
         row("all settled after", format!("{:.1} s", self.settled_after.as_secs_f64()));
         for id in &self.unsettled {
