@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 
 use crate::domain::event::{Envelope, EventType};
 
-//mod rabbitmq;
+mod rabbitmq;
 
-//pub use rabbitmq::{RabbitMqBus, RabbitMqOptions};
+pub use rabbitmq::{RabbitMqBus, RabbitMqOptions};
 
 /// What became of one published event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What every backend behind a seam promises, run against each real backend.
 
+mod bus;
 mod lock;
 mod lock_zookeeper;
 mod provider;

@@ -1,4 +1,6 @@
-//! What happens when something breaks: real servers, real connections, cut or paused on purpose.
+//! What happens when something breaks: real processes, real servers, cut, paused or killed on purpose.
 
+mod bus_outages;
+mod bus_outcomes;
 mod lock_nodes;
 mod lock_session;

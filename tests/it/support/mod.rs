@@ -1,5 +1,6 @@
 //! What tests share: servers, network faults, waiting.
 
+pub(crate) mod broker;
 pub(crate) mod canned;
 pub(crate) mod sandbox;
 pub(crate) mod tcp_proxy;

@@ -1,0 +1,110 @@
+//! Private RabbitMQ brokers, and the events and deliveries of a test.
+//!
+//! Two brokers serve the whole run, because starting one takes seconds: one that nobody disturbs, shared by tests
+//! with their own prefix each, and one that tests break, one at a time.
+
+use std::{
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
+
+use chrono::DateTime;
+use devstack::{Stack, StackOptions};
+use holdfast::{
+    bus::{Delivery, EventBus, PublishOutcome, RabbitMqBus, RabbitMqOptions, Settlement},
+    domain::{
+        event::{Envelope, EventType},
+        ids::EventId,
+    },
+};
+use lapin::{Channel, Connection, ConnectionProperties};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
+
+/// Longer than anything takes here; only a test that fails waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The name of the broker in its stack.
+pub(crate) const BROKER: &str = "rabbitmq";
+
+/// The broker that nobody disturbs.
+pub(crate) fn shared() -> &'static Stack {
+    static SHARED: OnceLock<Stack> = OnceLock::new();
+    SHARED.get_or_init(start)
+}
+
+/// The broker that the caller may break, and must leave running.
+pub(crate) async fn fragile() -> MutexGuard<'static, Stack> {
+    static FRAGILE: LazyLock<Mutex<Stack>> = LazyLock::new(|| Mutex::new(start()));
+    FRAGILE.lock().await
+}
+
+fn start() -> Stack {
+    let options =
+        StackOptions { postgres: false, zookeeper_nodes: 0, rabbitmq_nodes: 1, ..StackOptions::default() };
+    Stack::start(options).unwrap_or_else(|error| panic!("cannot start RabbitMQ: {error:#}"))
+}
+
+/// Options for a bus on this broker, under a prefix of its own.
+pub(crate) fn options(stack: &Stack) -> RabbitMqOptions {
+    RabbitMqOptions {
+        urls: stack.addresses().amqp_urls.clone(),
+        prefix: format!("test-{}", EventId::new()),
+        ..RabbitMqOptions::default()
+    }
+}
+
+/// A bus on the broker that nobody disturbs.
+pub(crate) fn bus() -> RabbitMqBus {
+    RabbitMqBus::new(options(shared()))
+}
+
+/// A channel of the test's own, to look at the broker past the bus.
+pub(crate) async fn channel(stack: &Stack) -> (Connection, Channel) {
+    let connection = Connection::connect(&stack.addresses().amqp_urls[0], ConnectionProperties::default());
+    let connection = connection.await.expect("the broker is up");
+    let channel = connection.create_channel().await.expect("a channel");
+    (connection, channel)
+}
+
+/// An event of this type.
+pub(crate) fn event(event_type: EventType, sequence: i64) -> Envelope {
+    Envelope {
+        id: EventId::new(),
+        event_type,
+        subject: "order/ord_018f0000000000000000000000000000".into(),
+        sequence,
+        time: DateTime::from_timestamp(1_700_000_000, 0).expect("a time"),
+        correlation_id: Some("request-1".into()),
+        causation_id: Some(EventId::new()),
+        data: serde_json::json!({ "sequence": sequence }),
+    }
+}
+
+/// Events of this type, 1 to `count`.
+pub(crate) fn events(event_type: EventType, count: i64) -> Vec<Envelope> {
+    (1..=count).map(|sequence| event(event_type, sequence)).collect()
+}
+
+/// Publishes, and insists that all of it is stored.
+pub(crate) async fn publish(bus: &dyn EventBus, events: &[Envelope]) {
+    let outcomes = bus.publish(events).await.expect("the broker is up");
+    assert_eq!(outcomes, vec![PublishOutcome::Confirmed; events.len()]);
+}
+
+/// The next delivery.
+pub(crate) async fn next<T>(deliveries: &mut mpsc::Receiver<T>) -> T {
+    let delivery = tokio::time::timeout(PATIENCE, deliveries.recv()).await.expect("a delivery in time");
+    delivery.expect("the subscription goes on")
+}
+
+/// That nothing more is delivered.
+pub(crate) async fn nothing<T: std::fmt::Debug>(deliveries: &mut mpsc::Receiver<T>) {
+    let delivery = tokio::time::timeout(Duration::from_millis(300), deliveries.recv()).await;
+    assert!(delivery.is_err(), "unexpected: {delivery:?}");
+}
+
+/// Acknowledges the delivery and returns its event.
+pub(crate) async fn take(delivery: Delivery) -> Envelope {
+    delivery.settle.settle(Settlement::Ack).await.expect("the acknowledgement is sent");
+    delivery.envelope.expect("an event")
+}
