@@ -11,8 +11,8 @@ mod check;
 mod sections;
 
 pub use sections::{
-    Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider, RabbitMq,
-    RelayWorker, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
+    Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider,
+    RabbitMq, RelayWorker, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
