@@ -214,14 +214,29 @@ async fn with_a_password_nobody_else_touches_the_locks() {
 async fn a_node_says_who_holds_it() {
     let locks = Locks::new(zookeeper::shared());
     let (manager, observer) = (locks.manager().await, locks.observer().await);
-    let guard = manager.acquire(&keys(&["a"]), in_ms(1000)).await.unwrap();
-    let (data, stat) = observer.client.get_data(&observer.nodes().await[0]).await.unwrap();
+    let guard = manager.acquire(&keys(&["a", "b"]), in_ms(1000)).await.unwrap();
+    let nodes = observer.nodes().await;
+    let (data, stat) = observer.client.get_data(&nodes[0]).await.unwrap();
+    // One transaction made them all.
+    assert_eq!(observer.client.check_stat(&nodes[1]).await.unwrap().unwrap().czxid, stat.czxid);
     let data: serde_json::Value = serde_json::from_slice(&data).unwrap();
     assert_eq!(data["holder"], "test");
     assert_eq!(data["pid"], std::process::id());
     assert!(data["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{data}");
     assert_eq!(guard.token("a").unwrap().sequence, stat.czxid);
+    assert_eq!(guard.token("b"), guard.token("a"));
     guard.release().await;
+}
+
+/// The server would cut the connection of everybody in this process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_too_large_for_one_request_is_refused() {
+    let locks = Locks::new(zookeeper::shared());
+    let manager = locks.manager().await;
+    let names: Vec<String> = (0..5000).map(|number| format!("SKU-{number}")).collect();
+    let error = manager.acquire(&names, in_ms(5000)).await.unwrap_err();
+    assert!(matches!(&error, LockError::Unavailable(reason) if reason.contains("5000 keys")), "{error:?}");
+    manager.acquire(&names[..500], in_ms(5000)).await.unwrap().release().await;
 }
 
 /// The runtime is gone before the guard is.
