@@ -1,7 +1,7 @@
 //! The whole service for one test: API and workers in the test's process, real servers, a database, an event prefix and
 //! a lock path of its own, a payment provider of its own.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
     app::{App, Settings},
@@ -17,7 +17,7 @@ use holdfast::{
     worker::{self, CONSUMERS, WorkerKind},
 };
 use serde_json::{Value, json};
-use sqlx::{PgConnection, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, pool::PoolConnection};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -121,6 +121,11 @@ impl TestApp {
     /// Another API process: pool and lock manager of its own, the same database and the same lock path.
     pub(crate) async fn another_api(&mut self) -> Api {
         let app = build(&self.setup, &self.database, &self.sandbox, &self.locks).await;
+        self.serve(app).await
+    }
+
+    /// The API of an app that the test has built.
+    pub(crate) async fn serve(&mut self, app: App) -> Api {
         self.others.push(app.clone());
         serve(app, &self.secret, &self.shutdown, &mut self.tasks).await
     }
@@ -191,6 +196,24 @@ impl TestApp {
     /// One number out of the database.
     pub(crate) async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&mut *self.conn().await).await.unwrap()
+    }
+
+    /// What every table holds: a digest of its rows, by its name.
+    pub(crate) async fn snapshot(&self) -> BTreeMap<String, String> {
+        let mut conn = self.conn().await;
+        let tables = "SELECT relname::text FROM pg_class
+                      WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 1";
+        let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut *conn).await.unwrap();
+        let digest = |table: &str| {
+            format!(
+                "SELECT '{table}', count(*) || ' ' || md5(coalesce(string_agg(t::text, '\n' ORDER BY t::text), '')) FROM {table} t"
+            )
+        };
+        let union: Vec<String> = tables.iter().map(|table| digest(table)).collect();
+        let query = sqlx::query_as(AssertSqlSafe(union.join(" UNION ALL ")));
+        let rows: Vec<(String, String)> = query.fetch_all(&mut *conn).await.unwrap();
+        assert!(rows.len() > 15, "{rows:?}");
+        rows.into_iter().collect()
     }
 
     /// Waits until every event is published and every consumer that runs has handled what it wants.

@@ -53,16 +53,18 @@ impl TestDatabase {
 
     /// A pool as the service uses it, for more load than a test puts on it.
     pub(crate) async fn store(&self) -> Store {
-        Store::connect(&StoreOptions {
+        Store::connect(&self.options()).await.unwrap()
+    }
+
+    pub(crate) fn options(&self) -> StoreOptions {
+        StoreOptions {
             url: self.url.clone(),
             max_connections: 24,
             acquire_timeout: PATIENCE,
             statement_timeout: PATIENCE,
             lock_timeout: PATIENCE,
             idle_in_transaction_timeout: PATIENCE,
-        })
-        .await
-        .unwrap()
+        }
     }
 
     /// Frees its room. Nobody may be connected to it.
