@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
 mod api_health;
+mod api_input;
 mod api_inventory;
 mod api_orders;
 mod api_races;
