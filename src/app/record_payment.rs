@@ -154,6 +154,9 @@ async fn move_payment(
         }
     };
     payments::mark(conn, payment, from, note).await?;
+    if next == PaymentStatus::Refunded {
+        payments::mark_refund_succeeded(conn, payment.id).await?;
+    }
     change.emit(event_type, payment)?;
     if next == PaymentStatus::Authorized && change.order.status == OrderStatus::PendingPayment {
         confirm_order(conn, change).await?;
