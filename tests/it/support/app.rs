@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
     app::{App, Settings},
-    bus::{EventBus, RabbitMqBus},
+    bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{self, Config},
     domain::{
         ids::{OrderId, PaymentId},
@@ -69,6 +69,8 @@ pub(crate) struct TestApp {
     pub(crate) sandbox: TestSandbox,
     pub(crate) database: TestDatabase,
     setup: Setup,
+    bus_options: RabbitMqOptions,
+    other_buses: Vec<Arc<dyn EventBus>>,
     locks: Locks,
     secret: String,
     others: Vec<App>,
@@ -100,10 +102,13 @@ impl TestApp {
         let mut tasks = JoinSet::new();
         let api = serve(app.clone(), &secret, &shutdown, &mut tasks).await;
         let workers = setup.workers;
+        let bus_options = broker::options(broker::shared());
         let mut test = Self {
             app,
             api,
-            bus: Arc::new(RabbitMqBus::new(broker::options(broker::shared()))),
+            bus: Arc::new(RabbitMqBus::new(bus_options.clone())),
+            bus_options,
+            other_buses: Vec::new(),
             sandbox,
             database,
             setup,
@@ -130,13 +135,24 @@ impl TestApp {
         serve(app, &self.secret, &self.shutdown, &mut self.tasks).await
     }
 
+    /// Another process's connections to the same queues.
+    pub(crate) fn another_bus(&mut self) -> Arc<dyn EventBus> {
+        let bus: Arc<dyn EventBus> = Arc::new(RabbitMqBus::new(self.bus_options.clone()));
+        self.other_buses.push(Arc::clone(&bus));
+        bus
+    }
+
     /// Starts workers.
     pub(crate) fn start_workers(&mut self, kinds: &[WorkerKind]) {
-        if kinds.is_empty() {
-            return;
+        if !kinds.is_empty() {
+            self.start_workers_on(kinds, Arc::clone(&self.bus));
         }
+    }
+
+    /// Starts workers with a bus of their own, as another process would.
+    pub(crate) fn start_workers_on(&mut self, kinds: &[WorkerKind], bus: Arc<dyn EventBus>) {
         self.running.extend(kinds);
-        let (kinds, app, bus) = (kinds.to_vec(), self.app.clone(), Arc::clone(&self.bus));
+        let (kinds, app) = (kinds.to_vec(), self.app.clone());
         let (settings, shutdown) = (worker_settings(), self.shutdown.clone());
         self.tasks.spawn(async move { worker::run(&kinds, &app, &bus, &settings, &shutdown).await });
     }
@@ -270,7 +286,9 @@ impl TestApp {
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }
-        self.bus.close().await;
+        for bus in self.other_buses.iter().chain([&self.bus]) {
+            bus.close().await;
+        }
         for app in self.others.iter().chain([&self.app]) {
             app.locks.close().await;
             app.store.close().await;
