@@ -8,6 +8,7 @@ mod api_orders;
 mod api_races;
 mod app_payments;
 mod app_reservations;
+mod app_verify;
 mod contract;
 mod failure;
 mod sandbox;
