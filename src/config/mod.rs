@@ -60,15 +60,15 @@ impl Config {
         if let Some(path) = file {
             builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
         }
-        let merged = builder.add_source(environment).build().map_err(one_line)?;
-        let config: Self = merged.try_deserialize().map_err(one_line)?;
+        let merged = builder.add_source(environment).build().map_err(|error| one_line(&error))?;
+        let config: Self = merged.try_deserialize().map_err(|error| one_line(&error))?;
         check::check(&config).map_err(ConfigError)?;
         Ok(config)
     }
 }
 
 /// The error without the drawing of the place in the file: line and column say it too.
-fn one_line(error: config::ConfigError) -> ConfigError {
+fn one_line(error: &config::ConfigError) -> ConfigError {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.contains('|') && !line.is_empty());
     ConfigError(lines.collect::<Vec<_>>().join(": "))
@@ -131,7 +131,7 @@ mod tests {
     fn a_file_that_is_not_toml_is_one_line_with_the_place() {
         let builder = config::Config::builder();
         let broken = config::File::from_str("[http]\nbind = \n", config::FileFormat::Toml);
-        let error = one_line(builder.add_source(broken).build().expect_err("broken")).to_string();
+        let error = one_line(&builder.add_source(broken).build().expect_err("broken")).to_string();
         assert!(error.contains("line 2, column 8"), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }

@@ -73,7 +73,7 @@ async fn orders_of_the_same_skus_in_any_order_do_not_deadlock() {
             test.stock(sku, 40).await;
         }
         let orders = (0..60).map(|n: usize| {
-            let api = if n % 2 == 0 { test.api.clone() } else { other.clone() };
+            let api = if n.is_multiple_of(2) { test.api.clone() } else { other.clone() };
             let mut lines: Vec<_> = skus.iter().map(|sku| (*sku, 1)).collect();
             lines.rotate_left(n % 4);
             async move { api.place(&lines).await }

@@ -25,7 +25,7 @@ fn new_event() -> Handling {
 async fn paying(token: &str) -> (TestApp, OrderId, PaymentId) {
     let provider_timeout = Duration::from_millis(500);
     let payment_pin = Duration::ZERO;
-    let test = TestApp::start_with(Setup { provider_timeout, payment_pin, ..Setup::default() }).await;
+    let test = TestApp::start_with(Setup { payment_pin, provider_timeout, ..Setup::default() }).await;
     test.stock("a", 5).await;
     let order_id = test.placed(&[("a", 1)]).await;
     let payment_id = test.paying(&order_id, token).await;
@@ -54,7 +54,7 @@ impl TestApp {
     }
 }
 
-fn is_unknown(outcome: Result<Progress, Error>) -> bool {
+fn is_unknown(outcome: &Result<Progress, Error>) -> bool {
     matches!(outcome, Err(Error::Provider(ProviderError::Unknown(_))))
 }
 
@@ -68,7 +68,7 @@ async fn moves(test: &TestApp, id: PaymentId) -> [i64; 3] {
 async fn an_authorization_without_an_answer_stays_processing_until_it_is_looked_up() {
     for token in ["pm_sandbox_timeout_then_success", "pm_sandbox_error_after_authorize"] {
         let (test, order_id, payment_id) = paying(token).await;
-        assert!(is_unknown(test.authorize(payment_id).await), "{token}");
+        assert!(is_unknown(&test.authorize(payment_id).await), "{token}");
         let payment = test.payment(payment_id).await;
         assert_eq!(
             (&payment["status"], payment["outcome_unknown_since"].is_string()),
@@ -94,7 +94,7 @@ async fn an_authorization_without_an_answer_stays_processing_until_it_is_looked_
 async fn a_capture_without_an_answer_stays_authorized_until_it_is_looked_up() {
     let (test, _, payment_id) = paying("pm_sandbox_error_after_capture").await;
     test.authorize(payment_id).await.unwrap();
-    assert!(is_unknown(test.capture(payment_id).await));
+    assert!(is_unknown(&test.capture(payment_id).await));
     let payment = test.payment(payment_id).await;
     assert_eq!((&payment["status"], &payment["amount_captured"]), (&json!("authorized"), &json!(0)));
     assert!(payment["outcome_unknown_since"].is_string());
@@ -132,7 +132,7 @@ async fn every_step_may_be_repeated() {
 async fn an_order_canceled_while_its_capture_has_no_answer_gets_its_money_back() {
     let (test, order_id, payment_id) = paying("pm_sandbox_error_after_capture").await;
     test.authorize(payment_id).await.unwrap();
-    assert!(is_unknown(test.capture(payment_id).await));
+    assert!(is_unknown(&test.capture(payment_id).await));
     test.api.cancel(&order_id.to_string()).await.expect(200);
     assert_eq!(test.release(order_id).await, Progress::Done);
     assert_eq!(test.capture(payment_id).await.unwrap(), Progress::Done);
@@ -187,7 +187,7 @@ async fn an_authorization_that_comes_after_the_order_expired_is_voided() {
 #[tokio::test]
 async fn a_capture_that_comes_after_the_order_expired_is_refunded() {
     let (test, order_id, payment_id) = paying("pm_sandbox_error_after_authorize").await;
-    assert!(is_unknown(test.authorize(payment_id).await));
+    assert!(is_unknown(&test.authorize(payment_id).await));
     // Somebody captures it in the provider's dashboard.
     let intents = format!("{}/v1/payment_intents", test.sandbox.url);
     let http = http_client();

@@ -1,65 +1,32 @@
 //! The whole service for one test: API and workers in the test's process, real servers, a database, an event prefix and
 //! a lock path of its own, a payment provider of its own.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::{App, Settings},
+    app::App,
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
-    config::{self, Config},
-    domain::{
-        ids::{OrderId, PaymentId},
-        new_order::OrderLimits,
-    },
-    http,
-    lock::{LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
+    domain::ids::{OrderId, PaymentId},
     sandbox::SandboxOptions,
     worker::{self, CONSUMERS, WorkerKind},
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, pool::PoolConnection};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(crate) use super::setup::Setup;
 use super::{
     PATIENCE,
     api::{Api, id},
     broker,
     database::TestDatabase,
     eventually,
-    sandbox::{self, SECRET_KEY, TestSandbox},
+    sandbox::{SECRET_KEY, TestSandbox},
+    setup::{build, serve, worker_settings},
     zookeeper::{self, Locks},
 };
-
-/// What a test wants otherwise than by default.
-pub(crate) struct Setup {
-    /// Whether SKUs are locked in ZooKeeper, or nowhere.
-    pub(crate) zookeeper: bool,
-    /// Which workers run from the start.
-    pub(crate) workers: &'static [WorkerKind],
-    /// See [`Settings`].
-    pub(crate) ship_at_once: bool,
-    /// See [`Settings`].
-    pub(crate) payment_pin: Duration,
-    /// See [`Settings`].
-    pub(crate) lock_timeout: Duration,
-    /// How long to wait for the provider.
-    pub(crate) provider_timeout: Duration,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            zookeeper: false,
-            workers: &[],
-            ship_at_once: true,
-            payment_pin: Duration::from_mins(15),
-            lock_timeout: PATIENCE,
-            provider_timeout: Duration::from_secs(20),
-        }
-    }
-}
 
 /// See the module.
 pub(crate) struct TestApp {
@@ -307,43 +274,4 @@ async fn pending(conn: &mut PgConnection, payment: &[&str], fulfilment: &[&str])
           AND NOT EXISTS (SELECT 1 FROM dead_letter d
                           WHERE d.consumer = wanted.consumer AND d.event_id = s.event_id))";
     sqlx::query_scalar(query).bind(payment).bind(fulfilment).fetch_one(conn).await.unwrap()
-}
-
-async fn build(setup: &Setup, database: &TestDatabase, sandbox: &TestSandbox, locks: &Locks) -> App {
-    let manager: Arc<dyn LockManager> = if setup.zookeeper {
-        let session_timeout = Duration::from_secs(10);
-        let options =
-            ZooKeeperOptions { session_timeout, request_timeout: session_timeout, ..locks.options() };
-        Arc::new(ZooKeeperLock::connect(options).await.unwrap())
-    } else {
-        Arc::new(NoLock)
-    };
-    App {
-        store: database.store().await,
-        locks: manager,
-        provider: Arc::new(sandbox::provider(&sandbox.url, SECRET_KEY, setup.provider_timeout)),
-        settings: Settings {
-            limits: OrderLimits {
-                default_location: "main".parse().unwrap(),
-                default_ttl_seconds: 900,
-                max_ttl_seconds: 86_400,
-            },
-            lock_timeout: setup.lock_timeout,
-            payment_pin: setup.payment_pin,
-            ship_at_once: setup.ship_at_once,
-        },
-    }
-}
-
-async fn serve(app: App, secret: &str, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) -> Api {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let shutdown = shutdown.clone();
-    tasks.spawn(async move { http::serve(listener, app, shutdown, Duration::from_secs(1)).await.unwrap() });
-    Api::new(&url, secret)
-}
-
-fn worker_settings() -> config::Worker {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/settings.toml");
-    Config::load(Some(&file)).unwrap().worker
 }

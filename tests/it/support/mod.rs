@@ -6,6 +6,7 @@ pub(crate) mod broker;
 pub(crate) mod canned;
 pub(crate) mod database;
 pub(crate) mod sandbox;
+pub(crate) mod setup;
 pub(crate) mod stack;
 pub(crate) mod tcp_proxy;
 pub(crate) mod zookeeper;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 
 /// Longer than anything takes that works, on a machine under load too; only a test that fails waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `condition` holds; panics with `what` when it does not within `within`.
 pub(crate) async fn eventually(what: &str, within: Duration, mut condition: impl AsyncFnMut() -> bool) {
