@@ -2,6 +2,8 @@
 # Writes what PostgreSQL says about every query into a folder: devstack/prepare-queries.sh FOLDER, run by `devstack run`.
 set -eu
 folder=$PWD/$1
+# Only the database is there.
+export HOLDFAST__LOCK__BACKEND=none
 SQLX_OFFLINE=true cargo run --locked --quiet --bin holdfast -- migrate
 rm -rf "$folder"
 mkdir -p "$folder"
