@@ -1,7 +1,7 @@
 //! The workers: the processes behind the queues. Each can run alone, or all in one process.
 //!
 //! A worker decides nothing about the business: it takes an event, calls a use case, and settles the event by what that
-//! answers. [`outbox_relay`] is the only caller of `EventBus::publish`.
+//! answers. `outbox_relay` is the only caller of `EventBus::publish`.
 
 use std::{sync::Arc, time::Duration};
 
