@@ -31,7 +31,10 @@ pub(super) async fn worker(config: &Config, kinds: &[WorkerKind]) -> anyhow::Res
     if kinds.contains(&WorkerKind::Payment) {
         app.provider = Some(wiring::provider(config)?);
     }
-    let bus = wiring::reachable_bus(config).await?;
+    let bus = wiring::bus(config);
+    if kinds.iter().any(|kind| kind.uses_bus()) {
+        wiring::check_bus(config, bus.as_ref()).await?;
+    }
     worker::run(kinds, &app, &bus, &config.worker, &shutdown).await;
     bus.close().await;
     close(&app).await;
@@ -43,7 +46,8 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
     let (locks, provider) = (wiring::locks(config).await?, Some(wiring::provider(config)?));
     let app = App { locks, provider, ..wiring::app(config).await? };
-    let bus = wiring::reachable_bus(config).await?;
+    let bus = wiring::bus(config);
+    wiring::check_bus(config, bus.as_ref()).await?;
     let listener = bind("http.bind", &config.http.bind).await?;
     let (served, ()) = tokio::join!(
         http::serve(listener, app.clone(), shutdown.clone(), config.http.drain()),

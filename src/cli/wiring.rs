@@ -80,15 +80,13 @@ pub(super) fn bus(config: &Config) -> Arc<dyn EventBus> {
     }))
 }
 
-/// The event bus, and whether it answers.
-pub(super) async fn reachable_bus(config: &Config) -> anyhow::Result<Arc<dyn EventBus>> {
-    let bus = bus(config);
+/// Fails unless the event bus answers.
+pub(super) async fn check_bus(config: &Config, bus: &dyn EventBus) -> anyhow::Result<()> {
     bus.ping(Duration::from_secs(10)).await.map_err(|error| {
         let addresses: Vec<String> = config.bus.rabbitmq.urls().iter().map(|url| address(url)).collect();
         let addresses = addresses.join(", ");
         anyhow!("RabbitMQ at {addresses} cannot be used: {error}. Start it, or set bus.rabbitmq.url")
-    })?;
-    Ok(bus)
+    })
 }
 
 /// The payment provider. Connects when it is first used.
