@@ -200,7 +200,7 @@ pub async fn find_or_insert_refund(
     Ok((id, amount))
 }
 
-/// Marks the pending refund of a payment as succeeded. Repeating it changes nothing.
+/// Marks the pending refund of a payment as succeeded, if there is one.
 pub async fn mark_refund_succeeded(conn: &mut Conn, payment_id: PaymentId) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE refund SET status = 'succeeded', updated_at = now() WHERE payment_id = $1 AND status = 'pending'",

@@ -1,8 +1,12 @@
 //! What tests share: servers, network faults, waiting.
 
+pub(crate) mod api;
+pub(crate) mod app;
 pub(crate) mod broker;
 pub(crate) mod canned;
+pub(crate) mod database;
 pub(crate) mod sandbox;
+pub(crate) mod stack;
 pub(crate) mod tcp_proxy;
 pub(crate) mod zookeeper;
 
@@ -10,12 +14,11 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
+/// Longer than anything takes that works, on a machine under load too; only a test that fails waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits until `condition` holds; panics with `what` when it does not within `within`.
-pub(crate) async fn eventually<F: Future<Output = bool>>(
-    what: &str,
-    within: Duration,
-    mut condition: impl FnMut() -> F,
-) {
+pub(crate) async fn eventually(what: &str, within: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !condition().await {
         assert!(Instant::now() < deadline, "not within {within:?}: {what}");
