@@ -2,7 +2,10 @@
 
 pub(crate) mod broker;
 pub(crate) mod canned;
+pub(crate) mod database;
 pub(crate) mod sandbox;
+pub(crate) mod shop;
+pub(crate) mod system;
 pub(crate) mod tcp_proxy;
 pub(crate) mod zookeeper;
 
