@@ -63,12 +63,12 @@ impl System {
         self.wait_for_count(waiting, count).await;
     }
 
-    /// Closes the commit of whoever adds a row to `inbox` for the consumer `fulfilment`.
+    /// Closes the commit of whoever marks an event as handled by the consumer `fulfilment`.
     pub(crate) async fn close_inbox_gate(&self) -> Gate {
         self.execute(
-            "CREATE OR REPLACE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+            "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
-             CREATE OR REPLACE CONSTRAINT TRIGGER gate AFTER INSERT ON inbox_default DEFERRABLE INITIALLY DEFERRED
+             CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON inbox_default DEFERRABLE INITIALLY DEFERRED
              FOR EACH ROW WHEN (NEW.consumer = 'fulfilment') EXECUTE FUNCTION wait_at_gate()",
         )
         .await;
@@ -78,15 +78,16 @@ impl System {
     /// Closes the commit of whoever places an order.
     pub(crate) async fn close_order_gate(&self) -> Gate {
         self.execute(
-            "CREATE OR REPLACE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+            "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
-             CREATE OR REPLACE CONSTRAINT TRIGGER gate AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED
+             CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED
              FOR EACH ROW EXECUTE FUNCTION wait_at_gate()",
         )
         .await;
         self.close_gate().await
     }
 
+    /// Once for each system.
     async fn close_gate(&self) -> Gate {
         let mut lock = self.database.acquire().await.unwrap().detach();
         sqlx::query("SELECT pg_advisory_lock($1)").bind(GATE).execute(&mut lock).await.unwrap();
