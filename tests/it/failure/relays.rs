@@ -1,1 +1,135 @@
-//! .
+//! Between commit and exchange: the broker is away, and a relay that lost its lease does not know it (G8).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::future::join_all;
+use lapin::{
+    Channel,
+    options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+
+use crate::support::{
+    broker, eventually,
+    system::{PATIENCE, Servers, System},
+    tcp_proxy::{TcpProxy, Traffic},
+};
+
+const OUTBOX: &str = "SELECT count(*) FROM outbox";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_are_taken_while_rabbitmq_is_down() {
+    let system = System::start(Servers::RabbitMq, &[]).await;
+    system.import_stock("sku,on_hand\nbook,100\n").await;
+    system.start_roles().await;
+    system.stack.kill("rabbitmq").unwrap();
+    let orders = join_all((0..20).map(|order| place_and_pay(&system, order))).await;
+    system.ready("api").await;
+    // Two events of each order, and none has left.
+    assert_eq!(system.count(OUTBOX).await, 40);
+    assert_eq!(system.count("SELECT count(*) FROM outbox_sent").await, 0);
+    tokio::task::block_in_place(|| system.stack.restart("rabbitmq")).unwrap();
+    join_all(orders.iter().map(|order| system.wait_for_order("api", order, "fulfilled"))).await;
+    eventually("the outbox is empty", PATIENCE, || async { system.count(OUTBOX).await == 0 }).await;
+    system.assert_clean().await;
+    system.assert_charged_once().await;
+    assert_eq!(system.summary().await["captured"], 20);
+}
+
+/// The former owner published, and learns that the broker has it only when another one owns its shards. It must leave
+/// the rows alone: they are the other one's, who has published them again and waits for the broker itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_paused_past_its_lease_removes_nothing() {
+    let settings = [
+        ("HOLDFAST__WORKER__RELAY__LEASE_SECONDS", "6"),
+        // Longer than the pause: what counts is the answer that comes late, not its absence.
+        ("HOLDFAST__BUS__RABBITMQ__CONFIRM_TIMEOUT_MS", "60000"),
+    ];
+    let system = System::start(Servers::RabbitMq, &settings).await;
+    system.import_stock("sku,on_hand\nbook,100\n").await;
+    let (first, second) = (start_relay(&system, "relay-a").await, start_relay(&system, "relay-b").await);
+    system.spawn("sandbox", &["sandbox"], &[]);
+    system.api("api").await;
+    let tap = tap(&system).await;
+    let orders = join_all((0..5).map(|order| place(&system, order))).await;
+    eventually("the outbox is empty", PATIENCE, || async { system.count(OUTBOX).await == 0 }).await;
+
+    // The broker gets the events; neither relay is told so.
+    first.allow(Traffic::RequestsOnly);
+    second.allow(Traffic::RequestsOnly);
+    join_all(orders.iter().map(|order| system.pay("api", order, "pm_card_visa"))).await;
+    eventually("relay-a has published", PATIENCE, || async { waiting(&tap).await == 5 }).await;
+    system.stack.pause("relay-a").unwrap();
+    system.wait_for_log("relay-b", "relay leases shards=16").await;
+    eventually("relay-b has published", PATIENCE, || async { waiting(&tap).await == 10 }).await;
+    assert_eq!(system.count(OUTBOX).await, 5);
+    first.allow(Traffic::All);
+    system.stack.resume("relay-a").unwrap();
+    // It has used the answer by the time it looks after its leases again.
+    system.wait_for_log("relay-a", "relay leases shards=0").await;
+    assert_eq!(system.count(OUTBOX).await, 5);
+    assert_eq!(system.count("SELECT count(*) FROM outbox_sent").await, 5);
+    second.allow(Traffic::All);
+    eventually("the outbox is empty", PATIENCE, || async { system.count(OUTBOX).await == 0 }).await;
+
+    // Each event is there at least twice, and takes effect once.
+    let mut ids = BTreeSet::new();
+    let mut published = 0;
+    while let Some(message) = tap.basic_get("tap".into(), BasicGetOptions { no_ack: true }).await.unwrap() {
+        ids.insert(message.delivery.properties.message_id().clone().unwrap());
+        published += 1;
+    }
+    assert_eq!(ids.len(), 5);
+    assert!(published >= 10, "{published}");
+    system.worker("workers", &["payment", "fulfilment"]);
+    join_all(orders.iter().map(|order| system.wait_for_order("api", order, "fulfilled"))).await;
+    system.assert_clean().await;
+    system.assert_charged_once().await;
+    assert_eq!(system.summary().await["captured"], 5);
+}
+
+async fn place(system: &System, order: usize) -> String {
+    system.place("api", &format!("order-{order}"), "book", 1).await.id().to_owned()
+}
+
+async fn place_and_pay(system: &System, order: usize) -> String {
+    let id = place(system, order).await;
+    system.pay("api", &id, "pm_card_visa").await.id();
+    id
+}
+
+/// A relay that reaches the broker through a proxy of its own.
+async fn start_relay(system: &System, name: &str) -> TcpProxy {
+    let url = &system.stack.addresses().amqp_urls[0];
+    let address = &system.stack.addresses().servers["rabbitmq"];
+    let proxy = TcpProxy::start(address).await;
+    let url = url.replace(address.as_str(), &proxy.address());
+    system.spawn(name, &["worker", "relay"], &[("HOLDFAST__BUS__RABBITMQ__URL", &url)]);
+    system.wait_for_log(name, "consuming queue=\"holdfast.dead-letter\"").await;
+    if name == "relay-a" {
+        system.wait_for_log(name, "relay leases shards=16").await;
+    }
+    proxy
+}
+
+/// A queue, `tap`, that gets a copy of every payment event.
+async fn tap(system: &System) -> Channel {
+    let (connection, channel) = broker::channel(&system.stack).await;
+    // The channel outlives the handle of its connection.
+    drop(connection);
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare("tap".into(), options, FieldTable::default()).await.unwrap();
+    let (exchange, all) = ("holdfast.payments".into(), "#".into());
+    channel
+        .queue_bind("tap".into(), exchange, all, QueueBindOptions::default(), FieldTable::default())
+        .await
+        .unwrap();
+    channel
+}
+
+async fn waiting(tap: &Channel) -> u32 {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = tap.queue_declare("tap".into(), passive, FieldTable::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    queue.message_count()
+}

@@ -89,6 +89,8 @@ impl System {
         set("HOLDFAST__SANDBOX__BIND", &urls["sandbox"]);
         set("HOLDFAST__LOCK__BACKEND", if zookeeper { "zookeeper" } else { "none" });
         set("HOLDFAST__WORKER__RELAY__LEASE_SECONDS", "2");
+        // Says which events were handled.
+        set("HOLDFAST__TELEMETRY__FILTER", "info,zookeeper_client=warn,holdfast::worker=debug");
         settings.iter().for_each(|(name, value)| set(name, value));
         let url = stack.addresses().postgres_url.clone().unwrap();
         let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
