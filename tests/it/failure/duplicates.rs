@@ -51,10 +51,7 @@ async fn an_event_delivered_to_two_workers_takes_effect_once() {
     }
 
     // Every event of the order's life once more, and again.
-    eventually("the outbox is empty", PATIENCE, || async {
-        system.count("SELECT count(*) FROM outbox").await == 0
-    })
-    .await;
+    system.wait_for_empty_outbox().await;
     let events = sent(&system).await;
     let wanted: usize = events.iter().map(|event| consumers(event).len()).sum();
     eventually("all is handled", PATIENCE, || async { handled_in_all(&system) == wanted + 4 }).await;
@@ -79,7 +76,7 @@ async fn a_worker_killed_between_commit_and_ack_does_nothing_twice() {
     let gate = system.close_inbox_gate().await;
     let order = system.place("api", "killed", "book", 1).await.id().to_owned();
     system.pay("api", &order, "pm_card_visa").await.id();
-    system.wait_for_waiters(1).await;
+    system.wait_at_gate().await;
     system.stack.pause("worker-fulfilment").unwrap();
     gate.open().await;
     let committed = "SELECT count(*) FROM inbox WHERE consumer = 'fulfilment'";
@@ -100,7 +97,7 @@ async fn a_worker_killed_between_commit_and_ack_does_nothing_twice() {
     assert_eq!(system.count("SELECT count(*) FROM shipment").await, 1);
 
     // And wherever else they may be hit.
-    system.begin_replay(60, &["--pay", "card", "--concurrency", "4"]);
+    system.begin_replay(60, &["--pay", "card", "--concurrency", "4"]).await;
     for kill in 0..8 {
         system.wait_for_orders(6 * (kill + 1)).await;
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..200))).await;

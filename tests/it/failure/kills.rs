@@ -21,7 +21,7 @@ async fn every_order_settles_without_locks_whatever_is_killed() {
 async fn settle_through_kills(servers: Servers, stores: &[&str]) {
     let system = System::start(servers, &[]).await;
     system.start_roles().await;
-    system.begin_replay(120, &REPLAY);
+    system.begin_replay(120, &REPLAY).await;
     let victims: Vec<&str> = WORKERS.iter().chain(&["api"]).chain(stores).copied().collect();
     for (victim, least) in victims.iter().zip((1..).map(|kill| kill * 12)) {
         system.wait_for_orders(least).await;

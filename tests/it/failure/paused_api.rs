@@ -97,7 +97,7 @@ async fn an_api_killed_between_commit_and_answer_gives_the_same_answer_later() {
     let gate = system.close_order_gate().await;
     let order = async { system.place("api", "once", "once", 3).await };
     let crash = async {
-        system.wait_for_waiters(1).await;
+        system.wait_at_gate().await;
         system.stack.pause("api").unwrap();
         gate.open().await;
         system.wait_for_count("SELECT count(*) FROM orders WHERE client_reference = 'once'", 1).await;

@@ -43,6 +43,12 @@ impl System {
         self.wait_for_count("SELECT count(*) FROM orders", least).await;
     }
 
+    /// Waits until every event was published.
+    pub(crate) async fn wait_for_empty_outbox(&self) {
+        let empty = || async { self.count("SELECT count(*) FROM outbox").await == 0 };
+        eventually("the outbox is empty", PATIENCE, empty).await;
+    }
+
     /// Executes a statement.
     pub(crate) async fn execute(&self, sql: impl SqlSafeStr) {
         sqlx::raw_sql(sql).execute(&self.database).await.unwrap();
@@ -61,6 +67,13 @@ impl System {
         let waiting = "SELECT count(*) FROM pg_stat_activity
                        WHERE application_name = 'holdfast' AND wait_event_type = 'Lock'";
         self.wait_for_count(waiting, count).await;
+    }
+
+    /// Waits until somebody waits at the gate, having sent COMMIT.
+    pub(crate) async fn wait_at_gate(&self) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE application_name = 'holdfast' AND wait_event = 'advisory'";
+        self.wait_for_count(waiting, 1).await;
     }
 
     /// Closes the commit of whoever marks an event as handled by the consumer `fulfilment`.

@@ -4,10 +4,10 @@
 //! the names that a test gives its workers. All are children of the stack: a failed test leaves nothing behind.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -56,7 +56,7 @@ impl Finished {
     }
 }
 
-/// Private servers, migrated and stocked, and the processes that a test starts.
+/// Private servers, migrated, with an API key, and the processes that a test starts.
 pub(crate) struct System {
     pub(crate) stack: Stack,
     /// The test's own connections.
@@ -99,7 +99,6 @@ impl System {
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         let mut system = Self { stack, database, http, key: String::new(), urls, environment };
         system.run(&["migrate"]).await.expect_success("migrate");
-        system.import_stock(&fs::read_to_string(sample("stock.csv")).unwrap()).await;
         let output = system.run(&["keys", "create", "--name", "test"]).await.expect_success("keys create");
         system.key = output.lines().find(|line| line.starts_with("hf_")).unwrap().to_owned();
         system
@@ -200,21 +199,26 @@ impl System {
         self.run(&["stock", "import", &file]).await.expect_success("stock import");
     }
 
-    /// Begins to replay the first orders of the sample, under the name `replay`.
-    pub(crate) fn begin_replay(&self, orders: usize, options: &[&str]) {
-        let sample = fs::read_to_string(sample("orders.csv")).unwrap();
+    /// Begins to replay the first orders of the sample, under the name `replay`, after importing the stock they want.
+    pub(crate) async fn begin_replay(&self, orders: usize, options: &[&str]) {
+        let sample = read_sample("orders.csv");
         let mut lines = sample.lines();
         let mut file = format!("{}\n", lines.next().unwrap());
-        let (mut taken, mut last) = (0, "");
+        let (mut taken, mut last, mut skus) = (0, "", BTreeSet::new());
         for line in lines {
-            let order = line.split(',').next().unwrap();
-            taken += usize::from(order != last);
-            last = order;
+            let fields: Vec<&str> = line.split(',').collect();
+            taken += usize::from(fields[0] != last);
+            last = fields[0];
             if taken > orders {
                 break;
             }
+            skus.insert(fields[3]);
             file.extend([line, "\n"]);
         }
+        let stock = read_sample("stock.csv");
+        let wanted =
+            |line: &&str| line.split_once(',').is_some_and(|(sku, _)| skus.contains(sku) || sku == "sku");
+        self.import_stock(&stock.lines().filter(wanted).collect::<Vec<_>>().join("\n")).await;
         let file = self.write("orders.csv", &file);
         let url = self.url("api");
         let fixed = ["replay", &file, "--url", &url, "--key", &self.key, "--patience", "120"];
@@ -274,8 +278,8 @@ impl Drop for System {
     }
 }
 
-fn sample(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)
+fn read_sample(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)).unwrap()
 }
 
 /// Below the kernel's ephemeral ports and below those of the servers, so that nobody takes it while its owner is down.
