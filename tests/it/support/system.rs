@@ -23,7 +23,7 @@ use tokio::{
 use super::eventually;
 
 /// Longer than anything takes here; only a test that fails waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The workers as [`System::start_roles`] starts them, each in a process of its own.
 pub(crate) const WORKERS: [&str; 4] =
@@ -91,7 +91,9 @@ impl System {
         set("HOLDFAST__WORKER__RELAY__LEASE_SECONDS", "2");
         // Says which events were handled.
         set("HOLDFAST__TELEMETRY__FILTER", "info,zookeeper_client=warn,holdfast::worker=debug");
-        settings.iter().for_each(|(name, value)| set(name, value));
+        for (name, value) in settings {
+            set(name, value);
+        }
         let url = stack.addresses().postgres_url.clone().unwrap();
         let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
         let database = pool.connect_lazy(&url).unwrap();
@@ -100,7 +102,8 @@ impl System {
         let mut system = Self { stack, database, http, key: String::new(), urls, environment };
         system.run(&["migrate"]).await.expect_success("migrate");
         let output = system.run(&["keys", "create", "--name", "test"]).await.expect_success("keys create");
-        system.key = output.lines().find(|line| line.starts_with("hf_")).unwrap().to_owned();
+        let secret = output.lines().find(|line| line.starts_with("hf_"));
+        secret.unwrap().clone_into(&mut system.key);
         system
     }
 
