@@ -1,7 +1,9 @@
 //! The commands that run until they are told to stop: `api`, `worker`, `all`, `sandbox`.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use super::wiring;
 use crate::{
@@ -12,6 +14,9 @@ use crate::{
     sandbox::{self, SandboxOptions},
     worker::{self, WorkerKind},
 };
+
+/// How long what outlived the drain time may delay the end of the process: its transaction ends with its connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves the API.
 pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
@@ -81,6 +86,8 @@ async fn bind(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
 /// Locks first: other processes can go on at once.
 async fn close(app: &App) {
     app.locks.close().await;
-    app.store.close().await;
+    if timeout(CLOSE_TIMEOUT, app.store.close()).await.is_err() {
+        tracing::warn!("transactions were still open: they are rolled back");
+    }
     tracing::info!("stopped");
 }
