@@ -140,6 +140,7 @@ async fn move_payment(
         }
         PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
             payment.amount_refunded = seen.amount_refunded;
+            payments::mark_refund_succeeded(conn, payment.id).await?;
             (EventType::PaymentRefunded, "the provider sent money back")
         }
         PaymentStatus::Voided => (EventType::PaymentVoided, "the provider gave the money free"),
@@ -154,9 +155,6 @@ async fn move_payment(
         }
     };
     payments::mark(conn, payment, from, note).await?;
-    if next == PaymentStatus::Refunded {
-        payments::mark_refund_succeeded(conn, payment.id).await?;
-    }
     change.emit(event_type, payment)?;
     if next == PaymentStatus::Authorized && change.order.status == OrderStatus::PendingPayment {
         confirm_order(conn, change).await?;

@@ -57,10 +57,15 @@ impl App {
     async fn let_go(&self, payment: &Payment) -> Result<Option<ProviderPayment>, Error> {
         let reference = reference(payment)?;
         if payment.amount_captured == 0 {
-            return Ok(Some(self.provider.void(payment.id, reference).await?));
+            return Ok(Some(self.provider()?.void(payment.id, reference).await?));
+        }
+        // A refund may have gone through without us hearing of it: then there is only something to record.
+        let seen = self.provider()?.get(reference).await?;
+        if seen.amount_refunded > payment.amount_refunded {
+            return Ok(Some(seen));
         }
         let Some((refund_id, amount)) = self.pending_refund(payment).await? else { return Ok(None) };
-        Ok(Some(self.provider.refund(refund_id, reference, amount).await?))
+        Ok(Some(self.provider()?.refund(refund_id, reference, amount).await?))
     }
 
     /// The refund of all that is left, written down before the provider is asked, so that a crash, or another event of

@@ -12,7 +12,7 @@ mod sections;
 
 pub use sections::{
     Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider,
-    RabbitMq, RelayWorker, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
+    ProviderBackend, RabbitMq, RelayWorker, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.

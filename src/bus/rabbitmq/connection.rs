@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::BusError;
 
-/// How long a connect, an open, a declare or an acknowledgement may take: far above any healthy answer, and short
-/// enough that a caller is not stuck behind a frozen broker.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long opening a channel, a declare or an acknowledgement may take. A busy broker needs seconds to make a queue.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connect may take. Short, because the next address may be a healthy one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closing may take. A blocked connection never answers, and it is dropped anyhow.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -219,13 +220,13 @@ impl Link {
         let host = host(&uri);
         let properties =
             ConnectionProperties::default().with_connection_name(self.options.name.as_str().into());
-        match timeout(REQUEST_TIMEOUT, Connection::connect_uri(uri, properties)).await {
+        match timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
             Ok(Ok(connection)) => {
                 tracing::info!(host, name = self.options.name, "connected to RabbitMQ");
                 Ok(Connected { connection, host })
             }
             Ok(Err(error)) => Err(format!("cannot connect to RabbitMQ at {host}: {}", describe(&error))),
-            Err(_) => Err(format!("cannot connect to RabbitMQ at {host}: no answer in {REQUEST_TIMEOUT:?}")),
+            Err(_) => Err(format!("cannot connect to RabbitMQ at {host}: no answer in {CONNECT_TIMEOUT:?}")),
         }
     }
 

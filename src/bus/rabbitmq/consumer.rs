@@ -3,8 +3,7 @@
 //! Owns one channel for each consumer, made again with its topology whenever anything breaks. Must not decide what
 //! becomes of a message. Invariants: the broker hands out at most `prefetch` unsettled messages, set before consuming
 //! begins; a delivery that is dropped unsettled goes back to its queue; when the receiver is gone the channel is
-//! closed, which returns everything unsettled, instead of the consumer being canceled, which would let the rest of
-//! the buffer be delivered out of order.
+//! closed at once, which returns everything unsettled. So who drains settles what is in hand before dropping it.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -16,6 +15,7 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::{
+    runtime::Handle,
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
@@ -152,8 +152,9 @@ struct Closing(Channel);
 impl Drop for Closing {
     fn drop(&mut self) {
         let channel = self.0.clone();
-        if channel.status().connected() {
-            tokio::spawn(async move {
+        // Without a runtime the process is ending, and the broker sees that.
+        if let (true, Ok(runtime)) = (channel.status().connected(), Handle::try_current()) {
+            runtime.spawn(async move {
                 // A failure means that it is closed already.
                 let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "no longer consuming".into())).await;
             });

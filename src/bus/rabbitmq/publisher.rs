@@ -5,8 +5,9 @@
 //! return that is left over would be taken for one of the next window; the caller waits for the connection, for the
 //! opening and for one confirm time-out, never for ever.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
+use futures_util::future::maybe_done;
 use lapin::{
     Channel, Confirmation, PublisherConfirm,
     message::BasicReturnMessage,
@@ -115,7 +116,7 @@ impl Publisher {
 async fn send(channel: &Channel, messages: Vec<Message>, deadline: Instant) -> Vec<PublishOutcome> {
     let ids: Vec<Option<ShortString>> =
         messages.iter().map(|message| message.properties.message_id().clone()).collect();
-    let (confirms, mut failure) = write(channel, messages, deadline).await;
+    let (confirms, mut failure) = write(channel, &messages, deadline).await;
     let mut answers = Vec::with_capacity(ids.len());
     let mut returned = HashMap::new();
     for confirm in confirms {
@@ -147,28 +148,37 @@ async fn send(channel: &Channel, messages: Vec<Message>, deadline: Instant) -> V
         .collect()
 }
 
-/// Writes messages until one fails; says why it did.
+/// Writes messages until one fails; says why it did. All are handed to the connection at once, in order, and only
+/// then waited for: to wake its thread for one message at a time costs a fifth of the throughput.
 async fn write(
     channel: &Channel,
-    messages: Vec<Message>,
+    messages: &[Message],
     deadline: Instant,
 ) -> (Vec<PublisherConfirm>, Option<String>) {
-    let mut confirms = Vec::with_capacity(messages.len());
+    let mut writes = Vec::with_capacity(messages.len());
     for message in messages {
         let (Ok(exchange), Ok(routing_key)) = (short(&message.exchange), short(&message.routing_key)) else {
-            return (confirms, Some("the name of its exchange is too long".into()));
+            break;
         };
         // Returned rather than dropped if no queue takes it.
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let written =
-            channel.basic_publish(exchange, routing_key, options, &message.body, message.properties);
-        match timeout_at(deadline, written).await {
-            Ok(Ok(confirm)) => confirms.push(confirm),
-            Ok(Err(error)) => return (confirms, Some(describe(&error))),
-            Err(_) => return (confirms, Some("the broker did not take it in time".into())),
+        let properties = message.properties.clone();
+        let write = channel.basic_publish(exchange, routing_key, options, &message.body, properties);
+        let mut write = Box::pin(maybe_done(write));
+        // The first poll takes the message's place in the order.
+        poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await.is_ready();
+        writes.push(write);
+    }
+    let mut confirms = Vec::with_capacity(writes.len());
+    for mut write in writes {
+        match timeout_at(deadline, write.as_mut()).await.map(|()| write.as_mut().take_output()) {
+            Ok(Some(Ok(confirm))) => confirms.push(confirm),
+            Ok(Some(Err(error))) => return (confirms, Some(describe(&error))),
+            Ok(None) | Err(_) => return (confirms, Some("the broker did not take it in time".into())),
         }
     }
-    (confirms, None)
+    let complete = confirms.len() == messages.len();
+    (confirms, (!complete).then(|| "the name of its exchange is too long".into()))
 }
 
 fn reason(message: &BasicReturnMessage) -> String {

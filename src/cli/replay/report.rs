@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::client::Outcome;
 use crate::store::{
-    Store,
+    self, Store,
     outbox::{self, OutboxStatus},
 };
 
@@ -83,15 +83,22 @@ impl Report {
         true
     }
 
-    /// Waits until the outbox is empty, and counts the events.
+    /// Waits until the outbox is empty, and counts the events. The database may be away meanwhile, like everything else.
     pub(super) async fn count_events(&mut self, store: &Store, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            let status = outbox::status(&mut *store.conn().await?).await?;
-            let drained = status.pending == 0;
-            self.events = Some(status);
-            if drained || Instant::now() >= deadline {
-                return Ok(());
+            let status: Result<OutboxStatus, store::Error> =
+                async { outbox::status(&mut *store.conn().await?).await }.await;
+            match status {
+                Ok(status) => {
+                    let drained = status.pending == 0;
+                    self.events = Some(status);
+                    if drained || Instant::now() >= deadline {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.is_transient() && Instant::now() < deadline => {}
+                Err(error) => return Err(error.into()),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -10,7 +10,9 @@ use std::{
 use devstack::Stack;
 use futures_util::FutureExt;
 use holdfast::{
-    bus::{BusError, EventBus, PublishOutcome, RabbitMqBus, RabbitMqOptions, Subscription},
+    bus::{
+        BusError, EventBus, PublishOutcome, RabbitMqBus, RabbitMqOptions, RetryTier, Settlement, Subscription,
+    },
     domain::{
         event::{Envelope, EventType},
         ids::EventId,
@@ -60,7 +62,7 @@ async fn collect(bus: &dyn EventBus, expected: &[Envelope]) {
     while !missing.is_empty() {
         let delivery = next(&mut deliveries).await;
         missing.remove(&delivery.envelope.as_ref().expect("an event").id);
-        let _ = delivery.settle.settle(holdfast::bus::Settlement::Ack).await;
+        let _ = delivery.settle.settle(Settlement::Ack).await;
     }
 }
 
@@ -104,14 +106,14 @@ async fn a_consumer_survives_a_restart_and_being_thrown_out() {
         publish(&bus, &window).await;
         let held = next(&mut deliveries).await;
         block_in_place(|| broken(&stack)).expect("the broker is back");
-        held.settle.settle(holdfast::bus::Settlement::Ack).await.expect_err("its channel is gone");
+        held.settle.settle(Settlement::Ack).await.expect_err("its channel is gone");
         let begun = Instant::now();
         let mut missing: HashSet<EventId> = window.iter().map(|event| event.id).collect();
         while !missing.is_empty() {
             let delivery = next(&mut deliveries).await;
             let id = delivery.envelope.as_ref().expect("an event").id;
             // One that was on its way when the connection broke cannot be settled, and comes again.
-            if delivery.settle.settle(holdfast::bus::Settlement::Ack).await.is_ok() {
+            if delivery.settle.settle(Settlement::Ack).await.is_ok() {
                 missing.remove(&id);
             }
         }
@@ -152,9 +154,17 @@ async fn a_memory_alarm_holds_up_publishing_but_not_consuming() {
         let error = bus.ping(Duration::from_secs(1)).await.expect_err("it takes no messages");
         assert!(error.to_string().contains("low on memory"), "{error}");
         let mut deliveries = bus.subscribe(&MAIL, 5).await;
-        for _ in 0..40 {
+        for _ in 0..39 {
             take(next(&mut deliveries).await).await;
         }
+        let begun = Instant::now();
+        let last = next(&mut deliveries).await;
+        last.settle
+            .settle(Settlement::Retry(RetryTier::Second))
+            .await
+            .expect_err("the copy cannot be stored");
+        assert!(begun.elapsed() < limit * 2, "it hung for {:?}", begun.elapsed());
+        assert_eq!(next(&mut deliveries).await.attempt, 2, "it stayed in its queue");
     };
     let survived = timeout(PATIENCE, AssertUnwindSafe(during).catch_unwind()).await;
     block_in_place(|| watermark("512MB"));

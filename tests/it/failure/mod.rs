@@ -2,5 +2,11 @@
 
 mod bus_outages;
 mod bus_outcomes;
+mod duplicates;
+mod fence;
+mod kills;
 mod lock_nodes;
 mod lock_session;
+mod paused_api;
+mod relays;
+mod termination;

@@ -5,9 +5,12 @@ pub(crate) mod app;
 pub(crate) mod broker;
 pub(crate) mod canned;
 pub(crate) mod database;
+pub(crate) mod gate;
 pub(crate) mod sandbox;
 pub(crate) mod setup;
+pub(crate) mod shop;
 pub(crate) mod stack;
+pub(crate) mod system;
 pub(crate) mod tcp_proxy;
 pub(crate) mod zookeeper;
 

@@ -68,8 +68,9 @@ pub(super) async fn build(
     App {
         store: database.store().await,
         locks: manager,
-        provider: Arc::new(sandbox::provider(&sandbox.url, SECRET_KEY, setup.provider_timeout)),
+        provider: Some(Arc::new(sandbox::provider(&sandbox.url, SECRET_KEY, setup.provider_timeout))),
         settings: Settings {
+            provider_name: "stripe",
             limits: OrderLimits {
                 default_location: "main".parse().unwrap(),
                 default_ttl_seconds: 900,

@@ -1,0 +1,36 @@
+# The commands of the project. `make demo` and `make test` work on a fresh Debian or Ubuntu machine with Rust.
+
+.PHONY: demo run test lint sqlx check-sqlx setup build
+
+# Replays 500 real orders through every process, on private servers, and shows that it adds up.
+demo: build
+	target/release/devstack run -- devstack/demo.sh demo
+
+# The same system, kept serving, with a ready-made curl line.
+run: build
+	target/release/devstack run -- devstack/demo.sh serve
+
+# Every test, on private servers.
+test: setup
+	cargo test --workspace --locked
+
+# Format and lints; warnings are errors.
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+
+# Writes .sqlx, which lets the queries be checked without a database, anew.
+sqlx: setup
+	cargo run --locked --quiet -p devstack -- run --zookeeper 0 --rabbitmq 0 -- devstack/prepare-queries.sh .sqlx
+
+# Fails if .sqlx is not what the queries and migrations say.
+check-sqlx: setup
+	cargo run --locked --quiet -p devstack -- run --zookeeper 0 --rabbitmq 0 -- devstack/prepare-queries.sh target/sqlx
+	diff -r .sqlx target/sqlx
+
+setup:
+	devstack/install.sh
+
+build: setup
+	cargo build --workspace --release --locked
