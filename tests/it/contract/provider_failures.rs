@@ -10,7 +10,7 @@ use holdfast::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::provider::{assert_unknown, rejected, request};
+use super::provider::{assert_unknown, request};
 use crate::support::{
     canned::Canned,
     sandbox::{SECRET_KEY, TestSandbox, provider},
