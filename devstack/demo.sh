@@ -3,9 +3,13 @@
 #
 #   demo.sh demo    replays the sample orders to shipment, prints what happened, verifies, stops
 #   demo.sh serve   keeps serving until it is interrupted
+#
+# ORDERS and STOCK name other files than the samples.
 set -euo pipefail
 mode=$1
-holdfast=${HOLDFAST_BIN:-target/release/holdfast}
+holdfast=target/release/holdfast
+orders=${ORDERS:-samples/orders.csv}
+stock=${STOCK:-samples/stock.csv}
 logs=$(mktemp -d "${TMPDIR:-/tmp}/holdfast-demo.XXXXXX")
 declare -A pids=()
 
@@ -64,7 +68,7 @@ export HOLDFAST__PROVIDER__TIMEOUT_MS=3000
 
 say "migrating, and loading the sample stock"
 "$holdfast" migrate
-"$holdfast" stock import samples/stock.csv
+"$holdfast" stock import "$stock"
 HOLDFAST_API_KEY=$("$holdfast" keys create --name demo 2>/dev/null)
 export HOLDFAST_API_KEY
 
@@ -76,7 +80,7 @@ wait_until_ready
 "$holdfast" doctor
 
 if [ "$mode" = serve ]; then
-    sku=$(sed -n 2p samples/stock.csv | cut -d, -f1)
+    sku=$(sed -n 2p "$stock" | cut -d, -f1)
     cat <<EOF
 
 The API listens at http://127.0.0.1:$port. Place an order:
@@ -98,8 +102,8 @@ EOF
     exit 1
 fi
 
-say "replaying samples/orders.csv through the API"
-"$holdfast" replay samples/orders.csv --url "http://127.0.0.1:$port" --ttl 20
+say "replaying $orders through the API"
+"$holdfast" replay "$orders" --url "http://127.0.0.1:$port" --ttl 20
 say "verifying"
 "$holdfast" verify
 say "stopping"

@@ -8,8 +8,8 @@
 //! - [`store`]: the only SQL. [`lock`]: who may work on a SKU. [`provider`]: who moves the money. [`bus`]: how events
 //!   travel; only the workers know it.
 //! - [`sandbox`]: a payment provider for tests and demos; met over HTTP only, like a real one.
-//! - [`domain`]: the words and the rules, pure.
 //! - [`config`], [`telemetry`], [`lifecycle`]: what a process needs to run.
+//! - [`domain`]: the words and the rules, pure.
 
 pub mod app;
 pub mod bus;

@@ -109,7 +109,12 @@ impl App {
             let delta_on_hand = deltas.get(&key).copied().unwrap_or_default();
             let mut level = locked.level;
             level.on_hand += delta_on_hand;
-            if !(0..=MAX_QUANTITY).contains(&level.on_hand) {
+            if level.on_hand > MAX_QUANTITY {
+                let index = keys.iter().position(|wanted| *wanted == key).unwrap_or_default();
+                let detail = format!("would raise on_hand to {}: at most {MAX_QUANTITY}", level.on_hand);
+                return Err(Error::field(format!("/items/{index}/delta"), detail));
+            }
+            if level.on_hand < 0 {
                 let minimum = (level.reserved + level.committed - level.backorder_limit).max(0);
                 return Err(Conflict::BelowCommitted { sku: key.sku.to_string(), minimum }.into());
             }

@@ -58,10 +58,10 @@ impl App {
 
     async fn ask_for_authorization(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
         if let Some(reference) = &payment.provider_reference {
-            return Ok(self.provider.get(reference).await?);
+            return Ok(self.provider()?.get(reference).await?);
         }
         if let Some(since) = payment.outcome_unknown_since {
-            if let Some(seen) = self.provider.find(payment.id).await? {
+            if let Some(seen) = self.provider()?.find(payment.id).await? {
                 return Ok(seen);
             }
             // Not found is no proof. Asking again is safe only while the provider still remembers the id.
@@ -77,7 +77,7 @@ impl App {
             currency: payment.currency,
             token: payment.payment_token.clone(),
         };
-        Ok(self.provider.authorize(&request).await?)
+        Ok(self.provider()?.authorize(&request).await?)
     }
 
     /// Notes on the payment that its outcome is unknown, if that is what went wrong. Gives the error back.

@@ -39,12 +39,12 @@ impl App {
     async fn ask_for_capture(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
         let reference = reference(payment)?;
         if payment.outcome_unknown_since.is_some() {
-            let seen = self.provider.get(reference).await?;
+            let seen = self.provider()?.get(reference).await?;
             if seen.status != ProviderStatus::Authorized {
                 return Ok(seen);
             }
         }
-        Ok(self.provider.capture(payment.id, reference, payment.amount).await?)
+        Ok(self.provider()?.capture(payment.id, reference, payment.amount).await?)
     }
 }
 

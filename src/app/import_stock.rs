@@ -33,6 +33,9 @@ pub struct StockRow {
 /// Why a file was not imported. Nothing of it was applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportStockError {
+    /// The file cannot be read.
+    #[error("the file cannot be read: {0}")]
+    Read(#[from] std::io::Error),
     /// A line is wrong.
     #[error("line {line}: {reason}")]
     Line {
@@ -77,14 +80,15 @@ impl App {
         Ok(ImportedStock { levels: rows.len(), on_hand: rows.values().map(|row| row.on_hand).sum() })
     }
 
-    fn read_stock(&self, file: impl Read) -> Result<BTreeMap<LevelKey, StockRow>, ImportStockError> {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+    fn read_stock(&self, mut file: impl Read) -> Result<BTreeMap<LevelKey, StockRow>, ImportStockError> {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
         let mut rows = BTreeMap::new();
         let headers = reader.headers().map_err(|error| line_error(1, &error))?.clone();
         for record in reader.records() {
-            let record = record
-                .map_err(|error| line_error(error.position().map_or(0, csv::Position::line), &error))?;
-            let line = record.position().map_or(0, csv::Position::line);
+            let record = record.map_err(|error| line_error(line_of(&bytes, error.position()), &error))?;
+            let line = line_of(&bytes, record.position());
             let row: StockRow =
                 record.deserialize(Some(&headers)).map_err(|error| line_error(line, &error))?;
             let counters = [Some(row.on_hand), row.safety_stock, row.backorder_limit];
@@ -125,6 +129,14 @@ impl App {
         write_levels(&mut tx, writes, movement, &Cause::default()).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// The line that a record is on. The reader's own count stops before the blank lines that it skips.
+fn line_of(bytes: &[u8], record: Option<&csv::Position>) -> u64 {
+    let start = record.map_or(0, |position| usize::try_from(position.byte()).unwrap_or(usize::MAX));
+    let (before, after) = bytes.split_at(start.min(bytes.len()));
+    let blank = after.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    1 + before.iter().chain(blank).fold(0, |lines, byte| lines + u64::from(*byte == b'\n'))
 }
 
 fn line_error(line: u64, error: &csv::Error) -> ImportStockError {

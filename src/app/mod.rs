@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     domain::{ids::EventId, new_order::OrderLimits},
     lock::LockManager,
-    provider::PaymentProvider,
+    provider::{PaymentProvider, ProviderError},
     store::Store,
 };
 
@@ -51,10 +51,17 @@ pub struct App {
     pub store: Store,
     /// Who may work on a SKU.
     pub locks: Arc<dyn LockManager>,
-    /// Who moves the money.
-    pub provider: Arc<dyn PaymentProvider>,
+    /// Who moves the money. Only a process that runs the payment worker needs it, and holds its key.
+    pub provider: Option<Arc<dyn PaymentProvider>>,
     /// What a deployment decides.
     pub settings: Settings,
+}
+
+impl App {
+    fn provider(&self) -> Result<&dyn PaymentProvider, Error> {
+        let missing = || ProviderError::Unavailable("this process has no payment provider".into());
+        Ok(self.provider.as_deref().ok_or_else(missing)?)
+    }
 }
 
 /// What a deployment decides about orders.
@@ -66,6 +73,8 @@ pub struct Settings {
     pub lock_timeout: Duration,
     /// How long a payment in flight keeps an order alive beyond its time.
     pub payment_pin: Duration,
+    /// The provider's name in the `payment` table.
+    pub provider_name: &'static str,
     /// Whether a captured order is packed and shipped at once.
     pub ship_at_once: bool,
 }

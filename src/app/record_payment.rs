@@ -140,6 +140,7 @@ async fn move_payment(
         }
         PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
             payment.amount_refunded = seen.amount_refunded;
+            payments::mark_refund_succeeded(conn, payment.id).await?;
             (EventType::PaymentRefunded, "the provider sent money back")
         }
         PaymentStatus::Voided => (EventType::PaymentVoided, "the provider gave the money free"),

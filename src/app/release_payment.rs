@@ -27,7 +27,8 @@ impl App {
                 return Ok(Progress::Done);
             };
             let seen = match self.let_go(&payment).await {
-                Ok(seen) => seen,
+                Ok(Some(seen)) => seen,
+                Ok(None) => continue,
                 Err(error) => return Err(self.note_unknown(payment.id, error).await?),
             };
             self.record_payment(handling, &payment, &seen, Then::Continue).await?;
@@ -52,27 +53,35 @@ impl App {
         Ok(payments.into_iter().find(|payment| held.contains(&payment.status)))
     }
 
-    async fn let_go(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
+    /// `None` if the payment has moved on since it was read.
+    async fn let_go(&self, payment: &Payment) -> Result<Option<ProviderPayment>, Error> {
         let reference = reference(payment)?;
         if payment.amount_captured == 0 {
-            return Ok(self.provider.void(payment.id, reference).await?);
+            return Ok(Some(self.provider()?.void(payment.id, reference).await?));
         }
-        let (refund_id, amount) = self.pending_refund(payment).await?;
-        let seen = self.provider.refund(refund_id, reference, amount).await?;
-        payments::mark_refund_succeeded(&mut *self.store.conn().await?, refund_id).await?;
-        Ok(seen)
+        // A refund may have gone through without us hearing of it: then there is only something to record.
+        let seen = self.provider()?.get(reference).await?;
+        if seen.amount_refunded > payment.amount_refunded {
+            return Ok(Some(seen));
+        }
+        let Some((refund_id, amount)) = self.pending_refund(payment).await? else { return Ok(None) };
+        Ok(Some(self.provider()?.refund(refund_id, reference, amount).await?))
     }
 
-    /// The refund of all that is left, written down before the provider is asked, so that a crash asks for the same one.
-    async fn pending_refund(&self, payment: &Payment) -> Result<(RefundId, i64), Error> {
+    /// The refund of all that is left, written down before the provider is asked, so that a crash, or another event of
+    /// the same order handled at the same time, asks for the same one. It is pending until its effect is recorded.
+    async fn pending_refund(&self, payment: &Payment) -> Result<Option<(RefundId, i64)>, Error> {
         retry("pending_refund", || async {
             let mut tx = self.store.begin("pending_refund").await?;
             orders::lock(&mut tx, payment.order_id).await?;
+            let payments = payments::lock_of_order(&mut tx, payment.order_id).await?;
+            let unchanged = |now: &Payment| now.id == payment.id && now.status == payment.status;
+            let Some(payment) = payments.into_iter().find(unchanged) else { return Ok(None) };
             let left = payment.amount_captured - payment.amount_refunded;
             let reason = "the order is dead";
             let refund = payments::find_or_insert_refund(&mut tx, payment.id, left, reason).await?;
             tx.commit().await?;
-            Ok(refund)
+            Ok(Some(refund))
         })
         .await
     }

@@ -59,7 +59,7 @@ impl App {
             id: PaymentId::new(),
             order_id,
             method: new.method,
-            provider: self.provider.name().to_owned(),
+            provider: self.settings.provider_name.to_owned(),
             provider_reference: None,
             payment_token: new.payment_token.clone(),
             status: PaymentStatus::Processing,

@@ -9,8 +9,12 @@ use crate::config::Config;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let (store, locks, bus) =
-        tokio::join!(wiring::migrated_store(config), wiring::locks(config), wiring::reachable_bus(config));
+    let bus = wiring::bus(config);
+    let (store, locks, bus) = tokio::join!(
+        wiring::migrated_store(config),
+        wiring::locks(config),
+        wiring::check_bus(config, bus.as_ref())
+    );
     let locks = match locks {
         Ok(locks) => locks.ping(TIMEOUT).await.map_err(anyhow::Error::from),
         Err(error) => Err(error),
@@ -22,7 +26,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let answers = [
         ("PostgreSQL", store.map(|_| ())),
         ("locks", locks),
-        ("RabbitMQ", bus.map(|_| ())),
+        ("RabbitMQ", bus),
         ("payment provider", provider),
     ];
     let mut code = ExitCode::SUCCESS;

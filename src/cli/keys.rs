@@ -24,7 +24,7 @@ pub(super) enum KeysCommand {
 }
 
 pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
-    let app = wiring::offline_app(config).await?;
+    let app = wiring::app(config).await?;
     match command {
         KeysCommand::Create { name } => {
             let key = app.create_api_key(&name).await?;

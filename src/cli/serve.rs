@@ -21,7 +21,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves the API.
 pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
-    let app = wiring::app(config).await?;
+    let app = App { locks: wiring::locks(config).await?, ..wiring::app(config).await? };
     let listener = bind("http.bind", &config.http.bind).await?;
     http::serve(listener, app.clone(), shutdown, config.http.drain()).await?;
     close(&app).await;
@@ -32,8 +32,14 @@ pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
 pub(super) async fn worker(config: &Config, kinds: &[WorkerKind]) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
     // Workers take no SKU locks: what they change is guarded by the order's row lock.
-    let app = wiring::offline_app(config).await?;
-    let bus = wiring::reachable_bus(config).await?;
+    let mut app = wiring::app(config).await?;
+    if kinds.contains(&WorkerKind::Payment) {
+        app.provider = Some(wiring::provider(config)?);
+    }
+    let bus = wiring::bus(config);
+    if kinds.iter().any(|kind| kind.uses_bus()) {
+        wiring::check_bus(config, bus.as_ref()).await?;
+    }
     worker::run(kinds, &app, &bus, &config.worker, &shutdown).await;
     bus.close().await;
     close(&app).await;
@@ -43,8 +49,10 @@ pub(super) async fn worker(config: &Config, kinds: &[WorkerKind]) -> anyhow::Res
 /// Serves the API and runs all workers.
 pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
-    let app = wiring::app(config).await?;
-    let bus = wiring::reachable_bus(config).await?;
+    let (locks, provider) = (wiring::locks(config).await?, Some(wiring::provider(config)?));
+    let app = App { locks, provider, ..wiring::app(config).await? };
+    let bus = wiring::bus(config);
+    wiring::check_bus(config, bus.as_ref()).await?;
     let listener = bind("http.bind", &config.http.bind).await?;
     let (served, ()) = tokio::join!(
         http::serve(listener, app.clone(), shutdown.clone(), config.http.drain()),

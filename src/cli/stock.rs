@@ -22,7 +22,7 @@ pub(super) enum StockCommand {
 
 pub(super) async fn run(config: &Config, command: StockCommand) -> anyhow::Result<()> {
     let StockCommand::Import { file } = command;
-    let app = wiring::offline_app(config).await?;
+    let app = wiring::app(config).await?;
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let opened = File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
     let imported = app

@@ -6,7 +6,7 @@ use super::wiring;
 use crate::config::Config;
 
 pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let app = wiring::offline_app(config).await?;
+    let app = wiring::app(config).await?;
     let verification = app.verify_invariants().await?;
     if json {
         println!("{}", serde_json::to_string_pretty(&verification)?);

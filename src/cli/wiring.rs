@@ -8,7 +8,7 @@ use url::Url;
 use crate::{
     app::{App, Settings},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
-    config::{Config, FulfilmentMode, LockBackend},
+    config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::new_order::OrderLimits,
     lock::{LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     provider::{PaymentProvider, StripeOptions, StripeProvider},
@@ -80,15 +80,13 @@ pub(super) fn bus(config: &Config) -> Arc<dyn EventBus> {
     }))
 }
 
-/// The event bus, and whether it answers.
-pub(super) async fn reachable_bus(config: &Config) -> anyhow::Result<Arc<dyn EventBus>> {
-    let bus = bus(config);
+/// Fails unless the event bus answers.
+pub(super) async fn check_bus(config: &Config, bus: &dyn EventBus) -> anyhow::Result<()> {
     bus.ping(Duration::from_secs(10)).await.map_err(|error| {
         let addresses: Vec<String> = config.bus.rabbitmq.urls().iter().map(|url| address(url)).collect();
         let addresses = addresses.join(", ");
         anyhow!("RabbitMQ at {addresses} cannot be used: {error}. Start it, or set bus.rabbitmq.url")
-    })?;
-    Ok(bus)
+    })
 }
 
 /// The payment provider. Connects when it is first used.
@@ -99,20 +97,16 @@ pub(super) fn provider(config: &Config) -> anyhow::Result<Arc<dyn PaymentProvide
         timeout: Duration::from_millis(config.provider.timeout_ms),
         connect_timeout: Duration::from_millis(config.provider.timeout_ms.min(3000)),
     });
-    Ok(Arc::new(provider.context("the payment provider cannot be used: check provider.base_url")?))
+    let provider = provider
+        .context("the payment provider cannot be used: see provider.base_url and provider.secret_key")?;
+    Ok(Arc::new(provider))
 }
 
-/// Everything that the use cases need.
+/// The use cases on the database alone. What a command needs besides, it adds: locks to place orders, the provider to
+/// move money.
 pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
     let store = migrated_store(config).await?;
-    let locks = locks(config).await?;
-    Ok(App { store, locks, provider: provider(config)?, settings: settings(config)? })
-}
-
-/// The use cases for a command that places no orders and moves no money.
-pub(super) async fn offline_app(config: &Config) -> anyhow::Result<App> {
-    let store = migrated_store(config).await?;
-    Ok(App { store, locks: Arc::new(NoLock), provider: provider(config)?, settings: settings(config)? })
+    Ok(App { store, locks: Arc::new(NoLock), provider: None, settings: settings(config)? })
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {
@@ -125,6 +119,9 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         },
         lock_timeout: config.lock.acquire_timeout(),
         payment_pin: Duration::from_secs(order.payment_pin_seconds),
+        provider_name: match config.provider.backend {
+            ProviderBackend::Stripe => StripeProvider::NAME,
+        },
         ship_at_once: config.worker.fulfilment.mode == FulfilmentMode::Auto,
     })
 }

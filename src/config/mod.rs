@@ -12,7 +12,7 @@ mod sections;
 
 pub use sections::{
     Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider,
-    RabbitMq, RelayWorker, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
+    ProviderBackend, RabbitMq, RelayWorker, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
@@ -60,12 +60,18 @@ impl Config {
         if let Some(path) = file {
             builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
         }
-        let merged =
-            builder.add_source(environment).build().map_err(|error| ConfigError(error.to_string()))?;
-        let config: Self = merged.try_deserialize().map_err(|error| ConfigError(error.to_string()))?;
+        let merged = builder.add_source(environment).build().map_err(|error| one_line(&error))?;
+        let config: Self = merged.try_deserialize().map_err(|error| one_line(&error))?;
         check::check(&config).map_err(ConfigError)?;
         Ok(config)
     }
+}
+
+/// The error without the drawing of the place in the file: line and column say it too.
+fn one_line(error: &config::ConfigError) -> ConfigError {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.contains('|') && !line.is_empty());
+    ConfigError(lines.collect::<Vec<_>>().join(": "))
 }
 
 #[cfg(test)]
@@ -119,6 +125,15 @@ mod tests {
             assert!(error.contains(named), "{key}={value}: {error}");
             assert_eq!(error.lines().count(), 1, "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_is_one_line_with_the_place() {
+        let builder = config::Config::builder();
+        let broken = config::File::from_str("[http]\nbind = \n", config::FileFormat::Toml);
+        let error = one_line(&builder.add_source(broken).build().expect_err("broken")).to_string();
+        assert!(error.contains("line 2, column 8"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
     }
 
     #[test]

@@ -13,7 +13,11 @@ use sha2::{Digest, Sha256};
 
 use super::{auth::Caller, problem::Problem, request_id::RequestId};
 use crate::{
-    domain::{ids::ApiKeyId, validation::FieldError},
+    domain::{
+        ids::ApiKeyId,
+        inventory::LevelKey,
+        validation::{FieldError, Validator},
+    },
     store::idempotency::IdempotentRequest,
 };
 
@@ -110,7 +114,7 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let pointer = pointer(error.path());
         let inner = error.into_inner();
         if inner.is_data() {
-            return Problem::invalid(vec![FieldError { pointer, detail: without_position(&inner) }]);
+            return Problem::invalid(vec![field_error(pointer, without_position(&inner))]);
         }
         let (line, column) = (inner.line(), inner.column());
         let detail = format!("is not JSON at line {line}, column {column}: {}", without_position(&inner));
@@ -126,6 +130,16 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         )
     })?;
     Ok(parsed)
+}
+
+/// What is wrong with the value at `pointer`. A field that is missing or repeated is told of its object: named here.
+fn field_error(pointer: String, message: String) -> FieldError {
+    let wrong = [("missing field `", "is missing"), ("duplicate field `", "must be given once")];
+    let named = wrong.into_iter().find_map(|(prefix, detail)| {
+        let name = message.strip_prefix(prefix)?.strip_suffix('`')?;
+        Some(FieldError { pointer: format!("{pointer}/{name}"), detail: detail.to_owned() })
+    });
+    named.unwrap_or(FieldError { pointer, detail: message })
 }
 
 fn without_position(error: &serde_json::Error) -> String {
@@ -170,6 +184,30 @@ impl<S: Send + Sync, T: std::str::FromStr> FromRequestParts<S> for IdPath<T> {
     }
 }
 
+/// A level's SKU and location in the path.
+pub(super) struct LevelPath(pub(super) LevelKey);
+
+impl<S: Send + Sync> FromRequestParts<S> for LevelPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Ok(Path((sku, location))) = path else {
+            let detail = "must be percent-encoded UTF-8".into();
+            return Err(Problem::invalid(vec![FieldError { pointer: "{sku}/{location}".into(), detail }]));
+        };
+        let mut check = Validator::default();
+        let sku = check.check(sku.parse(), "{sku}");
+        let location_id = check.check(location.parse(), "{location}");
+        check.finish().map_err(Problem::invalid)?;
+        match (sku, location_id) {
+            (Some(sku), Some(location_id)) => Ok(Self(LevelKey { sku, location_id })),
+            // Invariant: `finish` fails unless both were parsed.
+            _ => Err(Problem::invalid(Vec::new())),
+        }
+    }
+}
+
 /// The query parameters, each at most once.
 pub(super) struct Query(BTreeMap<String, String>);
 
@@ -188,6 +226,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
             let (Ok(name), Ok(value)) = (decode(name), decode(value)) else {
                 return Err(query_error(name, "must be percent-encoded UTF-8"));
             };
+            if value.chars().any(char::is_control) {
+                return Err(query_error(&name, "must not hold control characters"));
+            }
             if parameters.insert(name.clone(), value).is_some() {
                 return Err(query_error(&name, "must be given once"));
             }

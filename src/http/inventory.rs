@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -10,16 +10,13 @@ use serde::Serialize;
 
 use super::{
     ApiState,
-    extract::{Query, Write},
+    extract::{LevelPath, Query, Write},
     orders::respond,
     problem::Problem,
 };
 use crate::{
     app::{AdjustInventory, SetInventory},
-    domain::{
-        inventory::{InventoryLevel, LevelKey, Sku},
-        validation::Validator,
-    },
+    domain::inventory::{InventoryLevel, LevelKey, Sku},
     store::inventory,
 };
 
@@ -68,9 +65,8 @@ pub(super) async fn list(
 
 pub(super) async fn read(
     State(state): State<ApiState>,
-    Path(path): Path<(String, String)>,
+    LevelPath(key): LevelPath,
 ) -> Result<impl IntoResponse, Problem> {
-    let key = level_key(&path)?;
     let found = inventory::find_level(&mut *state.app.store.conn().await?, &key).await?;
     found.map(|level| Json(LevelView::from(level))).ok_or_else(|| {
         let detail = format!("there is no SKU {} at location {}", key.sku, key.location_id);
@@ -80,10 +76,9 @@ pub(super) async fn read(
 
 pub(super) async fn set(
     State(state): State<ApiState>,
-    Path(path): Path<(String, String)>,
+    LevelPath(key): LevelPath,
     write: Write<SetInventory>,
 ) -> Result<impl IntoResponse, Problem> {
-    let key = level_key(&path)?;
     let cause = write.request_id.cause();
     let level = state.app.set_inventory(&key, &write.body, &write.caller.to_string(), &cause).await?;
     Ok(Json(LevelView::from(level)))
@@ -97,18 +92,6 @@ pub(super) async fn adjust(
     let cause = write.request_id.cause();
     let actor = write.caller.to_string();
     Ok(respond(state.app.adjust_inventory(&request, &write.body, &actor, &cause).await?))
-}
-
-fn level_key((sku, location): &(String, String)) -> Result<LevelKey, Problem> {
-    let mut check = Validator::default();
-    let sku = check.check(sku.parse(), "{sku}");
-    let location_id = check.check(location.parse(), "{location}");
-    check.finish().map_err(Problem::invalid)?;
-    match (sku, location_id) {
-        (Some(sku), Some(location_id)) => Ok(LevelKey { sku, location_id }),
-        // Invariant: `finish` fails unless both were parsed.
-        _ => Err(Problem::invalid(Vec::new())),
-    }
 }
 
 /// The place after a level, in a form that survives a query string: `location/sku`, where neither can hold a space.

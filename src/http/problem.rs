@@ -86,7 +86,7 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// An empty answer that carries the problem; [`render`] writes the body once the request id is known.
+    /// An empty answer that carries the problem; `render` writes the body once the request id is known.
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();

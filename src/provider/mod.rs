@@ -89,9 +89,6 @@ pub enum ProviderError {
 /// A payment provider.
 #[async_trait]
 pub trait PaymentProvider: Send + Sync + fmt::Debug {
-    /// Its name in the `payment` table.
-    fn name(&self) -> &'static str;
-
     /// Sets the money aside, not more than once for a payment id. A refused card is an answer, not an error.
     async fn authorize(&self, request: &Authorize) -> Result<ProviderPayment, ProviderError>;
 

@@ -200,11 +200,11 @@ pub async fn find_or_insert_refund(
     Ok((id, amount))
 }
 
-/// Marks a pending refund as succeeded. Repeating it changes nothing.
-pub async fn mark_refund_succeeded(conn: &mut Conn, id: RefundId) -> Result<(), Error> {
+/// Marks the pending refund of a payment as succeeded, if there is one.
+pub async fn mark_refund_succeeded(conn: &mut Conn, payment_id: PaymentId) -> Result<(), Error> {
     sqlx::query!(
-        "UPDATE refund SET status = 'succeeded', updated_at = now() WHERE id = $1 AND status = 'pending'",
-        id.uuid(),
+        "UPDATE refund SET status = 'succeeded', updated_at = now() WHERE payment_id = $1 AND status = 'pending'",
+        payment_id.uuid(),
     )
     .execute(conn)
     .await?;

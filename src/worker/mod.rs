@@ -1,7 +1,7 @@
 //! The workers: the processes behind the queues. Each can run alone, or all in one process.
 //!
 //! A worker decides nothing about the business: it takes an event, calls a use case, and settles the event by what that
-//! answers. [`outbox_relay`] is the only caller of `EventBus::publish`.
+//! answers. `outbox_relay` is the only caller of `EventBus::publish`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,6 +35,11 @@ pub enum WorkerKind {
 impl WorkerKind {
     /// Every worker.
     pub const ALL: [Self; 4] = [Self::Payment, Self::Fulfilment, Self::Expiry, Self::Relay];
+
+    /// Whether it needs the event bus. Holds end on time also while the broker is away.
+    pub fn uses_bus(self) -> bool {
+        self != Self::Expiry
+    }
 }
 
 /// Every consumer, so that any process can declare the whole topology: an event published before its consumer has ever
@@ -49,7 +54,9 @@ pub async fn run(
     settings: &config::Worker,
     shutdown: &CancellationToken,
 ) {
-    declare_topology(bus.as_ref(), shutdown).await;
+    if kinds.iter().any(|kind| kind.uses_bus()) {
+        declare_topology(bus.as_ref(), shutdown).await;
+    }
     let mut workers = JoinSet::new();
     for kind in kinds {
         let (app, bus, shutdown) = (app.clone(), Arc::clone(bus), shutdown.clone());

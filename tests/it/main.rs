@@ -1,7 +1,19 @@
 //! Everything that needs more than one module, or a server. One binary, so that it is linked once.
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
+mod api_health;
+mod api_input;
+mod api_inventory;
+mod api_orders;
+mod api_races;
+mod app_payments;
+mod app_reservations;
+mod app_verify;
+mod cli;
 mod contract;
 mod failure;
 mod sandbox;
 mod support;
+mod tidy;
+mod worker_orders;
+mod worker_races;

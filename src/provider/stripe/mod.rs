@@ -34,6 +34,9 @@ impl fmt::Debug for StripeProvider {
 }
 
 impl StripeProvider {
+    /// The name of this provider in the `payment` table.
+    pub const NAME: &'static str = "stripe";
+
     /// Checks the options; nothing is sent yet. Fails with `Rejected` if they are wrong.
     #[expect(
         clippy::needless_pass_by_value,
@@ -73,10 +76,6 @@ impl StripeProvider {
 
 #[async_trait]
 impl PaymentProvider for StripeProvider {
-    fn name(&self) -> &'static str {
-        "stripe"
-    }
-
     async fn authorize(&self, request: &Authorize) -> Result<ProviderPayment, ProviderError> {
         if !wire::same_minor_unit(request.currency) {
             return Err(ProviderError::Rejected {

@@ -1,12 +1,9 @@
 //! Private RabbitMQ brokers, and the events and deliveries of a test.
 //!
-//! Two brokers serve the whole run, because starting one takes seconds: one that nobody disturbs, shared by tests
-//! with their own prefix each, and one that tests break, one at a time.
+//! Two brokers serve the whole run, because starting one takes seconds: the shared one that nobody disturbs, where each
+//! test has its own prefix, and one that tests break, one at a time.
 
-use std::{
-    sync::{LazyLock, OnceLock},
-    time::Duration,
-};
+use std::{sync::LazyLock, time::Duration};
 
 use chrono::DateTime;
 use devstack::{Stack, StackOptions};
@@ -20,6 +17,8 @@ use holdfast::{
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
+use super::stack;
+
 /// Longer than anything takes here; only a test that fails waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -28,8 +27,7 @@ pub(crate) const BROKER: &str = "rabbitmq";
 
 /// The broker that nobody disturbs.
 pub(crate) fn shared() -> &'static Stack {
-    static SHARED: OnceLock<Stack> = OnceLock::new();
-    SHARED.get_or_init(start)
+    stack::shared()
 }
 
 /// The broker that the caller may break, and must leave running.
@@ -39,9 +37,7 @@ pub(crate) async fn fragile() -> MutexGuard<'static, Stack> {
 }
 
 fn start() -> Stack {
-    let options =
-        StackOptions { postgres: false, zookeeper_nodes: 0, rabbitmq_nodes: 1, ..StackOptions::default() };
-    Stack::start(options).unwrap_or_else(|error| panic!("cannot start RabbitMQ: {error:#}"))
+    stack::start(StackOptions { postgres: false, zookeeper_nodes: 0, ..StackOptions::default() })
 }
 
 /// Options for a bus on this broker, under a prefix of its own.

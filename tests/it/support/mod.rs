@@ -1,10 +1,15 @@
 //! What tests share: servers, network faults, waiting.
 
+pub(crate) mod api;
+pub(crate) mod app;
 pub(crate) mod broker;
 pub(crate) mod canned;
 pub(crate) mod database;
+pub(crate) mod gate;
 pub(crate) mod sandbox;
+pub(crate) mod setup;
 pub(crate) mod shop;
+pub(crate) mod stack;
 pub(crate) mod system;
 pub(crate) mod tcp_proxy;
 pub(crate) mod zookeeper;
@@ -13,12 +18,11 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
+/// Longer than anything takes that works, on a machine under load too; only a test that fails waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Waits until `condition` holds; panics with `what` when it does not within `within`.
-pub(crate) async fn eventually<F: Future<Output = bool>>(
-    what: &str,
-    within: Duration,
-    mut condition: impl FnMut() -> F,
-) {
+pub(crate) async fn eventually(what: &str, within: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !condition().await {
         assert!(Instant::now() < deadline, "not within {within:?}: {what}");

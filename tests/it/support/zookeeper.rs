@@ -1,31 +1,22 @@
 //! ZooKeeper for tests: a server, lock managers on it, and a look at the nodes from outside.
 
-use std::{collections::BTreeMap, fs, sync::OnceLock, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use devstack::{Stack, StackOptions};
 use holdfast::lock::{ZooKeeperLock, ZooKeeperOptions};
 use uuid::Uuid;
 use zookeeper_client::Client;
 
-use super::eventually;
+use super::{eventually, stack};
 
-/// The server that every test shares that does not stop it. It collects empty parents all the time, not once a minute:
-/// whoever acquires a lock must cope.
+/// The server that every test shares that does not stop it.
 pub(crate) fn shared() -> &'static str {
-    static STACK: OnceLock<Stack> = OnceLock::new();
-    servers(STACK.get_or_init(start))
+    servers(stack::shared())
 }
 
 /// A server of one's own.
 pub(crate) fn start() -> Stack {
-    Stack::start(StackOptions {
-        postgres: false,
-        rabbitmq_nodes: 0,
-        zookeeper_nodes: 1,
-        zookeeper_jvm_flags: vec!["-Dznode.container.checkIntervalMs=500".into()],
-        ..StackOptions::default()
-    })
-    .unwrap()
+    stack::start(StackOptions { postgres: false, rabbitmq_nodes: 0, ..StackOptions::default() })
 }
 
 pub(crate) fn servers(stack: &Stack) -> &str {

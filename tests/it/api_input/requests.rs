@@ -1,0 +1,150 @@
+//! Requests of the wrong shape, and the wrong fields of everything but orders.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{ORDER, and, pointers, prepared, refuses};
+use crate::support::{
+    api::{id, order, send},
+    app::TestApp,
+};
+
+#[tokio::test]
+async fn a_request_of_the_wrong_shape_is_refused() {
+    let (test, before) = prepared().await;
+    let post = || test.api.request(Method::POST, "/v1/orders").header("Content-Type", "application/json");
+    let answer = send(post().body(ORDER)).await;
+    refuses(&test, "no key", answer, 400, "idempotency_key_missing", "Idempotency-Key").await;
+    for key in ["", " ", "a b", "\"\"", &"k".repeat(256), "schlüssel"] {
+        let answer = send(post().header("Idempotency-Key", key.as_bytes()).body(ORDER)).await;
+        refuses(&test, key, answer, 400, "idempotency_key_invalid", "Idempotency-Key").await;
+    }
+    let keyed = || test.api.request(Method::POST, "/v1/orders").header("Idempotency-Key", "k");
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""] {
+        let answer = send(keyed().header("Content-Type", media_type).body(ORDER)).await;
+        refuses(&test, media_type, answer, 415, "unsupported_media_type", "Content-Type").await;
+    }
+    refuses(&test, "none", send(keyed().body(ORDER)).await, 415, "unsupported_media_type", "Content-Type")
+        .await;
+    let big = and(&format!(r#""client_reference":"{}""#, "x".repeat(64 * 1024)));
+    let answer = test.api.post_text("/v1/orders", big).await;
+    refuses(&test, "too large", answer, 413, "body_too_large", "").await;
+    // Spaces count too, and up to the limit they are fine.
+    let spaced = format!("{}{ORDER}", " ".repeat(64 * 1024 - ORDER.len() + 1));
+    test.api.post_text("/v1/orders", spaced.clone()).await.problem(413, "body_too_large");
+    assert_eq!(test.snapshot().await, before);
+    test.api.post_text("/v1/orders", &spaced[1..]).await.expect(201);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn every_wrong_field_of_a_payment_is_named() {
+    let test = TestApp::start().await;
+    test.stock("a", 1).await;
+    let order_id = id(&test.api.post("/v1/orders", &order(&[("a", 1)])).await.expect(201));
+    let before = test.snapshot().await;
+    let path = format!("/v1/orders/{order_id}/payments");
+    let payment = |field: &str| format!(r#"{{"method":"card",{field}}}"#);
+    for (body, pointer) in [
+        (payment(r#""payment_token":"4242424242424242""#), "/payment_token"),
+        (payment(r#""payment_token":"4242-4242-4242-4242""#), "/payment_token"),
+        (payment(r#""payment_token":"4242 4242 4242 4242""#), "/payment_token"),
+        (payment(r#""payment_token":"""#), "/payment_token"),
+        (payment(r#""payment_token":"tok\u0000""#), "/payment_token"),
+        (payment(r#""payment_token":7"#), "/payment_token"),
+        (payment(&format!(r#""payment_token":"{}""#, "x".repeat(256))), "/payment_token"),
+        (payment(r#""card_number":"x""#), "/card_number"),
+        (payment(r#""payment_token":"pm_x","amount":0"#), "/amount"),
+        (payment(r#""payment_token":"pm_x","amount":-1000"#), "/amount"),
+        (payment(r#""payment_token":"pm_x","amount":999"#), "/amount"),
+        (payment(r#""payment_token":"pm_x","amount":1001"#), "/amount"),
+        (payment(r#""payment_token":"pm_x","capture_method":"never""#), "/capture_method"),
+        (r#"{"payment_token":"pm_x"}"#.into(), "/method"),
+        (r#"{"method":"cash","payment_token":"pm_x"}"#.into(), "/method"),
+        (r#"{"method":"card"}"#.into(), "/payment_token"),
+    ] {
+        let answer = test.api.post_text(&path, body.as_str()).await;
+        assert_eq!((answer.status, answer.code()), (422, "validation_failed"), "{body}: {}", answer.text);
+        assert_eq!(pointers(&answer), [pointer], "{body}: {}", answer.text);
+        assert!(!answer.text.contains("4242"), "{}", answer.text);
+    }
+    for (body, pointer) in [(r#"{"reason":"a\u0000"}"#, "/reason"), (r#"{"lines":[]}"#, "/lines"), ("[]", "")]
+    {
+        let answer = test.api.post_text(&format!("/v1/orders/{order_id}/cancel"), body).await;
+        assert_eq!(pointers(&answer), [pointer], "{body}: {}", answer.text);
+        answer.problem(422, "validation_failed");
+    }
+    assert_eq!(test.snapshot().await, before);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn every_wrong_field_of_a_stock_change_is_named() {
+    let (test, before) = prepared().await;
+    let path = "/v1/inventory/adjustments";
+    let many = json!({ "items": vec![json!({ "sku": "a", "delta": -1 }); 501] }).to_string();
+    for (body, pointer) in [
+        (r#"{"items":[]}"#, "/items"),
+        (many.as_str(), "/items"),
+        (r#"{"items":[{"sku":"a","delta":0}]}"#, "/items/0/delta"),
+        (r#"{"items":[{"sku":"a","delta":-1000000001}]}"#, "/items/0/delta"),
+        (r#"{"items":[{"sku":"a","delta":1.5}]}"#, "/items/0/delta"),
+        (r#"{"items":[{"sku":"a"}]}"#, "/items/0/delta"),
+        (r#"{"items":[{"sku":"a b","delta":1}]}"#, "/items/0/sku"),
+        (r#"{"items":[{"sku":"a","delta":-1,"on_hand":5}]}"#, "/items/0/on_hand"),
+        (r#"{"items":[{"sku":"a","delta":-1}],"reason":"a\u0000"}"#, "/reason"),
+        (r#"{"items":[{"sku":"a","delta":-1}],"reference":""}"#, "/reference"),
+    ] {
+        let answer = test.api.post_text(path, body).await;
+        refuses(&test, body, answer, 422, "validation_failed", pointer).await;
+    }
+    for (path, body, pointer) in [
+        ("/v1/inventory/a/main", json!({ "on_hand": -1 }), "/on_hand"),
+        ("/v1/inventory/a/main", json!({ "on_hand": 1_000_000_001 }), "/on_hand"),
+        ("/v1/inventory/a/main", json!({ "on_hand": 1.5 }), "/on_hand"),
+        ("/v1/inventory/a/main", json!({}), "/on_hand"),
+        ("/v1/inventory/a/main", json!({ "on_hand": 1, "reserved": 1 }), "/reserved"),
+        ("/v1/inventory/a/main", json!({ "on_hand": 1, "safety_stock": -1 }), "/safety_stock"),
+        ("/v1/inventory/a/main", json!({ "on_hand": 1, "backorder_limit": i64::MAX }), "/backorder_limit"),
+        ("/v1/inventory/a/main", json!({ "on_hand": 1, "reason": "a\0" }), "/reason"),
+        ("/v1/inventory/a%20b/main", json!({ "on_hand": 1 }), "{sku}"),
+        ("/v1/inventory/a%00b/main", json!({ "on_hand": 1 }), "{sku}"),
+        ("/v1/inventory/a/%C3%A9", json!({ "on_hand": 1 }), "{location}"),
+    ] {
+        let answer = test.api.put(path, &body).await;
+        refuses(&test, &body.to_string(), answer, 422, "validation_failed", pointer).await;
+    }
+    for path in ["/v1/inventory/%ff/main", "/v1/inventory/a/%ff"] {
+        test.api.put(path, &json!({ "on_hand": 1 })).await.problem(422, "validation_failed");
+        test.api.get(path).await.problem(422, "validation_failed");
+    }
+    assert_eq!(test.snapshot().await, before);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn every_wrong_query_parameter_is_named() {
+    let (test, _) = prepared().await;
+    for (query, pointer) in [
+        ("limit=0", "?limit"),
+        ("limit=101", "?limit"),
+        ("limit=-1", "?limit"),
+        ("limit=ten", "?limit"),
+        ("limit=1&limit=2", "?limit"),
+        ("page=2", "?page"),
+        ("status=paid", "?status"),
+        ("starting_after=1", "?starting_after"),
+        ("starting_after=pay_0193a1b2c3d47e5f8a9b0c1d2e3f4a5b", "?starting_after"),
+        ("customer_id=%ff", "?customer_id"),
+        ("customer_id=%00", "?customer_id"),
+        ("client_reference=a%00b", "?client_reference"),
+    ] {
+        let answer = test.api.get(&format!("/v1/orders?{query}")).await;
+        refuses(&test, query, answer, 422, "validation_failed", pointer).await;
+    }
+    for (query, pointer) in [("sku=a%20b", "?sku"), ("starting_after=a", "?starting_after"), ("x=1", "?x")] {
+        let answer = test.api.get(&format!("/v1/inventory?{query}")).await;
+        refuses(&test, query, answer, 422, "validation_failed", pointer).await;
+    }
+    test.finish().await;
+}

@@ -1,0 +1,203 @@
+//! `verify` finds every violation that it is there to find: each is seeded past the constraints, in a database of its own.
+
+use holdfast::{
+    app::{App, Cause, Handling},
+    domain::ids::{EventId, PaymentId},
+};
+use serde_json::json;
+use sqlx::{Connection as _, Executor as _};
+
+use crate::support::{
+    api::{id, order},
+    app::TestApp,
+    database::TestDatabase,
+};
+
+/// A way to break one invariant, and every invariant that breaks with it.
+struct Seed {
+    broken: &'static str,
+    also: &'static [&'static str],
+    statements: &'static str,
+}
+
+const fn seed(broken: &'static str, also: &'static [&'static str], statements: &'static str) -> Seed {
+    Seed { broken, also, statements }
+}
+
+/// The orders are told apart by their references: see [`healthy`].
+const SEEDS: &[Seed] = &[
+    seed(
+        "I1",
+        &["I3"],
+        "ALTER TABLE inventory_level DROP CONSTRAINT inventory_level_no_oversell;
+         UPDATE inventory_level SET on_hand = 0 WHERE sku = 'a'",
+    ),
+    seed(
+        "I1",
+        &["I2"],
+        "ALTER TABLE inventory_level DROP CONSTRAINT inventory_level_not_negative;
+         UPDATE inventory_level SET reserved = -1 WHERE sku = 'unsold'",
+    ),
+    seed("I2", &[], "UPDATE inventory_level SET reserved = reserved + 1 WHERE sku = 'a'"),
+    seed("I2", &[], "UPDATE inventory_level SET committed = committed - 1 WHERE sku = 'a'"),
+    seed("I2", &[], "UPDATE inventory_level SET committed = 1 WHERE sku = 'unsold'"),
+    seed("I3", &[], "UPDATE inventory_level SET on_hand = on_hand + 1 WHERE sku = 'a'"),
+    seed("I3", &[], "DELETE FROM stock_movement WHERE sku = 'unsold'"),
+    seed(
+        "I4",
+        &[],
+        "UPDATE reservation SET quantity = 1 WHERE status = 'held';
+         UPDATE inventory_level SET reserved = 1 WHERE sku = 'a'",
+    ),
+    seed(
+        "I4",
+        &[],
+        "UPDATE reservation SET status = 'released' WHERE status = 'committed';
+         UPDATE inventory_level SET committed = 0",
+    ),
+    seed(
+        "I4",
+        &[],
+        "DELETE FROM reservation USING orders o WHERE o.id = order_id AND client_reference = 'canceled';
+         DELETE FROM order_line USING orders o WHERE o.id = order_id AND client_reference = 'canceled'",
+    ),
+    seed(
+        "I5",
+        &[],
+        "UPDATE reservation SET status = 'committed' WHERE status = 'released';
+         UPDATE inventory_level SET committed = committed + 1 WHERE sku = 'a'",
+    ),
+    seed(
+        "I6",
+        &[],
+        "DROP INDEX payment_one_live_key;
+         INSERT INTO payment (id, order_id, method, provider, payment_token, status, currency, amount, capture_method)
+         SELECT gen_random_uuid(), order_id, 'card', 'stripe', 'x', 'processing', 'USD', amount, 'automatic'
+         FROM payment WHERE status = 'captured'",
+    ),
+    seed(
+        "I7",
+        &[],
+        "ALTER TABLE payment DROP CONSTRAINT payment_money_bounds;
+         UPDATE payment SET amount_refunded = amount_captured + 1 WHERE status = 'captured'",
+    ),
+    seed(
+        "I7",
+        &[],
+        "ALTER TABLE payment DROP CONSTRAINT payment_money_bounds;
+         UPDATE payment SET amount_captured = amount + 1 WHERE status = 'captured'",
+    ),
+    seed("I8", &[], "UPDATE payment SET status = 'voided', amount_captured = 0 WHERE status = 'captured'"),
+    seed("I8", &[], "UPDATE payment SET amount = amount + 1 WHERE status = 'captured'"),
+    seed(
+        "I9",
+        &[],
+        "INSERT INTO payment (id, order_id, method, provider, payment_token, status, currency, amount, amount_captured,
+                              capture_method, updated_at)
+         SELECT gen_random_uuid(), id, 'card', 'stripe', 'x', 'captured', 'USD', 1000, 1000, 'automatic',
+                now() - interval '16 minutes'
+         FROM orders WHERE client_reference = 'canceled'",
+    ),
+    seed(
+        "I9",
+        &[],
+        "INSERT INTO payment (id, order_id, method, provider, payment_token, status, currency, amount, capture_method,
+                              updated_at)
+         SELECT gen_random_uuid(), id, 'card', 'stripe', 'x', 'authorized', 'USD', 1000, 'automatic',
+                now() - interval '16 minutes'
+         FROM orders WHERE client_reference = 'canceled'",
+    ),
+    seed(
+        "I10",
+        &[],
+        "UPDATE reservation SET expires_at = now() - interval '61 seconds' WHERE status = 'held'",
+    ),
+    seed("I11", &[], "UPDATE outbox SET created_at = now() - interval '61 seconds'"),
+    seed(
+        "I12",
+        &[],
+        "ALTER TABLE orders DROP CONSTRAINT orders_client_reference_key;
+         UPDATE orders SET client_reference = 'canceled'",
+    ),
+    seed(
+        "I13",
+        &["I4"],
+        "ALTER TABLE order_line DROP CONSTRAINT order_line_progress;
+         UPDATE order_line SET quantity_fulfilled = quantity + 1
+         FROM orders o WHERE o.id = order_id AND client_reference = 'paid'",
+    ),
+    seed("I14", &[], "UPDATE orders SET version = version + 1 WHERE client_reference = 'paid'"),
+    seed("I14", &[], "DELETE FROM outbox WHERE sequence = 2"),
+    seed("I14", &[], "UPDATE outbox SET sequence = sequence + 1 WHERE type = 'order.canceled.v1'"),
+    seed(
+        "I14",
+        &[],
+        "INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, data, created_at, sent_at)
+         SELECT id, gen_random_uuid(), shard, aggregate_id, sequence, type, subject, data, created_at, now() FROM outbox
+         WHERE type = 'order.canceled.v1'",
+    ),
+];
+
+/// A database with an order that waits for payment, a paid one, a canceled one, and a SKU that nobody bought.
+async fn healthy() -> (App, TestDatabase) {
+    let test = TestApp::start().await;
+    for sku in ["a", "unsold"] {
+        test.stock(sku, 8).await;
+    }
+    let mut payments = Vec::new();
+    for (reference, quantity) in [("waiting", 3), ("paid", 4), ("canceled", 1)] {
+        let mut body = order(&[("a", quantity)]);
+        body["client_reference"] = json!(reference);
+        let order_id = id(&test.api.post("/v1/orders", &body).await.expect(201));
+        match reference {
+            "paid" => payments.push(test.paying(&order_id, "pm_card_visa").await),
+            "canceled" => drop(test.api.cancel(&order_id).await.expect(200)),
+            _ => {}
+        }
+    }
+    let event = || Handling { consumer: "payment", event_id: EventId::new(), cause: Cause::default() };
+    let payment_id: PaymentId = payments[0].parse().unwrap();
+    test.app.authorize_payment(&event(), payment_id).await.unwrap();
+    test.app.capture_payment(&event(), payment_id).await.unwrap();
+    test.app.store.close().await;
+    let database = test.database.copy().await;
+    let app = App { store: database.store().await, ..test.app.clone() };
+    test.stop().await;
+    assert_eq!(app.verify_invariants().await.unwrap().violations, []);
+    app.store.close().await;
+    (app, database)
+}
+
+#[tokio::test]
+async fn every_seeded_violation_is_found_and_no_other() {
+    let (app, healthy) = healthy().await;
+    for Seed { broken, also, statements } in SEEDS {
+        let database = healthy.copy().await;
+        let mut conn = database.connect().await;
+        conn.execute(*statements).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
+        conn.close().await.unwrap();
+        let store = database.store().await;
+        let app = App { store: store.clone(), ..app.clone() };
+        let found = app.verify_invariants().await.unwrap();
+        let mut ids: Vec<&str> = found.violations.iter().map(|violation| violation.id).collect();
+        let mut expected: Vec<&str> = also.iter().chain([broken]).copied().collect();
+        ids.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(ids, expected, "{statements}: {:#?}", found.violations);
+        for violation in &found.violations {
+            let described = usize::try_from(violation.count).unwrap().min(20);
+            assert!(violation.count > 0 && violation.rows.len() == described, "{violation:#?}");
+            assert!(violation.rows.iter().all(|row| !row.is_empty()), "{violation:#?}");
+        }
+        store.close().await;
+        database.drop().await;
+    }
+    healthy.drop().await;
+}
+
+#[test]
+fn every_invariant_has_a_seed() {
+    for invariant in holdfast::store::invariants::INVARIANTS {
+        assert!(SEEDS.iter().any(|seed| seed.broken == invariant.id), "{} {}", invariant.id, invariant.title);
+    }
+}
