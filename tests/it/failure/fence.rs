@@ -97,10 +97,15 @@ fn hold(system: &System, name: &str, write: &str, fence: &str, go: &Path) {
     system.spawn_program(name, &fenced_holder(), &args, &[]);
 }
 
-/// Cargo builds it beside the test binary.
+/// Cargo builds it beside the test binary, but not for a run of this binary alone: an old one would prove nothing.
 fn fenced_holder() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/fenced_holder");
-    assert!(program.is_file(), "{} is missing: cargo build --example fenced_holder", program.display());
+    let program = test.parent().and_then(Path::parent).unwrap().join("examples/fenced_holder");
+    let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+    let sources = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
+    let mut sources = sources.split_whitespace().skip(1).map(Path::new);
+    let current = changed(&program)
+        .is_ok_and(|built| sources.all(|source| changed(source).is_ok_and(|source| source <= built)));
+    assert!(current, "{} is missing or out of date: cargo build --example fenced_holder", program.display());
     program
 }

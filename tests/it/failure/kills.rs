@@ -5,7 +5,7 @@ use tokio::task::block_in_place;
 use crate::support::system::{Servers, System, WORKERS};
 
 /// Long enough for an order to be paid through a crash, and short enough that the unpaid ones expire in the test.
-const REPLAY: [&str; 4] = ["--ttl", "15", "--concurrency", "4"];
+const REPLAY: [&str; 4] = ["--ttl", "10", "--concurrency", "4"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_order_settles_whatever_is_killed() {

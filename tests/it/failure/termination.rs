@@ -65,7 +65,7 @@ async fn sigterm_frees_the_locks_at_once_although_an_order_is_in_flight() {
 async fn sigterm_of_every_role_under_load_loses_nothing() {
     let system = System::start(Servers::ZooKeeperAndRabbitMq, &[]).await;
     system.start_roles().await;
-    system.begin_replay(100, &["--ttl", "15", "--concurrency", "4"]).await;
+    system.begin_replay(100, &["--ttl", "10", "--concurrency", "4"]).await;
     let roles = WORKERS.into_iter().chain(["api"]);
     for (role, least) in roles.zip([10, 25, 40, 55, 70]) {
         system.wait_for_orders(least).await;
