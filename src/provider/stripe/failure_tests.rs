@@ -22,9 +22,9 @@ fn each_failure_says_whether_it_took_effect() {
     let expected = [
         (400, invalid, 'R'),
         (404, invalid, 'R'),
-        (403, invalid, 'R'),
-        (401, invalid, 'R'),
-        (401, "", 'R'),
+        (403, invalid, 'A'),
+        (401, invalid, 'A'),
+        (401, "", 'A'),
         (400, other_parameters, 'U'),
         (409, other_parameters, 'U'),
         (409, in_use, 'U'),
@@ -49,5 +49,5 @@ fn a_refused_key_is_named_but_not_shown() {
     let body =
         br#"{"error":{"type":"invalid_request_error","message":"Invalid API Key provided: sk_test_abc"}}"#;
     let text = ProviderError::from(classify(StatusCode::UNAUTHORIZED, body, "GET /x")).to_string();
-    assert!(text.contains("invalid_secret_key") && !text.contains("sk_test_abc"), "{text}");
+    assert!(text.contains("the configured secret key") && !text.contains("sk_test_abc"), "{text}");
 }
