@@ -1,6 +1,8 @@
 //! Placing an order: the locks of its SKUs, then one transaction that reserves its stock and writes order, lines,
 //! reservations, event and the stored answer. All of it or nothing.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
@@ -24,6 +26,10 @@ use crate::{
 
 /// How many orders with expired holds one placement ends when it finds too little stock.
 const REAP_LIMIT: i64 = 64;
+
+/// Between two tries under a stale token. One more is enough after a pause; where ZooKeeper has lost its data every token
+/// is stale until `lock.epoch` is raised, and trying without a pause would only load the database.
+const STALE_FENCE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What one try came to.
 enum Placed {
@@ -60,6 +66,7 @@ impl App {
                 Placed::Answer(answer) => return Ok(answer),
                 Placed::StaleFence => {
                     tracing::info!(order_id = %draft.id, "fencing token is stale, locking again");
+                    tokio::time::sleep(STALE_FENCE_PAUSE).await;
                 }
                 Placed::Short(items) => {
                     if reaped || !self.reap_expired(&items, cause).await? {
