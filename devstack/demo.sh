@@ -26,7 +26,10 @@ free_port() { # free_port PREFERRED
 start() { # start NAME ARGUMENTS…
     local name=$1
     shift
+    # In a process group of its own, so that Ctrl-C reaches it once, by `stop`: a second signal would not drain.
+    set -m
     "$holdfast" "$@" >"$logs/$name.log" 2>&1 &
+    set +m
     pids[$name]=$!
 }
 
@@ -37,6 +40,7 @@ stop() { # SIGTERM to all, and each must have drained and exited with 0
         wait "${pids[$name]}" || { echo "$name did not stop cleanly; its log: $logs/$name.log"; failed=1; }
     done
     pids=()
+    [ $failed = 1 ] || rm -rf "$logs"
     return $failed
 }
 
@@ -109,5 +113,4 @@ say "verifying"
 say "stopping"
 stop
 trap - EXIT
-rm -rf "$logs"
 say "done: it all adds up"

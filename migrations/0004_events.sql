@@ -26,7 +26,7 @@ COMMENT ON COLUMN outbox.id IS 'Order of publishing within one aggregate; not th
 COMMENT ON COLUMN outbox.event_id IS 'UUIDv7; every copy of the event carries it';
 COMMENT ON COLUMN outbox.shard IS 'Which lease of the relay publishes it: a hash of aggregate_id';
 COMMENT ON COLUMN outbox.aggregate_id IS 'Whose history it belongs to: an order, or a level';
-COMMENT ON COLUMN outbox.sequence IS 'Its place in that history, from 1 without gaps';
+COMMENT ON COLUMN outbox.sequence IS 'Its place in that history; of an order from 1 without gaps, of a level growing';
 COMMENT ON COLUMN outbox.type IS 'What happened, with version: the routing key';
 COMMENT ON COLUMN outbox.subject IS 'The aggregate as text';
 COMMENT ON COLUMN outbox.correlation_id IS 'The request that began the chain';

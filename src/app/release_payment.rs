@@ -11,7 +11,7 @@ use crate::{
         ids::{OrderId, RefundId},
         payment::{Payment, PaymentStatus},
     },
-    provider::ProviderPayment,
+    provider::{ProviderPayment, ProviderStatus},
     store::{orders, payments},
 };
 
@@ -56,11 +56,16 @@ impl App {
     /// `None` if the payment has moved on since it was read.
     async fn let_go(&self, payment: &Payment) -> Result<Option<ProviderPayment>, Error> {
         let reference = reference(payment)?;
-        if payment.amount_captured == 0 {
-            return Ok(Some(self.provider()?.void(payment.id, reference).await?));
-        }
-        // A refund may have gone through without us hearing of it: then there is only something to record.
+        // An earlier try may have gone through without us hearing of it: then there is only something to record.
         let seen = self.provider()?.get(reference).await?;
+        let is_open = matches!(seen.status, ProviderStatus::RequiresAction | ProviderStatus::Authorized);
+        if payment.amount_captured == 0 {
+            return Ok(Some(if is_open {
+                self.provider()?.void(payment.id, reference).await?
+            } else {
+                seen
+            }));
+        }
         if seen.amount_refunded > payment.amount_refunded {
             return Ok(Some(seen));
         }

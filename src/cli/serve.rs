@@ -40,10 +40,10 @@ pub(super) async fn worker(config: &Config, kinds: &[WorkerKind]) -> anyhow::Res
     if kinds.iter().any(|kind| kind.uses_bus()) {
         wiring::check_bus(config, bus.as_ref()).await?;
     }
-    worker::run(kinds, &app, &bus, &config.worker, &shutdown).await;
+    let outcome = worker::run(kinds, &app, &bus, &config.worker, &shutdown).await;
     bus.close().await;
     close(&app).await;
-    Ok(())
+    Ok(outcome?)
 }
 
 /// Serves the API and runs all workers.
@@ -54,13 +54,14 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     let bus = wiring::bus(config);
     wiring::check_bus(config, bus.as_ref()).await?;
     let listener = bind("http.bind", &config.http.bind).await?;
-    let (served, ()) = tokio::join!(
+    let (served, worked) = tokio::join!(
         http::serve(listener, app.clone(), shutdown.clone(), config.http.drain()),
         worker::run(&WorkerKind::ALL, &app, &bus, &config.worker, &shutdown),
     );
     bus.close().await;
     close(&app).await;
-    Ok(served?)
+    served?;
+    Ok(worked?)
 }
 
 /// Serves the sandbox provider.

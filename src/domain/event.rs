@@ -161,7 +161,7 @@ pub struct Envelope {
     pub event_type: EventType,
     /// Whose history it belongs to, as text.
     pub subject: String,
-    /// Its place in that history, from 1 without gaps.
+    /// Its place in that history: of an order from 1 without gaps, of a level only growing.
     pub sequence: i64,
     /// When the change was made.
     pub time: DateTime<Utc>,

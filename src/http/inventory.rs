@@ -94,7 +94,7 @@ pub(super) async fn adjust(
     Ok(respond(state.app.adjust_inventory(&request, &write.body, &actor, &cause).await?))
 }
 
-/// The place after a level, in a form that survives a query string: `location/sku`, where neither can hold a space.
+/// The place after a level, in a form that survives a query string: `sku location`, where neither can hold a space.
 #[derive(Debug)]
 struct Cursor(LevelKey);
 

@@ -127,7 +127,7 @@ impl From<Error> for Problem {
             Error::UnknownSku(errors) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "unknown_sku",
-                "the order names SKUs that are not known",
+                "the request names SKUs that are not known",
             )
             .with_errors(errors),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),

@@ -77,8 +77,10 @@ impl From<sqlx::Error> for Error {
                     }
                     // Serialization failure, deadlock, lock not available, query canceled (time-outs).
                     ("40001" | "40P01" | "55P03" | "57014", _) => Self::Aborted(message),
-                    // The server is going down or starting, has no connection left, ended ours, or has no room left.
-                    ("57P01" | "57P02" | "57P03" | "53100" | "53200" | "53300" | "25P03", _) => {
+                    // It ended our idle transaction, or is a standby that takes no writes.
+                    ("25P03" | "25006", _) => Self::Unavailable(message),
+                    // Connection, resources, going down or starting, the system around it.
+                    (code, _) if ["08", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => {
                         Self::Unavailable(message)
                     }
                     _ => Self::Sql(error),

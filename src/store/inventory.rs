@@ -141,9 +141,10 @@ pub async fn list_levels(
 pub async fn insert_missing_levels(conn: &mut Conn, keys: &[LevelKey]) -> Result<(), Error> {
     let (skus, locations) = columns(keys.iter());
     sqlx::query!(
-        "INSERT INTO inventory_level (sku, location_id)
-         SELECT * FROM UNNEST($1::text[], $2::text[]) AS k (sku, location_id) ORDER BY 1, 2
-         ON CONFLICT DO NOTHING",
+        r#"INSERT INTO inventory_level (sku, location_id)
+           SELECT * FROM UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
+           ORDER BY sku COLLATE "C", location_id COLLATE "C"
+           ON CONFLICT DO NOTHING"#,
         &skus as _,
         &locations as _,
     )

@@ -55,10 +55,10 @@ pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note:
     insert_event(conn, payment, note).await
 }
 
-/// Notes that the provider owes an answer. The status stays as it is.
+/// Notes that the provider owes an answer. The status stays as it is, and so does `updated_at`: I9 counts from there.
 pub async fn mark_outcome_unknown(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
     sqlx::query!(
-        "UPDATE payment SET outcome_unknown_since = COALESCE(outcome_unknown_since, now()), updated_at = now()
+        "UPDATE payment SET outcome_unknown_since = COALESCE(outcome_unknown_since, now())
          WHERE id = $1",
         id.uuid(),
     )

@@ -46,14 +46,14 @@ impl WorkerKind {
 /// run must find the queue.
 pub const CONSUMERS: [&dyn Consumer; 2] = [&payment::PaymentConsumer, &fulfilment::FulfilmentConsumer];
 
-/// Runs workers until `shutdown` fires and they have drained.
+/// Runs workers until `shutdown` fires and they have drained. A worker that panics stops all, and is the error.
 pub async fn run(
     kinds: &[WorkerKind],
     app: &App,
     bus: &Arc<dyn EventBus>,
     settings: &config::Worker,
     shutdown: &CancellationToken,
-) {
+) -> Result<(), tokio::task::JoinError> {
     if kinds.iter().any(|kind| kind.uses_bus()) {
         declare_topology(bus.as_ref(), shutdown).await;
     }
@@ -87,12 +87,15 @@ pub async fn run(
             }
         }
     }
+    let mut outcome = Ok(());
     while let Some(ended) = workers.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a worker panicked: stopping the process");
             shutdown.cancel();
+            outcome = Err(error);
         }
     }
+    outcome
 }
 
 /// Tries until the topology stands, because every worker relies on it.

@@ -121,7 +121,7 @@ impl TestApp {
         self.running.extend(kinds);
         let (kinds, app) = (kinds.to_vec(), self.app.clone());
         let (settings, shutdown) = (worker_settings(), self.shutdown.clone());
-        self.tasks.spawn(async move { worker::run(&kinds, &app, &bus, &settings, &shutdown).await });
+        self.tasks.spawn(async move { worker::run(&kinds, &app, &bus, &settings, &shutdown).await.unwrap() });
     }
 
     /// Sets what is on hand of a SKU.
