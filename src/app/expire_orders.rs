@@ -2,18 +2,10 @@
 //!
 //! Called by the expiry worker, and by a placement that finds too little stock. Time is PostgreSQL's.
 
-use super::{App, Cause, Error, retry::retry};
+use super::{App, Cause, Error, order_change::order_event, retry::retry};
 use crate::{
-    domain::{
-        event::{Aggregate, EventType},
-        ids::OrderId,
-        reservation::ReservationStatus,
-    },
-    store::{
-        orders,
-        outbox::{self, NewEvent},
-        reservations,
-    },
+    domain::{event::EventType, ids::OrderId, reservation::ReservationStatus},
+    store::{orders, outbox, reservations},
 };
 
 impl App {
@@ -45,17 +37,11 @@ impl App {
         let ids: Vec<OrderId> = expired.iter().map(|(id, _)| *id).collect();
         reservations::transition(&mut tx, &ids, ReservationStatus::Held, ReservationStatus::Expired).await?;
         orders::mark_expired(&mut tx, &ids).await?;
-        let events: Vec<NewEvent> = expired
-            .iter()
-            .map(|&(id, version)| NewEvent {
-                aggregate: Aggregate::Order(id),
-                sequence: version + 1,
-                event_type: EventType::OrderExpired,
-                data: serde_json::json!({ "order_id": id }),
-                correlation_id: cause.correlation_id.clone(),
-                causation_id: cause.causation_id,
-            })
-            .collect();
+        let expired_event = |&(id, version): &(OrderId, i64)| {
+            let data = serde_json::json!({ "order_id": id });
+            order_event(id, version + 1, EventType::OrderExpired, &data, cause)
+        };
+        let events = expired.iter().map(expired_event).collect::<Result<Vec<_>, Error>>()?;
         outbox::insert(&mut tx, &events).await?;
         tx.commit().await?;
         Ok(ids.len())

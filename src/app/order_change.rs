@@ -63,26 +63,41 @@ impl OrderChange {
     /// Adds an event to the order's history.
     pub(super) fn emit(&mut self, event_type: EventType, data: &impl Serialize) -> Result<(), Error> {
         self.order.version += 1;
-        let data = serde_json::to_value(data).map_err(|error| {
-            store::Error::Inconsistent(format!("{event_type} does not serialize: {error}"))
-        })?;
-        self.events.push(NewEvent {
-            aggregate: Aggregate::Order(self.order.id),
-            sequence: self.order.version,
-            event_type,
-            data,
-            correlation_id: self.cause.correlation_id.clone(),
-            causation_id: self.cause.causation_id,
-        });
+        self.events.push(order_event(self.order.id, self.order.version, event_type, data, &self.cause)?);
         Ok(())
     }
 
-    /// Writes the order's status and version, and its events.
-    pub(super) async fn save(self, conn: &mut Conn) -> Result<LockedOrder, Error> {
+    /// Writes the order's status and version, and its events. Nothing is written where nothing happened: every change of
+    /// an order has an event.
+    pub(super) async fn save(self, conn: &mut Conn) -> Result<(), Error> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
         let order = self.order;
         let reason = self.cancel_reason.as_deref();
         orders::mark_status(conn, order.id, self.from_version, order.status, order.version, reason).await?;
         outbox::insert(conn, &self.events).await?;
-        Ok(order)
+        Ok(())
     }
+}
+
+/// An event of an order's history.
+pub(super) fn order_event(
+    id: OrderId,
+    sequence: i64,
+    event_type: EventType,
+    data: &impl Serialize,
+    cause: &Cause,
+) -> Result<NewEvent, Error> {
+    let data = serde_json::to_value(data).map_err(|error| {
+        store::Error::Inconsistent(format!("the data of {event_type} does not serialize: {error}"))
+    })?;
+    Ok(NewEvent {
+        aggregate: Aggregate::Order(id),
+        sequence,
+        event_type,
+        data,
+        correlation_id: cause.correlation_id.clone(),
+        causation_id: cause.causation_id,
+    })
 }

@@ -8,15 +8,15 @@ use tokio::time::Instant;
 
 use super::{
     Answer, App, Cause, Conflict, Error, answer,
+    order_change::order_event,
     reserve_stock::{lock_stock, reserve_stock},
     retry::retry,
 };
 use crate::{
     domain::{
-        event::{Aggregate, EventType},
+        event::EventType,
         inventory::LevelKey,
         new_order::{NewOrder, OrderDraft},
-        order::Order,
         reservation::{Decision, Shortage},
         validation::FieldError,
     },
@@ -121,7 +121,8 @@ impl App {
         orders::insert_lines(&mut tx, &[draft]).await?;
         reservations::insert_held(&mut tx, &placing, stock.now).await?;
         let order = draft.clone().into_order(stock.now, expires_at);
-        outbox::insert(&mut tx, &[created_event(&order, cause)?]).await?;
+        let created = order_event(order.id, order.version, EventType::OrderCreated, &order, cause)?;
+        outbox::insert(&mut tx, &[created]).await?;
         let answer = answer::store(&mut tx, request, &order).await?;
         tx.commit().await?;
         Ok(Placed::Answer(answer))
@@ -146,16 +147,4 @@ fn unknown_skus(draft: &OrderDraft, keys: &[LevelKey]) -> Error {
             }
         });
     Error::UnknownSku(errors.collect())
-}
-
-fn created_event(order: &Order, cause: &Cause) -> Result<outbox::NewEvent, Error> {
-    Ok(outbox::NewEvent {
-        aggregate: Aggregate::Order(order.id),
-        sequence: order.version,
-        event_type: EventType::OrderCreated,
-        data: serde_json::to_value(order)
-            .map_err(|error| store::Error::Inconsistent(format!("an order does not serialize: {error}")))?,
-        correlation_id: cause.correlation_id.clone(),
-        causation_id: cause.causation_id,
-    })
 }
