@@ -20,7 +20,7 @@ use crate::{
         reservation::{Decision, Shortage},
         validation::FieldError,
     },
-    lock::LockGuard,
+    lock::{LockGuard, LockOwner},
     store::{self, Conn, idempotency::IdempotentRequest, orders, outbox, reservations},
 };
 
@@ -58,7 +58,7 @@ impl App {
         keys.dedup();
         let mut reaped = false;
         loop {
-            let guard = self.locks.acquire(&keys, deadline).await?;
+            let guard = self.locks.acquire(&keys, LockOwner::new(), deadline).await?;
             let placed = retry("place_order", || self.place_locked(request, &draft, cause, &guard)).await;
             // Released in the background: the client need not wait for that.
             drop(guard);

@@ -18,7 +18,7 @@ use holdfast::{
         inventory::{InventoryLevel, LevelKey},
         new_order::{NewOrder, OrderDraft, OrderLimits},
     },
-    lock::{LockManager as _, ZooKeeperLock, ZooKeeperOptions},
+    lock::{LockManager as _, LockOwner, ZooKeeperLock, ZooKeeperOptions},
     store::{
         Conn, Error, Store, StoreOptions,
         inventory::{self, ReserveStock},
@@ -34,8 +34,10 @@ async fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [write, fence, sku, go] = arguments.as_slice() else { panic!("WRITE FENCE SKU GO") };
     let (store, locks) = (store().await, locks().await);
-    let guard =
-        locks.acquire(std::slice::from_ref(sku), Instant::now() + Duration::from_secs(30)).await.unwrap();
+    let guard = locks
+        .acquire(std::slice::from_ref(sku), LockOwner::new(), Instant::now() + Duration::from_secs(30))
+        .await
+        .unwrap();
     let token = guard.token(sku).map(|token| (token.epoch, token.sequence));
     let key = LevelKey { sku: sku.parse().unwrap(), location_id: LOCATION.parse().unwrap() };
     let (level, now) = read(&store, &key).await;
