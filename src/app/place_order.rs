@@ -41,7 +41,7 @@ impl App {
         let placement = Arc::new(Placement { draft, request, correlation_id: cause.correlation_id.clone() });
         let mut reaped = false;
         loop {
-            let guard = self.locks.acquire(&keys, deadline).await?;
+            let guard = self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await?;
             match self.engine.place(placement.clone(), guard).await? {
                 Placed::Answer(answer) => return Ok(answer),
                 Placed::StaleFence => {

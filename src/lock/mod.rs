@@ -6,11 +6,18 @@
 //!
 //! Invariants of every backend: at most one guard for a key is held at a time, as far as the backend can tell; the token
 //! of a later holder is greater than that of an earlier one; an acquisition that fails, times out or is dropped at any
-//! point leaves nothing behind; keys are taken in sorted order, so that two sets of keys cannot deadlock.
+//! point leaves nobody waiting for it; sets of keys that overlap cannot deadlock, whatever order they are named in.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +35,32 @@ pub struct FencingToken {
     pub epoch: i32,
     /// ZooKeeper: the czxid of the lock node.
     pub sequence: i64,
+}
+
+/// Who acquires. Different owners exclude each other, also in one process; one owner shares its keys with itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockOwner(u64);
+
+impl LockOwner {
+    /// An owner that no other owner in this process equals.
+    #[expect(clippy::new_without_default, reason = "each one is another one")]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A key that somebody holds, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LockedKey {
+    /// The key.
+    pub key: String,
+    /// The process that holds it: host and process id.
+    pub holder: String,
+    /// When that process asked for it.
+    pub since: Option<DateTime<Utc>>,
+    /// How many others wait for it.
+    pub waiting: usize,
 }
 
 /// Why a lock was not acquired. Nothing is held.
@@ -52,8 +85,28 @@ pub enum LockError {
 pub trait LockManager: Send + Sync + fmt::Debug {
     /// Acquires every key of `keys` before `deadline`, or none. Duplicates count once; order does not matter.
     ///
+    /// Reentrant: `owner` may acquire again what it holds. Only without waiting, though: a holder that waits for a key
+    /// that it is to hand over to others waits for itself, until its deadline.
+    ///
     /// May be dropped at any point: whatever was acquired is released.
-    async fn acquire(&self, keys: &[String], deadline: Instant) -> Result<LockGuard, LockError>;
+    async fn acquire(
+        &self,
+        keys: &[String],
+        owner: LockOwner,
+        deadline: Instant,
+    ) -> Result<LockGuard, LockError>;
+
+    /// Acquires every key if all are free now or `owner`'s own, without waiting for anybody. Otherwise `None`, and nobody
+    /// waits for what was tried. The deadline bounds how long the backend has to answer.
+    async fn try_acquire(
+        &self,
+        keys: &[String],
+        owner: LockOwner,
+        deadline: Instant,
+    ) -> Result<Option<LockGuard>, LockError>;
+
+    /// Every key that anybody holds, sorted by key, as it was at about one time.
+    async fn list(&self) -> Result<Vec<LockedKey>, LockError>;
 
     /// Whether a lock could be acquired now: one round trip to the backend within `timeout`.
     async fn ping(&self, timeout: Duration) -> Result<(), LockError>;
@@ -101,6 +154,12 @@ impl LockGuard {
         if let Some(held) = self.held.take() {
             held.release().await;
         }
+    }
+
+    /// Releases every key because PostgreSQL refused its token: somebody newer held it. Nothing of it is used again, so
+    /// that the next acquisition gets a newer token.
+    pub fn fenced(self) {
+        tracing::info!(tokens = ?self.tokens, "fencing token refused");
     }
 }
 

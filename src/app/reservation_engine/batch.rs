@@ -190,7 +190,10 @@ fn changed_meanwhile(error: store::Error) -> Error {
 fn answer_all(answers: impl IntoIterator<Item = (Ticket, Result<Placed, Error>)>) {
     for (ticket, outcome) in answers {
         // Released before the client can know: its next order finds the lock free.
-        drop(ticket.guard);
+        match &outcome {
+            Ok(Placed::StaleFence) => ticket.guard.fenced(),
+            _ => drop(ticket.guard),
+        }
         // The client may have gone.
         let _ = ticket.reply.send(outcome);
     }

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::{Answer, Error};
 use crate::{
     domain::{new_order::OrderDraft, reservation::Shortage},
-    lock::LockGuard,
+    lock::{LockGuard, LockOwner},
     store::{Store, idempotency::IdempotentRequest},
 };
 
@@ -79,6 +79,7 @@ pub struct ReservationEngine(Arc<Engine>);
 struct Engine {
     store: Store,
     options: ReservationOptions,
+    owner: LockOwner,
     state: Mutex<State>,
     hashes: RandomState,
     clock: DatabaseClock,
@@ -98,11 +99,17 @@ impl ReservationEngine {
         Self(Arc::new(Engine {
             store,
             options,
+            owner: LockOwner::new(),
             state: Mutex::new(State { queue: Queue::new(limits), lanes_busy: 0 }),
             hashes: RandomState::new(),
             clock: DatabaseClock::default(),
             seen: LevelsSeen::default(),
         }))
+    }
+
+    /// The owner of every guard that it is given: orders for the same SKU share the lock, the engine keeps them apart.
+    pub(super) fn lock_owner(&self) -> LockOwner {
+        self.0.owner
     }
 
     /// Places an order whose SKUs `guard` holds. The order is carried out even if nobody waits for the answer.

@@ -40,10 +40,12 @@ pub(super) struct Claim {
     pub(super) context: Arc<Context>,
     pub(super) blueprint: Blueprint,
     pub(super) deadline: Instant,
+    /// Whether to wait for those ahead.
+    pub(super) patient: bool,
 }
 
 /// Where the task sends what the caller gets.
-pub(super) type Reply = oneshot::Sender<Result<LockGuard, LockError>>;
+pub(super) type Reply = oneshot::Sender<Result<Option<LockGuard>, LockError>>;
 
 impl Claim {
     pub(super) async fn run(self, mut reply: Reply) {
@@ -59,9 +61,9 @@ impl Claim {
         };
         let mut done = None;
         match (outcome, &entry) {
-            (Ok(czxid), Some(entry)) => done = self.hold(entry, czxid, reply).await,
-            // Invariant: nothing is obtained without an entry.
-            (Ok(_), None) => {}
+            (Ok(Some(czxid)), Some(entry)) => done = self.hold(entry, czxid, reply).await,
+            // Nothing is obtained without an entry.
+            (Ok(_), _) => drop(reply.send(Ok(None))),
             // The caller learns it at its deadline; the nodes are deleted after that.
             (Err(error), _) => drop(reply.send(Err(error))),
         }
@@ -80,13 +82,13 @@ impl Claim {
     }
 
     /// Leaves in `entry` what has to be deleted, at every await.
-    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<i64, LockError> {
+    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<Option<i64>, LockError> {
         let mut sessions = self.context.sessions.clone();
         loop {
             let session = sessions.wait_for(Option::is_some).await.map_err(|_| LockError::Closed)?.clone();
             let Some(session) = session else { continue };
             let entry = entry.insert(Entry::new(session, &self.blueprint));
-            match entry.obtain().await {
+            match entry.obtain(self.patient).await {
                 Ok(czxid) => return Ok(czxid),
                 // Until the supervisor knows it too.
                 Err(Fault::Ended) => entry.session.ended().cancelled().await,
@@ -111,7 +113,7 @@ impl Claim {
         let (release, mut released) = oneshot::channel();
         let held = Holding { release, timeout: self.context.release_timeout };
         // A caller that went away drops the guard, which releases it.
-        let _ = reply.send(Ok(LockGuard::new(tokens, lost.clone(), Some(Box::new(held)))));
+        let _ = reply.send(Ok(Some(LockGuard::new(tokens, lost.clone(), Some(Box::new(held))))));
         let mut broken = pin!(async {
             time::sleep(WATCH_AFTER).await;
             entry.broken().await;

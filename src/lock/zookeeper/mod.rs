@@ -22,10 +22,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zookeeper_client::Acls;
 
-use super::{LockError, LockGuard, LockManager};
+use super::{LockError, LockGuard, LockManager, LockOwner, LockedKey};
 
 mod claim;
 mod entry;
+mod list;
 mod path;
 mod session;
 mod turn;
@@ -127,26 +128,35 @@ impl ZooKeeperLock {
         LockError::Unavailable(format!("ZooKeeper at {}: {reason}", self.options.servers))
     }
 
-    /// One round trip that the leader takes part in: a server that lost its quorum does not answer it.
-    async fn round_trip(&self) -> Result<(), LockError> {
+    /// The session, once it is not suspect.
+    async fn session(&self) -> Result<Arc<Session>, LockError> {
         let mut sessions = self.context.sessions.clone();
         let session = sessions.wait_for(Option::is_some).await.map_err(|_| LockError::Closed)?.clone();
         let session = session.ok_or(LockError::Closed)?;
         session.connected().await.map_err(|fault| self.unreachable(fault))?;
+        Ok(session)
+    }
+
+    /// One round trip that the leader takes part in: a server that lost its quorum does not answer it.
+    async fn round_trip(&self) -> Result<(), LockError> {
+        let session = self.session().await?;
         let request = session.client().sync("/");
         session.call(request).await.map_err(|fault| self.unreachable(fault))
     }
-}
 
-#[async_trait]
-impl LockManager for ZooKeeperLock {
-    async fn acquire(&self, keys: &[String], deadline: Instant) -> Result<LockGuard, LockError> {
+    /// An acquisition with a task of its own. `None` only if it is not to wait.
+    async fn claim(
+        &self,
+        keys: &[String],
+        deadline: Instant,
+        patient: bool,
+    ) -> Result<Option<LockGuard>, LockError> {
         let keys: Vec<String> = keys.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
         if self.context.closing.is_cancelled() {
             return Err(LockError::Closed);
         }
         let Some(first) = keys.first() else {
-            return Ok(LockGuard::new([].into(), CancellationToken::new(), None));
+            return Ok(Some(LockGuard::new([].into(), CancellationToken::new(), None)));
         };
         if deadline <= Instant::now() {
             return Err(LockError::Timeout { key: first.clone() });
@@ -154,10 +164,41 @@ impl LockManager for ZooKeeperLock {
         let blueprint =
             Blueprint { keys, root: self.options.root.clone(), data: self.node_data(), acls: self.acls };
         let (reply, answer) = oneshot::channel();
-        let claim = Claim { context: self.context.clone(), blueprint, deadline };
+        let claim = Claim { context: self.context.clone(), blueprint, deadline, patient };
         self.tasks.spawn_on(claim.run(reply), &self.runtime);
         // The task answers unless its runtime is gone.
         answer.await.unwrap_or(Err(LockError::Closed))
+    }
+}
+
+#[async_trait]
+impl LockManager for ZooKeeperLock {
+    async fn acquire(
+        &self,
+        keys: &[String],
+        _owner: LockOwner,
+        deadline: Instant,
+    ) -> Result<LockGuard, LockError> {
+        // A patient claim is granted or fails.
+        self.claim(keys, deadline, true).await?.ok_or(LockError::Closed)
+    }
+
+    async fn try_acquire(
+        &self,
+        keys: &[String],
+        _owner: LockOwner,
+        deadline: Instant,
+    ) -> Result<Option<LockGuard>, LockError> {
+        self.claim(keys, deadline, false).await
+    }
+
+    async fn list(&self) -> Result<Vec<LockedKey>, LockError> {
+        if self.context.closing.is_cancelled() {
+            return Err(LockError::Closed);
+        }
+        let session = time::timeout(self.options.request_timeout, self.session()).await;
+        let session = session.map_err(|_| self.unreachable("not connected"))??;
+        list::locked_keys(&session, &self.options.root).await.map_err(|fault| self.unreachable(fault))
     }
 
     async fn ping(&self, timeout: Duration) -> Result<(), LockError> {

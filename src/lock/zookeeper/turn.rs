@@ -15,12 +15,13 @@ use super::{
 };
 
 impl Entry<'_> {
-    /// Enters the queues and waits until each node is the first of its queue. Returns the fencing token's sequence.
-    pub(super) async fn obtain(&mut self) -> Result<i64, Fault> {
+    /// Enters the queues and waits until each node is the first of its queue. Returns the fencing token's sequence; `None`
+    /// if somebody is ahead and `patient` is not set.
+    pub(super) async fn obtain(&mut self, patient: bool) -> Result<Option<i64>, Fault> {
         loop {
             self.session.connected().await?;
             let outcome = match self.enter().await {
-                Ok(()) => self.turn().await,
+                Ok(()) => self.turn(patient).await,
                 Err(fault) => Err(fault),
             };
             match outcome {
@@ -58,7 +59,7 @@ impl Entry<'_> {
     }
 
     /// Waits until each node is the first of its queue. Returns their czxid.
-    async fn turn(&mut self) -> Result<i64, Fault> {
+    async fn turn(&mut self, patient: bool) -> Result<Option<i64>, Fault> {
         let Nodes::Present(nodes) = &self.nodes else { return Err(Fault::NoNode) };
         let (lists, czxid) = self.look(nodes.first().map(String::as_str)).await?;
         let czxid = czxid.ok_or(Fault::NoNode)?;
@@ -70,12 +71,15 @@ impl Entry<'_> {
                     return Err(Fault::NoNode);
                 }
                 let Some(ahead) = path::predecessor(&children, name) else { break };
+                if !patient {
+                    return Ok(None);
+                }
                 self.waiting_for = Some(&self.blueprint.keys[index]);
                 self.wait_for(&format!("{queue}/{ahead}")).await?;
                 children = self.session.call(self.session.client().list_children(queue)).await?;
             }
         }
-        Ok(czxid)
+        Ok(Some(czxid))
     }
 
     /// Waits until `node` is gone. May return early.

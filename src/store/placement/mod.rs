@@ -157,7 +157,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
                CASE WHEN abs(extract(epoch FROM clock_timestamp() - $6)) <= 1 THEN true ELSE refuse_placement('placement_time') END
                    AS "time!",
                clock_timestamp() AS "now!",
-               (SELECT array_agg(available ORDER BY place) FROM wanted) AS "available!"
+               COALESCE((SELECT array_agg(available ORDER BY place) FROM wanted), '{}') AS "available!"
         "#,
         &skus as _,
         &locations as _,
