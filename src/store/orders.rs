@@ -118,14 +118,16 @@ pub async fn mark_expired(conn: &mut Conn, ids: &[OrderId]) -> Result<(), Error>
     expect_rows(&result, ids.len(), "mark orders expired")
 }
 
-/// Adds shipped units to order lines.
-pub async fn add_fulfilled(conn: &mut Conn, lines: &[(Uuid, i64)]) -> Result<(), Error> {
+/// Adds shipped units to lines of an order.
+pub async fn add_fulfilled(conn: &mut Conn, order_id: OrderId, lines: &[(Uuid, i64)]) -> Result<(), Error> {
     let (ids, quantities): (Vec<Uuid>, Vec<i64>) = lines.iter().copied().unzip();
     let result = sqlx::query!(
         "UPDATE order_line l SET quantity_fulfilled = quantity_fulfilled + n.quantity
-         FROM UNNEST($1::uuid[], $2::bigint[]) AS n (id, quantity) WHERE l.id = n.id",
+         FROM UNNEST($1::uuid[], $2::bigint[]) AS n (id, quantity)
+         WHERE l.order_id = $3 AND l.id = n.id",
         &ids,
         &quantities,
+        order_id.uuid(),
     )
     .execute(conn)
     .await?;
