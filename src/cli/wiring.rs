@@ -54,6 +54,7 @@ pub(super) async fn locks(config: &Config) -> anyhow::Result<Arc<dyn LockManager
                 allow_open_acl: zookeeper.allow_open_acl,
                 epoch: config.lock.epoch,
                 holder: format!("{}/{}", hostname(), std::process::id()),
+                cache: Some(crate::lock::CacheOptions::default()),
             };
             let connected = ZooKeeperLock::connect(options).await;
             let locks = connected.map_err(|error| {

@@ -2,11 +2,10 @@
 //!
 //! It keeps the claim honest that the lock is never the only guard.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{LockError, LockGuard, LockManager, LockOwner, LockedKey};
 
@@ -22,7 +21,7 @@ impl LockManager for NoLock {
         _owner: LockOwner,
         _deadline: Instant,
     ) -> Result<LockGuard, LockError> {
-        Ok(LockGuard::new(BTreeMap::new(), CancellationToken::new(), None))
+        Ok(LockGuard::empty())
     }
 
     async fn try_acquire(

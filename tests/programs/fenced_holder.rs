@@ -92,6 +92,7 @@ async fn locks() -> ZooKeeperLock {
         allow_open_acl: true,
         epoch: 0,
         holder: "fenced_holder".into(),
+        cache: None,
     };
     ZooKeeperLock::connect(options).await.unwrap()
 }
