@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
+    postgres::PgConnectOptions,
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -120,8 +123,8 @@ impl Server {
     /// A connection to the configured database, from which the others are made.
     pub(super) async fn connect(&self) -> anyhow::Result<PgConnection> {
         let host = self.url.host_str().unwrap_or("localhost");
-        let connected = PgConnection::connect(self.url.as_str()).await;
-        connected
+        connect(&self.url)
+            .await
             .with_context(|| format!("PostgreSQL at {host} cannot be used. Start it, or set database.url"))
     }
 
@@ -153,7 +156,7 @@ impl Database {
     }
 
     pub(super) async fn connect(&self) -> anyhow::Result<PgConnection> {
-        Ok(PgConnection::connect(self.url.as_str()).await?)
+        connect(&self.url).await
     }
 
     /// How many orders it holds.
@@ -184,4 +187,9 @@ impl Database {
         ensure!(orders >= accepted, "{accepted} orders were accepted, {orders} are there");
         Ok(())
     }
+}
+
+/// Statements that take long are no news here.
+async fn connect(url: &Url) -> anyhow::Result<PgConnection> {
+    Ok(PgConnectOptions::from_url(url)?.disable_statement_logging().connect().await?)
 }

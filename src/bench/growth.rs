@@ -15,7 +15,7 @@ use super::{
     result::{Measurement, ReportRow},
 };
 
-/// How often each is measured.
+/// How often each is measured at most.
 const ROUNDS: u32 = 3;
 /// Orders of one transaction of the filling.
 const BATCH: u64 = 100_000;
@@ -23,11 +23,18 @@ const BATCH: u64 = 100_000;
 const BYTES_PER_ORDER: u64 = 3200;
 
 /// How many steps the progress counts.
-pub(super) const STEPS: u64 = 1 + 4 * ROUNDS as u64;
+pub(super) fn steps(rounds: u32) -> u64 {
+    1 + 4 * u64::from(rounds.min(ROUNDS))
+}
 
 impl Measuring {
-    /// Fills a database with so many orders, and measures both in turn.
-    pub(super) async fn growth(&self, orders: u64, progress: &Progress) -> anyhow::Result<Vec<ReportRow>> {
+    /// Fills a database with so many orders, and measures both in turn, at most three times.
+    pub(super) async fn growth(
+        &self,
+        orders: u64,
+        rounds: u32,
+        progress: &Progress,
+    ) -> anyhow::Result<Vec<ReportRow>> {
         self.require_room(orders).await?;
         let grown = self.server.create().await?;
         fill(&grown, orders, progress).await?;
@@ -37,7 +44,7 @@ impl Measuring {
         for workload in [Workload::Hot, Workload::Spread] {
             let row = Row { workload, clients: 64, processes: 1, subject: Subject::Holdfast };
             let (mut on_empty, mut on_grown): (Vec<Measurement>, Vec<Measurement>) = (Vec::new(), Vec::new());
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds.min(ROUNDS) {
                 let measured = self.row(row).await?;
                 progress.measured(&format!("growth: {row} on an empty database"), &measured);
                 on_empty.push(measured);

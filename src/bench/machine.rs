@@ -1,6 +1,6 @@
 //! Where the figures come from: processor, memory, versions, date. What cannot be found out stays empty.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -27,6 +27,8 @@ pub(super) struct Machine {
     pub postgres: Option<String>,
     /// Version of ZooKeeper.
     pub zookeeper: Option<String>,
+    /// Device and file system of PostgreSQL's data. On a file system in memory, durable commits cost nothing.
+    pub disk: Option<String>,
     /// Day of the measurement, UTC, by the database's clock.
     pub date: Option<String>,
     /// The commit that the working tree is at.
@@ -36,8 +38,9 @@ pub(super) struct Machine {
 impl Machine {
     /// Asks everything. `servers` are ZooKeeper's.
     pub(super) async fn look(conn: &mut PgConnection, servers: &str) -> anyhow::Result<Self> {
-        let (postgres, date): (String, String) = sqlx::query_as(
-            "SELECT current_setting('server_version'), to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+        let (postgres, date, data): (String, String, String) = sqlx::query_as(
+            "SELECT split_part(current_setting('server_version'), ' ', 1),
+                    to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD'), current_setting('data_directory')",
         )
         .fetch_one(conn)
         .await?;
@@ -50,6 +53,7 @@ impl Machine {
             kernel: kernel.map(|release| release.trim().to_owned()),
             postgres: Some(postgres),
             zookeeper: timeout(Duration::from_secs(2), zookeeper_version(servers)).await.ok().flatten(),
+            disk: fs::read_to_string("/proc/mounts").ok().and_then(|mounts| disk(&mounts, &data)),
             date: Some(date),
             commit: commit(),
         })
@@ -76,6 +80,16 @@ fn version(answer: &str) -> Option<String> {
     version.trim().split(['-', ',']).next().map(str::to_owned)
 }
 
+/// The mount that a folder is on: the one with the longest path.
+fn disk(mounts: &str, folder: &str) -> Option<String> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let (device, point, system) = (fields.next()?, fields.next()?, fields.next()?);
+        Path::new(folder).starts_with(point).then(|| (point.len(), format!("{device}, {system}")))
+    });
+    mounts.max_by_key(|(length, _)| *length).map(|(_, disk)| disk)
+}
+
 fn commit() -> Option<String> {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
     let commit = String::from_utf8(output.stdout).ok()?;
@@ -92,6 +106,9 @@ mod tests {
             "Zookeeper version: 3.8.0-5a02a05eddb59aee6ac762f7ea82e92a68eb9c0f, built on 2022-02-25\nLatency";
         assert_eq!(version(answer).as_deref(), Some("3.8.0"));
         assert_eq!(version("This command is not executed"), None);
+        let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\ntmpfs /tm tmpfs rw 0 0\n";
+        assert_eq!(disk(mounts, "/tmp/data").as_deref(), Some("tmpfs, tmpfs"));
+        assert_eq!(disk(mounts, "/var/data").as_deref(), Some("/dev/vda, ext4"));
         let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU @ 2.1GHz\nmodel name\t: Other\n";
         assert_eq!(processor(cpuinfo).as_deref(), Some("Some CPU @ 2.1GHz"));
     }

@@ -102,7 +102,8 @@ impl Measuring {
         drop(conn);
         self.server.prepare(&self.launcher, &orders::skus(&self.baskets)).await?;
         let steps = rows.len() as u64 * u64::from(options.rounds);
-        let progress = Progress::new(steps + if options.growth > 0 { growth::STEPS } else { 0 });
+        let progress =
+            Progress::new(steps + if options.growth > 0 { growth::steps(options.rounds) } else { 0 });
         let mut measured: BTreeMap<Row, Vec<Measurement>> = BTreeMap::new();
         for _ in 0..options.rounds {
             for row in &rows {
@@ -117,7 +118,7 @@ impl Measuring {
         }
         let mut rows = report_rows(&measured);
         if options.growth > 0 {
-            rows.extend(self.growth(options.growth, &progress).await?);
+            rows.extend(self.growth(options.growth, options.rounds, &progress).await?);
         }
         progress.finish();
         let report = Report::new(machine, rows);

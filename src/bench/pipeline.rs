@@ -43,7 +43,7 @@ const PROVIDER_KEY: &str = "sk_test_sandbox";
 impl Measuring {
     /// Measures a row of the pipeline.
     pub(super) async fn pipeline(&self, row: Row, database: &Database) -> anyhow::Result<Measurement> {
-        let environment = self.whole_system(row, database)?;
+        let environment = whole_system(row, database)?;
         let sandbox = self.launcher.start("sandbox", &["sandbox"], &environment)?;
         let workers = self.launcher.start("worker", &["worker"], &environment)?;
         let mut apis = self.launcher.start_apis(row.processes, &environment).await?;
@@ -71,20 +71,21 @@ impl Measuring {
         measured.peak_memory_mib = memory;
         Ok(measured)
     }
+}
 
-    fn whole_system(&self, row: Row, database: &Database) -> anyhow::Result<Environment> {
-        let sandbox = free_address()?;
-        let mut environment = environment(row.subject, database);
-        environment.extend([
-            ("HOLDFAST__SANDBOX__BIND", sandbox.to_string()),
-            ("HOLDFAST__PROVIDER__BASE_URL", format!("http://{sandbox}")),
-            ("HOLDFAST__PROVIDER__SECRET_KEY", PROVIDER_KEY.to_owned()),
-            ("HOLDFAST__PROVIDER__TIMEOUT_MS", "3000".to_owned()),
-            // Queues of its own: those of another database must not be consumed.
-            ("HOLDFAST__BUS__RABBITMQ__PREFIX", format!("holdfast_bench_{}", Uuid::now_v7().simple())),
-        ]);
-        Ok(environment)
-    }
+/// The settings of all processes.
+fn whole_system(row: Row, database: &Database) -> anyhow::Result<Environment> {
+    let sandbox = free_address()?;
+    let mut environment = environment(row.subject, database);
+    environment.extend([
+        ("HOLDFAST__SANDBOX__BIND", sandbox.to_string()),
+        ("HOLDFAST__PROVIDER__BASE_URL", format!("http://{sandbox}")),
+        ("HOLDFAST__PROVIDER__SECRET_KEY", PROVIDER_KEY.to_owned()),
+        ("HOLDFAST__PROVIDER__TIMEOUT_MS", "3000".to_owned()),
+        // Queues of its own: those of another database must not be consumed.
+        ("HOLDFAST__BUS__RABBITMQ__PREFIX", format!("holdfast_bench_{}", Uuid::now_v7().simple())),
+    ]);
+    Ok(environment)
 }
 
 /// Places and pays `count` orders, by so many clients.

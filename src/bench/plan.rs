@@ -133,7 +133,7 @@ impl FromStr for RowFilter {
 }
 
 impl RowFilter {
-    fn fits(&self, row: &Row) -> bool {
+    fn fits(&self, row: Row) -> bool {
         self.workload.is_none_or(|workload| workload == row.workload)
             && self.clients.is_none_or(|clients| clients == row.clients)
             && self.processes.is_none_or(|processes| processes == row.processes)
@@ -173,7 +173,7 @@ pub(super) fn rows(only: &[RowFilter]) -> Vec<Row> {
         holdfast(Workload::Pipeline, 16, 1),
         holdfast(Workload::PipelineRetail, 16, 1),
     ]);
-    rows.retain(|row| only.is_empty() || only.iter().any(|filter| filter.fits(row)));
+    rows.retain(|row| only.is_empty() || only.iter().any(|filter| filter.fits(*row)));
     rows
 }
 

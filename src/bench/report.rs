@@ -102,14 +102,15 @@ impl Report {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
         let rounds = self.rows.iter().map(|row| row.rounds).max().unwrap_or_default();
         format!(
-            "{}: {} cores ({}), {} GiB, Linux {}, PostgreSQL {}, ZooKeeper {}, commit {}; everything on this machine; \
-             medians of up to {rounds} rounds.",
+            "{}: {} cores ({}), {} GiB, Linux {}, PostgreSQL {} on {}, ZooKeeper {}, commit {}; everything \
+             on this machine; medians of {rounds} rounds.",
             text(&machine.date),
             machine.cores.unwrap_or_default(),
             text(&machine.processor),
             machine.memory_gib.unwrap_or_default(),
             text(&machine.kernel),
             text(&machine.postgres),
+            text(&machine.disk),
             text(&machine.zookeeper),
             text(&machine.commit),
         )
