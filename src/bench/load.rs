@@ -78,15 +78,14 @@ impl Client {
         let mut tally = Tally::default();
         let mut ticks = self.pace.map(|pace| {
             let mut ticks = interval_at(Instant::now(), pace);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
             ticks
         });
         loop {
-            let began = match &mut ticks {
-                // The time at which the order was due: waiting for the order before it counts too.
-                Some(ticks) => ticks.tick().await.into_std(),
-                None => std::time::Instant::now(),
-            };
+            if let Some(ticks) = &mut ticks {
+                ticks.tick().await;
+            }
+            let began = std::time::Instant::now();
             if began >= window.end {
                 return Ok(tally);
             }
