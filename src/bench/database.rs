@@ -23,12 +23,15 @@ use crate::{
     domain::ids::ApiKeyId,
     store::{
         api_keys,
-        invariants::{self, INVARIANTS},
+        invariants::{self, INVARIANTS, Invariant},
     },
 };
 
 /// On hand of each SKU: the most that a level may have, so that no workload runs out.
 const ON_HAND: i64 = 1_000_000_000;
+
+/// What the expiry worker and the relay do in time.
+const BY_WORKERS: [&str; 2] = ["I10", "I11"];
 
 /// The server, with a database from which all others are copied.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub(super) struct Server {
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     name: String,
+    /// What its own sessions are called.
+    session: String,
     /// Where it is, with the password.
     pub(super) url: Url,
     /// Where the stock lies.
@@ -106,9 +111,13 @@ impl Server {
         self.administrate(&format!("DROP DATABASE {} WITH (FORCE)", database.name)).await
     }
 
-    /// Drops every database of this run.
+    /// Drops every database of this run. Ends the run's other sessions first: one that was interrupted while it made a
+    /// database would make it afterwards.
     pub(super) async fn drop_all(&self) -> anyhow::Result<()> {
         let mut conn = self.connect().await?;
+        let sessions = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+                        WHERE application_name = $1 AND pid <> pg_backend_pid()";
+        sqlx::query(sessions).bind(&self.prefix).execute(&mut conn).await?;
         let names: Vec<String> =
             sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE starts_with(datname, $1)")
                 .bind(&self.prefix)
@@ -123,7 +132,7 @@ impl Server {
     /// A connection to the configured database, from which the others are made.
     pub(super) async fn connect(&self) -> anyhow::Result<PgConnection> {
         let host = self.url.host_str().unwrap_or("localhost");
-        connect(&self.url)
+        connect(&self.url, &self.prefix)
             .await
             .with_context(|| format!("PostgreSQL at {host} cannot be used. Start it, or set database.url"))
     }
@@ -137,7 +146,13 @@ impl Server {
     fn named(&self, name: String) -> Database {
         let mut url = self.url.clone();
         url.set_path(&name);
-        Database { name, url, location: self.location.clone(), api_key: self.api_key }
+        Database {
+            name,
+            session: self.prefix.clone(),
+            url,
+            location: self.location.clone(),
+            api_key: self.api_key,
+        }
     }
 
     async fn administrate(&self, statement: &str) -> anyhow::Result<()> {
@@ -156,7 +171,7 @@ impl Database {
     }
 
     pub(super) async fn connect(&self) -> anyhow::Result<PgConnection> {
-        connect(&self.url).await
+        connect(&self.url, &self.session).await
     }
 
     /// How many orders it holds.
@@ -166,11 +181,14 @@ impl Database {
         Ok(u64::try_from(count)?)
     }
 
-    /// Fails unless every invariant of the system holds, every unit that is counted as sold is an order's, and at least
+    /// Fails unless every invariant of the system holds, but for those that take workers where none ran; every unit that is counted as sold is an order's, and at least
     /// `accepted` orders are there: an order that was answered 201 is never lost.
-    pub(super) async fn check(&self, accepted: u64) -> anyhow::Result<()> {
+    pub(super) async fn check(&self, accepted: u64, workers_ran: bool) -> anyhow::Result<()> {
         let mut conn = self.connect().await?;
-        for invariant in INVARIANTS {
+        // Sorts of millions of rows.
+        conn.execute("SET work_mem = '256MB'").await?;
+        let kept = |invariant: &&Invariant| workers_ran || !BY_WORKERS.contains(&invariant.id);
+        for invariant in INVARIANTS.iter().filter(kept) {
             if let Some(broken) = invariants::check(&mut conn, invariant).await? {
                 let (id, title, rows) = (broken.id, broken.title, broken.rows.join("\n"));
                 anyhow::bail!("{id} is broken {} times: {title}\n{rows}", broken.count);
@@ -190,6 +208,7 @@ impl Database {
 }
 
 /// Statements that take long are no news here.
-async fn connect(url: &Url) -> anyhow::Result<PgConnection> {
-    Ok(PgConnectOptions::from_url(url)?.disable_statement_logging().connect().await?)
+async fn connect(url: &Url, session: &str) -> anyhow::Result<PgConnection> {
+    let options = PgConnectOptions::from_url(url)?.application_name(session);
+    Ok(options.disable_statement_logging().connect().await?)
 }

@@ -57,7 +57,7 @@ impl Measuring {
             rows.extend(ReportRow::new(row, &on_empty).map(|row| row.of_growth(0)));
             rows.extend(ReportRow::new(row, &on_grown).map(|row| row.of_growth(orders)));
         }
-        grown.check(accepted).await?;
+        grown.check(accepted, false).await?;
         self.server.drop(grown).await?;
         Ok(rows)
     }

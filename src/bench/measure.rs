@@ -57,7 +57,7 @@ impl Measuring {
             (_, Workload::Pipeline | Workload::PipelineRetail) => self.pipeline(row, &database).await?,
             _ => {
                 let (measured, accepted) = self.holdfast(row, &database).await?;
-                database.check(accepted).await?;
+                database.check(accepted, false).await?;
                 measured
             }
         };

@@ -65,7 +65,7 @@ impl Measuring {
 
         let memory = peak_memory(api.process.pid);
         stop_all([api.process, workers, sandbox]).await?;
-        database.check(count as u64 + 1).await?;
+        database.check(count as u64 + 1, true).await?;
         let mut measured =
             Measurement::new(rate(count as u64, seconds), &mut latencies(&mut conn).await?, cores)?;
         measured.peak_memory_mib = memory;
