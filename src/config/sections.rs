@@ -69,6 +69,15 @@ pub struct ZooKeeper {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Reservation {
+    pub lanes: usize,
+    pub queue: usize,
+    pub batch_orders: usize,
+    pub batch_lines: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Bus {
     pub rabbitmq: RabbitMq,
 }

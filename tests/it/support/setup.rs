@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::{App, Settings},
+    app::{App, ReservationEngine, ReservationOptions, Settings},
     config::{self, Config},
     domain::new_order::OrderLimits,
     http,
@@ -65,8 +65,11 @@ pub(super) async fn build(
     } else {
         Arc::new(NoLock)
     };
+    let store = database.store().await;
+    let options = ReservationOptions { lanes: 2, queue: 4096, batch_orders: 256, batch_lines: 1024 };
     App {
-        store: database.store().await,
+        engine: ReservationEngine::new(store.clone(), options),
+        store,
         locks: manager,
         provider: Some(Arc::new(sandbox::provider(&sandbox.url, SECRET_KEY, setup.provider_timeout))),
         settings: Settings {
