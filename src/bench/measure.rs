@@ -20,7 +20,7 @@ const PACE: Duration = Duration::from_millis(100);
 /// So that a paced client has enough of them for a 99th percentile.
 const PACED_AT_LEAST: Duration = Duration::from_secs(10);
 
-/// The settings of one lock and one transaction for each order: no lock outlives its order, no order shares a transaction.
+/// The settings of one lock and one transaction for each order: no lock is kept after its use, no transaction holds two orders.
 const PER_ORDER: &[(&str, &str)] = &[
     ("HOLDFAST__LOCK__ZOOKEEPER__CACHE", "false"),
     ("HOLDFAST__RESERVATION__BATCH_ORDERS", "1"),

@@ -21,16 +21,16 @@ UPDATE inventory_level SET reserved = reserved + 1, version = version + 1, updat
     WHERE sku IN (:s1, :s2, :s3, :s4, :s5, :s6, :s7, :s8, :s9) AND location_id = :location;
 INSERT INTO orders (id, status, version, currency, total_amount, capture_method, expires_at, created_at, updated_at)
     VALUES (:order_id, 'pending_payment', 1, 'USD', 4491, 'automatic', now() + interval '15 minutes', now(), now());
-INSERT INTO order_line (id, order_id, position, sku, location_id, quantity, unit_amount)
-    VALUES (:l1, :order_id, 0, :s1, :location, 1, 499),
-           (:l2, :order_id, 1, :s2, :location, 1, 499),
-           (:l3, :order_id, 2, :s3, :location, 1, 499),
-           (:l4, :order_id, 3, :s4, :location, 1, 499),
-           (:l5, :order_id, 4, :s5, :location, 1, 499),
-           (:l6, :order_id, 5, :s6, :location, 1, 499),
-           (:l7, :order_id, 6, :s7, :location, 1, 499),
-           (:l8, :order_id, 7, :s8, :location, 1, 499),
-           (:l9, :order_id, 8, :s9, :location, 1, 499);
+INSERT INTO order_line (id, order_id, sku, location_id, quantity, unit_amount)
+    VALUES (:l1, :order_id, :s1, :location, 1, 499),
+           (:l2, :order_id, :s2, :location, 1, 499),
+           (:l3, :order_id, :s3, :location, 1, 499),
+           (:l4, :order_id, :s4, :location, 1, 499),
+           (:l5, :order_id, :s5, :location, 1, 499),
+           (:l6, :order_id, :s6, :location, 1, 499),
+           (:l7, :order_id, :s7, :location, 1, 499),
+           (:l8, :order_id, :s8, :location, 1, 499),
+           (:l9, :order_id, :s9, :location, 1, 499);
 INSERT INTO reservation (id, order_id, order_line_id, sku, location_id, quantity, status, expires_at, created_at,
                          updated_at)
     VALUES (gen_random_uuid(), :order_id, :l1, :s1, :location, 1, 'held', now() + interval '15 minutes', now(), now()),

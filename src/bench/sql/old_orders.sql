@@ -11,18 +11,18 @@ placed AS MATERIALIZED (
            (id || 'b' || substr(random, 4, 15))::uuid AS event_id
     FROM old),
 documents AS MATERIALIZED (
-    SELECT *, jsonb_build_object(
+    SELECT *, json_build_object(
         'id', 'ord_' || replace(order_id::text, '-', ''), 'client_reference', NULL, 'customer_id', NULL,
         'status', 'pending_payment', 'version', 1, 'currency', 'USD', 'total_amount', 499,
-        'capture_method', 'automatic', 'metadata', '{}'::jsonb, 'expires_at', at + interval '15 minutes',
+        'capture_method', 'automatic', 'metadata', '{}'::json, 'expires_at', at + interval '15 minutes',
         'canceled_at', NULL, 'cancel_reason', NULL, 'created_at', at, 'updated_at', at, 'lines',
-        jsonb_build_array(jsonb_build_object(
+        json_build_array(json_build_object(
             'id', 'line_' || replace(line_id::text, '-', ''), 'sku', sku, 'location_id', $4::text, 'quantity', 1,
             'unit_amount', 499, 'quantity_canceled', 0, 'quantity_fulfilled', 0))) AS document
     FROM placed),
 lines AS (
-    INSERT INTO order_line (id, order_id, position, sku, location_id, quantity, unit_amount)
-    SELECT line_id, order_id, 0, sku, $4, 1, 499 FROM documents ORDER BY n),
+    INSERT INTO order_line (id, order_id, sku, location_id, quantity, unit_amount)
+    SELECT line_id, order_id, sku, $4, 1, 499 FROM documents ORDER BY n),
 reservations AS (
     INSERT INTO reservation (id, order_id, order_line_id, sku, location_id, quantity, status, created_at, updated_at)
     SELECT reservation_id, order_id, line_id, sku, $4, 1, 'expired', at, at + interval '15 minutes'

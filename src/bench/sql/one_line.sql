@@ -9,8 +9,8 @@ UPDATE inventory_level SET reserved = reserved + 1, version = version + 1, updat
     WHERE sku = :sku AND location_id = :location;
 INSERT INTO orders (id, status, version, currency, total_amount, capture_method, expires_at, created_at, updated_at)
     VALUES (:order_id, 'pending_payment', 1, 'USD', 499, 'automatic', now() + interval '15 minutes', now(), now());
-INSERT INTO order_line (id, order_id, position, sku, location_id, quantity, unit_amount)
-    VALUES (:line_id, :order_id, 0, :sku, :location, 1, 499);
+INSERT INTO order_line (id, order_id, sku, location_id, quantity, unit_amount)
+    VALUES (:line_id, :order_id, :sku, :location, 1, 499);
 INSERT INTO reservation (id, order_id, order_line_id, sku, location_id, quantity, status, expires_at, created_at,
                          updated_at)
     VALUES (:reservation_id, :order_id, :line_id, :sku, :location, 1, 'held', now() + interval '15 minutes', now(), now());
