@@ -63,6 +63,7 @@ pub struct ZooKeeper {
     pub root: String,
     pub session_timeout_ms: u64,
     pub request_timeout_ms: u64,
+    pub cache: bool,
     pub auth: Secret,
     pub allow_open_acl: bool,
 }

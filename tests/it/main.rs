@@ -10,6 +10,7 @@ mod api_races;
 mod app_payments;
 mod app_reservations;
 mod app_verify;
+mod bench;
 mod cli;
 mod contract;
 mod failure;
