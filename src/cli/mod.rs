@@ -12,6 +12,7 @@ use crate::{
 
 mod doctor;
 mod keys;
+mod locks;
 mod migrate;
 mod replay;
 mod serve;
@@ -61,6 +62,9 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Locks.
+    #[command(subcommand)]
+    Locks(locks::LocksCommand),
     /// Prints every setting with its default and what it means.
     Settings,
 }
@@ -106,6 +110,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         Command::Stock(command) => stock::run(&config, command).await.map(|()| done),
         Command::Replay(options) => replay::run(&config, options).await,
         Command::Keys(command) => keys::run(&config, command).await.map(|()| done),
+        Command::Locks(command) => locks::run(&config, command).await.map(|()| done),
         Command::Settings => Ok(done),
     }
 }

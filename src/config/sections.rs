@@ -65,6 +65,11 @@ pub struct ZooKeeper {
     pub request_timeout_ms: u64,
     pub auth: Secret,
     pub allow_open_acl: bool,
+    pub cache: bool,
+    pub hand_over_ms: u64,
+    pub linger_ms: u64,
+    pub idle_ms: u64,
+    pub max_held_keys: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]

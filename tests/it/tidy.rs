@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bus", &["domain"]),
     ("sandbox", &["domain"]),
     ("app", &["store", "lock", "provider", "domain"]),
-    ("http", &["app", "store", "domain"]),
+    ("http", &["app", "store", "domain", "telemetry"]),
     ("worker", &["app", "store", "bus", "config", "domain"]),
     (
         "cli",
@@ -49,6 +49,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["http", "sandbox"]),
     ("clap", &["cli", "worker"]),
     ("anyhow", &["cli"]),
+    ("metrics", &["lock", "telemetry"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
 ];
 
 /// The most lines that a file may have.
