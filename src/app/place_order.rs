@@ -61,7 +61,11 @@ impl App {
             let guard = self.locks.acquire(&keys, LockOwner::new(), deadline).await?;
             let placed = retry("place_order", || self.place_locked(request, &draft, cause, &guard)).await;
             // Released in the background: the client need not wait for that.
-            drop(guard);
+            if matches!(placed, Ok(Placed::StaleFence)) {
+                guard.fenced();
+            } else {
+                drop(guard);
+            }
             match placed? {
                 Placed::Answer(answer) => return Ok(answer),
                 Placed::StaleFence => {
