@@ -224,7 +224,7 @@ impl Table {
                 kept: flight.request.map(|_| flight.id),
                 lost: Vec::new(),
             });
-            self.held += 1;
+            self.count(1);
             self.serve([&node.key], fx);
             fx.keep.push((node, view));
         }

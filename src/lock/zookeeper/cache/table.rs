@@ -7,7 +7,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CacheOptions, flight::Flight};
 use crate::lock::{
-    FencingToken, LockError, LockGuard, LockOwner, Lost, Tokens,
+    FencingToken, LockError, LockGuard, LockOwner, Lost, METRICS, Tokens,
     zookeeper::{session::Session, turn::View},
 };
 
@@ -180,14 +179,6 @@ impl Table {
         }
     }
 
-    /// Whether new pins may be granted at all.
-    pub(super) fn is_open(&self, now: Instant) -> bool {
-        let Some(session) = &self.session else { return false };
-        // A process that was stopped wakes up before its client knows what happened meanwhile.
-        let asleep = now.saturating_duration_since(self.alive) > session.longest_pause();
-        self.trusted && !asleep && session.is_connected()
-    }
-
     /// Whether an earlier request of another owner wants the key.
     pub(super) fn is_blocked(&self, key: &Key, owner: LockOwner, ticket: Ticket, now: Instant) -> bool {
         if key.waiting.is_empty() || key.sole == Some(owner) {
@@ -267,10 +258,20 @@ impl Table {
         }
     }
 
+    /// One more held key, or one less.
+    pub(super) fn count(&mut self, change: isize) {
+        self.held = self.held.saturating_add_signed(change);
+        #[expect(clippy::cast_precision_loss, reason = "never that many")]
+        METRICS.held_keys.set(self.held as f64);
+    }
+
     /// Takes the key's node out of the table, to be deleted.
     pub(super) fn give_up(&mut self, name: &str, fx: &mut Effects) {
         if let Some(held) = self.keys.get_mut(name).and_then(|key| key.held.take()) {
-            self.held -= 1;
+            if held.contended.is_some() {
+                METRICS.hand_overs.increment(1);
+            }
+            self.count(-1);
             fx.releases.push(held.node);
             self.prune(name);
         }
@@ -279,7 +280,8 @@ impl Table {
     /// The key's node is gone, and whoever holds it may not be alone.
     pub(super) fn lose(&mut self, name: &str, fx: &mut Effects) {
         if let Some(held) = self.keys.get_mut(name).and_then(|key| key.held.take()) {
-            self.held -= 1;
+            METRICS.lost.increment(1);
+            self.count(-1);
             fx.lost.extend(held.lost.iter().filter_map(Weak::upgrade));
             self.prune(name);
         }
@@ -313,53 +315,5 @@ impl Table {
             }
         }
         lost
-    }
-
-    /// A new session: nothing is held.
-    pub(super) fn begin(&mut self, session: Arc<Session>, now: Instant, fx: &mut Effects) {
-        self.session = Some(session);
-        self.trust(now, fx);
-    }
-
-    /// Every held node is known to exist.
-    pub(super) fn trust(&mut self, now: Instant, fx: &mut Effects) {
-        self.trusted = true;
-        self.alive = now;
-        fx.agenda.extend(self.requests.keys());
-    }
-
-    /// The process runs. Whether it was stopped for so long that the session is in doubt.
-    pub(super) fn wake(&mut self, longest_pause: Duration, now: Instant) -> bool {
-        let doubt = now.saturating_duration_since(self.alive) > longest_pause;
-        if !doubt {
-            self.alive = now;
-        }
-        doubt
-    }
-
-    /// The session is over: every node is gone.
-    pub(super) fn end(&mut self, fx: &mut Effects) {
-        self.trusted = false;
-        self.session = None;
-        let held: Vec<Arc<str>> =
-            self.keys.values().filter(|key| key.held.is_some()).map(|key| key.name.clone()).collect();
-        for name in held {
-            self.lose(&name, fx);
-        }
-    }
-
-    /// For ever.
-    pub(super) fn close(&mut self, fx: &mut Effects) {
-        self.closed = true;
-        self.end(fx);
-        let requests = std::mem::take(&mut self.requests);
-        fx.replies.extend(requests.into_values().map(|request| (request.reply, Err(LockError::Closed))));
-        self.flights.clear();
-        self.missing.clear();
-        self.keys.clear();
-    }
-
-    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
-        self.keys.values().filter_map(|key| key.held.as_ref()).map(|held| held.node.clone()).collect()
     }
 }
