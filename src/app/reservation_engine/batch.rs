@@ -26,12 +26,6 @@ type Outcomes = Vec<Result<Placed, Error>>;
 impl Engine {
     /// Places the orders and answers each.
     pub(super) async fn place_batch(&self, tickets: Vec<Ticket>) {
-        let (lost, tickets): (Vec<_>, Vec<_>) =
-            tickets.into_iter().partition(|ticket| ticket.guard.lost().is_cancelled());
-        answer_all(lost.into_iter().map(|ticket| (ticket, Ok(Placed::StaleFence))));
-        if tickets.is_empty() {
-            return;
-        }
         match self.place_together(&tickets).await {
             Ok(outcomes) => answer_all(tickets.into_iter().zip(outcomes)),
             // One order that cannot be written must not take its neighbours with it.

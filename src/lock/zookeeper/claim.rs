@@ -17,7 +17,6 @@ use super::{
     Plan,
     entry::{Blueprint, Entry},
     session::{Fault, Session},
-    turn::Turn,
 };
 use crate::lock::{FencingToken, Held, LockError, LockGuard, Lost, Tokens};
 
@@ -63,7 +62,7 @@ impl Claim {
         };
         let mut done = None;
         match (outcome, &entry) {
-            (Ok(Some(turn)), Some(entry)) => done = self.hold(entry, turn.czxid, reply).await,
+            (Ok(Some(czxid)), Some(entry)) => done = self.hold(entry, czxid, reply).await,
             // Nothing is obtained without an entry.
             (Ok(_), _) => drop(reply.send(Ok(None))),
             // The caller learns it at its deadline; the nodes are deleted after that.
@@ -81,14 +80,14 @@ impl Claim {
     }
 
     /// Leaves in `entry` what has to be deleted, at every await.
-    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<Option<Turn>, LockError> {
+    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<Option<i64>, LockError> {
         let mut sessions = self.context.sessions.clone();
         loop {
             let session = sessions.wait_for(Option::is_some).await.map_err(|_| LockError::Closed)?.clone();
             let Some(session) = session else { continue };
             let entry = entry.insert(Entry::new(session, &self.blueprint));
-            match entry.obtain(self.patient, false).await {
-                Ok(turn) => return Ok(turn),
+            match entry.obtain(self.patient).await {
+                Ok(czxid) => return Ok(czxid),
                 // Until the supervisor knows it too.
                 Err(Fault::Ended) => entry.session.ended().cancelled().await,
                 Err(fault) => return Err(LockError::Unavailable(fault.to_string())),

@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) lock_timeout: Duration,
     /// How long to wait for the provider.
     pub(crate) provider_timeout: Duration,
+    /// How orders are batched.
+    pub(crate) reservation: ReservationOptions,
 }
 
 impl Default for Setup {
@@ -46,6 +48,7 @@ impl Default for Setup {
             payment_pin: Duration::from_mins(15),
             lock_timeout: PATIENCE,
             provider_timeout: Duration::from_secs(20),
+            reservation: ReservationOptions { lanes: 2, queue: 4096, batch_orders: 256, batch_lines: 1024 },
         }
     }
 }
@@ -66,9 +69,8 @@ pub(super) async fn build(
         Arc::new(NoLock)
     };
     let store = database.store().await;
-    let options = ReservationOptions { lanes: 2, queue: 4096, batch_orders: 256, batch_lines: 1024 };
     App {
-        engine: ReservationEngine::new(store.clone(), options),
+        engine: ReservationEngine::new(store.clone(), setup.reservation),
         store,
         locks: manager,
         provider: Some(Arc::new(sandbox::provider(&sandbox.url, SECRET_KEY, setup.provider_timeout))),

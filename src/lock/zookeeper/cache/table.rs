@@ -41,6 +41,12 @@ pub(super) struct Node {
     pub(super) czxid: i64,
 }
 
+impl Node {
+    pub(super) fn name(&self) -> &str {
+        &self.path[self.queue.len() + 1..]
+    }
+}
+
 /// A held key.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -56,6 +62,8 @@ pub(super) struct Held {
     pub(super) contended: Option<Instant>,
     /// Gets no more pins, and is given up with its last.
     pub(super) draining: bool,
+    /// Must not be given up before this whole claim is over: a claim that waits in one queue keeps its place in the others.
+    pub(super) kept: Option<Ticket>,
     /// Guards that want to know when it is lost.
     pub(super) lost: Vec<Weak<CancellationToken>>,
 }
@@ -71,6 +79,16 @@ pub(super) struct Key {
     pub(super) sole: Option<LockOwner>,
 }
 
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Fresh,
+    /// Claims for all that was missing were on their way.
+    Claimed,
+    /// They landed, or not, and never was everything there at the same time.
+    Missed,
+}
+
 /// An acquisition that waits.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -79,17 +97,10 @@ pub(super) struct Request {
     pub(super) since: Instant,
     /// Whether it waits for others at all.
     pub(super) patient: bool,
-    /// Whether a claim for what was missing was made already.
-    pub(super) tried: bool,
+    pub(super) stage: Stage,
+    /// The claim that is made for this request alone.
     pub(super) flight: Option<Ticket>,
     pub(super) reply: Reply,
-}
-
-/// A claim on its way, and the request that it is made for.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    pub(super) flight: Arc<Flight>,
-    pub(super) request: Ticket,
 }
 
 /// What remains to be done once the mutex is free.
@@ -110,7 +121,11 @@ pub(super) struct Table {
     pub(super) epoch: i32,
     pub(super) keys: HashMap<Arc<str>, Key>,
     pub(super) requests: BTreeMap<Ticket, Request>,
-    pub(super) flights: HashMap<Ticket, InFlight>,
+    pub(super) flights: HashMap<Ticket, Arc<Flight>>,
+    /// The claim whose nodes are being created. The next ones are made together when it is done.
+    pub(super) entering: Option<Ticket>,
+    /// What is to be claimed then.
+    pub(super) missing: BTreeSet<Arc<str>>,
     /// How many keys are held.
     pub(super) held: usize,
     pub(super) session: Option<Arc<Session>>,
@@ -130,6 +145,8 @@ impl Table {
             keys: HashMap::new(),
             requests: BTreeMap::new(),
             flights: HashMap::new(),
+            entering: None,
+            missing: BTreeSet::new(),
             held: 0,
             session: None,
             trusted: false,
@@ -231,13 +248,18 @@ impl Table {
             held.pins -= 1;
             held.last_used = now;
             held.draining |= fenced;
-            if held.pins == 0 {
-                held.owner = None;
-                held.lost.clear();
-                freed |= !key.waiting.is_empty();
-                if held.draining || held.is_over(!key.waiting.is_empty()) {
-                    self.give_up(name, fx);
-                }
+            if held.pins > 0 {
+                continue;
+            }
+            // Its own requests could have had it before.
+            freed |= held.draining || (!key.waiting.is_empty() && key.sole != held.owner);
+            held.owner = None;
+            held.lost.clear();
+            let contended = held.contended.is_some();
+            if held.draining
+                || (contended && held.kept.is_none() && held.is_single_use() && !self.is_wanted(name))
+            {
+                self.give_up(name, fx);
             }
         }
         if freed {
@@ -333,6 +355,7 @@ impl Table {
         let requests = std::mem::take(&mut self.requests);
         fx.replies.extend(requests.into_values().map(|request| (request.reply, Err(LockError::Closed))));
         self.flights.clear();
+        self.missing.clear();
         self.keys.clear();
     }
 
