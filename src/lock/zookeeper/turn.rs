@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time;
-use zookeeper_client::{Error, MultiReadResult, OneshotWatcher};
+use zookeeper_client::{Error, EventType, MultiReadResult, OneshotWatcher};
 
 use super::{
     entry::{Entry, Nodes, RETRY},
@@ -77,7 +77,7 @@ impl Entry<'_> {
                     return Ok(None);
                 }
                 self.blueprint.waiting_for.store(index + 1, Ordering::Relaxed);
-                gone_or_so(&self.session, &format!("{queue}/{ahead}")).await?;
+                gone(&self.session, &format!("{queue}/{ahead}")).await?;
                 children = self.session.call(self.session.client().list_children(queue)).await?;
             }
         }
@@ -110,20 +110,17 @@ impl Entry<'_> {
     }
 }
 
-/// Waits until `node` is gone. May return early.
-async fn gone_or_so(session: &Session, node: &str) -> Result<(), Fault> {
+/// Waits until `node` is gone. May return early: whether it is known to be gone.
+async fn gone(session: &Session, node: &str) -> Result<bool, Fault> {
     let reconnected = session.reconnected();
     match session.call(session.client().get_and_watch_data(node)).await {
-        Err(Fault::NoNode) => Ok(()),
+        Err(Fault::NoNode) => Ok(true),
         Err(fault) => Err(fault),
-        Ok((_, _, watcher)) => {
-            tokio::select! {
-                _ = watcher.changed() => {}
-                // The client sets its watches again, but to look costs little and to miss one costs the deadline.
-                () = reconnected => {}
-            }
-            Ok(())
-        }
+        Ok((_, _, watcher)) => Ok(tokio::select! {
+            event = watcher.changed() => event.event_type == EventType::NodeDeleted,
+            // The client sets its watches again, but to look costs little and to miss one costs the deadline.
+            () = reconnected => false,
+        }),
     }
 }
 
@@ -181,17 +178,26 @@ pub(super) async fn first(
     waiting: impl Fn() + Send,
 ) -> Result<View, Fault> {
     loop {
-        let outcome = match seen.ahead_of(own)? {
+        let ahead = seen.ahead_of(own)?.map(str::to_owned);
+        let outcome = match &ahead {
             None if session.is_connected() => return Ok(seen),
             // Became suspect meanwhile: look again when it is not.
-            None => Ok(()),
+            None => Ok(false),
             Some(ahead) => {
                 waiting();
-                gone_or_so(session, &format!("{queue}/{ahead}")).await
+                gone(session, &format!("{queue}/{ahead}")).await
             }
         };
         match outcome {
-            Ok(()) | Err(Fault::Unanswered(_)) => seen = View::read_again(session, queue).await?,
+            // Nobody was ahead of that one, and nobody enters but at the tail: to look again would only take time.
+            Ok(true)
+                if session.is_connected()
+                    && path::first(&seen.children).map(|(first, _)| first) == ahead.as_deref() =>
+            {
+                seen.children.retain(|child| Some(child) != ahead.as_ref());
+                return Ok(View { children: seen.children, watch: None });
+            }
+            Ok(_) | Err(Fault::Unanswered(_)) => seen = View::read_again(session, queue).await?,
             Err(fault) => return Err(fault),
         }
     }

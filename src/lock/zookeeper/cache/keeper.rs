@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time;
+use zookeeper_client::EventType;
 
 use super::{Cache, hand_over::HandOver, table::Node};
 use crate::lock::zookeeper::{entry::RETRY, session::Fault, turn::View};
@@ -28,13 +29,17 @@ pub(super) async fn keep(cache: Arc<Cache>, node: Arc<Node>, mut view: View) {
     }
 }
 
-/// Returns when somebody waits behind the node, or it is not held any more.
+/// Returns when somebody seems to wait behind the node, or it is not held any more.
 async fn uncontended(cache: &Cache, node: &Node, seen: &mut View) {
     while !seen.is_contended() {
         let reconnected = node.session.reconnected();
         if let Some(watch) = seen.watch.take() {
             tokio::select! {
-                _ = watch.changed() => {}
+                event = watch.changed() => if event.event_type == EventType::NodeChildrenChanged {
+                    // Somebody came, or the node is gone. To look who would only take time: the worst is that the key is
+                    // given up although whoever came has left again.
+                    return;
+                },
                 // The client sets its watches again, but to look costs little.
                 () = reconnected => {}
             }

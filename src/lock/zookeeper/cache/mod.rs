@@ -1,7 +1,7 @@
 //! Locks that are kept after their use: one node for each key and process, shared by everybody in the process.
 //!
 //! - `table`: who holds, pins and waits for what; `trust`: whether that may be believed. `request`: who gets what next. `hand_over`: what is given up, and when.
-//!   `flight`: a claim on its way. `keeper`: what happens around a held node. `sentinel`: the session. `release`: deletions.
+//!   `flight`: a claim on its way. `keeper`: what happens around a held node. `sentinel`: the session.
 //!
 //! An acquisition pins held keys. If all of them are held and free, that is all: no request, no await, about a microsecond.
 //! The last unpin leaves the node where it is, for the next acquisition. So a process that alone sells a SKU asks ZooKeeper
@@ -39,24 +39,26 @@ use std::{
 use async_trait::async_trait;
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     time::{self, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Plan, session::Session};
+use super::{Plan, entry::delete, session::Session};
 use crate::lock::{Held, LockError, LockGuard, LockOwner, Lost, METRICS, Tokens};
 
 mod flight;
 mod hand_over;
 mod keeper;
-mod release;
 mod request;
 mod sentinel;
 mod table;
 mod trust;
 
-use table::{Effects, NEW, Node, Table, Ticket};
+use table::{Effects, NEW, Table, Ticket};
+
+/// How many nodes one request deletes.
+const DELETE_MAX: usize = 256;
 
 /// How locks are kept after their use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +91,6 @@ pub(super) struct Cache {
     plan: Arc<Plan>,
     /// The session that the table knows.
     sessions: watch::Sender<Option<Arc<Session>>>,
-    given_up: mpsc::UnboundedSender<Arc<Node>>,
     closing: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
@@ -107,13 +108,11 @@ impl Cache {
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        let (given_up, receiver) = mpsc::unbounded_channel();
         let tick = (options.idle / 4).max(Duration::from_millis(5));
         let cache = Arc::new_cyclic(|this| Self {
             table: Mutex::new(Table::new(options, epoch)),
             plan,
             sessions: watch::Sender::new(None),
-            given_up,
             closing,
             tasks,
             runtime: Handle::current(),
@@ -121,7 +120,6 @@ impl Cache {
             this: this.clone(),
         });
         cache.spawn(sentinel::watch(cache.clone(), sessions));
-        cache.spawn(release::release(cache.clone(), receiver));
         cache
     }
 
@@ -186,9 +184,10 @@ impl Cache {
         for lost in fx.lost {
             lost.cancel();
         }
-        for node in fx.releases {
-            // Nobody deletes when closing: the end of the session does.
-            let _ = self.given_up.send(node);
+        if let Some(session) = fx.releases.first().map(|node| node.session.clone()) {
+            // Of one session: the table knows no other at a time.
+            let paths = fx.releases.iter().map(|node| node.path.clone()).collect();
+            self.spawn(delete_all(self.closing.clone(), session, paths));
         }
         if fx.replies.is_empty() && fx.starts.is_empty() && fx.keep.is_empty() {
             return;
@@ -239,5 +238,17 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.cache.with(|table, _, fx| table.remove(self.ticket, fx));
+    }
+}
+
+/// Deletes nodes, many with one request. When closing, the end of the session does.
+async fn delete_all(closing: CancellationToken, session: Arc<Session>, paths: Vec<String>) {
+    for paths in paths.chunks(DELETE_MAX) {
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            () = session.ended().cancelled() => return,
+            () = delete(&session, paths) => {}
+        }
     }
 }
