@@ -7,6 +7,7 @@ mod fence;
 mod kills;
 mod lock_nodes;
 mod lock_session;
+mod locks_paused;
 mod paused_api;
 mod relays;
 mod termination;
