@@ -1,0 +1,108 @@
+//! Processes whose connection to ZooKeeper goes silent, or is cut while somebody else wants what they hold.
+//!
+//! `failure/lock_nodes.rs` has the lost answer to a creation (`lost_create_reply`), and the collected parents
+//! (`container_gc_race`).
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::support::{
+    lock_system::{Differences, LockSystem},
+    rival::Rival,
+    system::PATIENCE,
+    tcp_proxy::{TcpProxy, Traffic},
+    zookeeper,
+};
+
+const SESSION_MS: u64 = 4000;
+const SESSION: Duration = Duration::from_millis(SESSION_MS);
+
+/// What a process writes when its session is in doubt.
+const SUSPECT: &str = "lock session suspect";
+
+/// From the moment that it hears nothing, a process has two fifths of its session to become suspicious. From then on it
+/// sells nothing; when the session has expired, somebody else does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_blackhole_client() {
+    let proxy = TcpProxy::start(zookeeper::shared()).await;
+    let stock = [("contended", 1000), ("free", 1000)];
+    let system = LockSystem::start(zookeeper::shared(), &[], &stock).await;
+    let (address, impatient) = (proxy.address(), [("HOLDFAST__LOCK__ACQUIRE_TIMEOUT_MS", "300")]);
+    let silenced =
+        Differences { zookeeper: Some(&address), session_ms: Some(SESSION_MS), settings: &impatient, ..Differences::default() };
+    tokio::join!(system.api_with("silenced", &silenced), system.api("other"));
+    system.sell("silenced", "before", &[("contended", 1), ("free", 1)]).await;
+    proxy.allow(Traffic::None);
+    let silent = Instant::now();
+    let suspicion = async {
+        system.wait_for_log("silenced", SUSPECT).await;
+        silent.elapsed()
+    };
+    let takeover = async { system.sell("other", "other", &[("contended", 1)]).await };
+    let (suspected, taken_over) = tokio::join!(suspicion, takeover);
+    eprintln!("black hole: suspect after {suspected:?}, sold by another after {taken_over:?}");
+    assert!(suspected < SESSION.mul_f64(0.7), "suspect only after {suspected:?}");
+    assert!(suspected < taken_over, "sold by another after {taken_over:?}, suspect after {suspected:?}");
+    // Neither what the other has now nor what nobody has.
+    for (number, sku) in ["contended", "free", "contended", "free"].iter().enumerate() {
+        assert_eq!(system.try_order("silenced", &format!("refused-{number}"), &[(sku, 1)]).await, None, "{sku}");
+    }
+    assert_eq!(system.count("SELECT count(*) FROM orders").await, 2);
+    proxy.cut();
+    proxy.allow(Traffic::All);
+    let back = system.sell("silenced", "after", &[("contended", 1), ("free", 1)]).await;
+    assert!(back < SESSION * 3, "{back:?}");
+    system.finish(3).await;
+}
+
+/// The connection is cut before, while and after a contender arrives. The holder sells without a pause, so it would keep
+/// its lock for ever if it did not learn of the contender.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reconnect_watch_loss() {
+    let proxy = TcpProxy::start(zookeeper::shared()).await;
+    let system = LockSystem::start(zookeeper::shared(), &[], &[("wanted", 100_000)]).await;
+    let address = proxy.address();
+    let cut = Differences { zookeeper: Some(&address), session_ms: Some(10_000), ..Differences::default() };
+    system.api_with("holder", &cut).await;
+    let contender = Rival::connect(&system.locks).await;
+    let done = tokio_util::sync::CancellationToken::new();
+    let seller = |seller: usize| {
+        let (system, done) = (&system, &done);
+        async move {
+            let mut sold = 0;
+            while !done.is_cancelled() {
+                system.sell("holder", &format!("{seller}-{sold}"), &[("wanted", 1)]).await;
+                sold += 1;
+            }
+            sold
+        }
+    };
+    let contend = async {
+        for cut_first in [true, false, true, false] {
+            // The holder has the lock, and is used to it.
+            sleep(Duration::from_millis(300)).await;
+            proxy.allow(if cut_first { Traffic::None } else { Traffic::All });
+            let arrived = Instant::now();
+            let wait = async {
+                let guard = contender.take(&["wanted"], PATIENCE).await.unwrap();
+                let waited = arrived.elapsed();
+                guard.release().await;
+                waited
+            };
+            let disturb = async {
+                // Long enough for the node to be there, and for its notice to be lost.
+                sleep(Duration::from_millis(if cut_first { 200 } else { 5 })).await;
+                proxy.cut();
+                proxy.allow(Traffic::All);
+            };
+            let (waited, ()) = tokio::join!(wait, disturb);
+            eprintln!("contender after a cut connection: {waited:?}");
+            assert!(waited < Duration::from_secs(3), "handed over after {waited:?}");
+        }
+        done.cancel();
+    };
+    let (first, second, ()) = tokio::join!(seller(1), seller(2), contend);
+    contender.close().await;
+    system.finish(first + second).await;
+}
