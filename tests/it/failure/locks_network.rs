@@ -29,8 +29,12 @@ async fn tcp_blackhole_client() {
     let stock = [("contended", 1000), ("free", 1000)];
     let system = LockSystem::start(zookeeper::shared(), &[], &stock).await;
     let (address, impatient) = (proxy.address(), [("HOLDFAST__LOCK__ACQUIRE_TIMEOUT_MS", "300")]);
-    let silenced =
-        Differences { zookeeper: Some(&address), session_ms: Some(SESSION_MS), settings: &impatient, ..Differences::default() };
+    let silenced = Differences {
+        zookeeper: Some(&address),
+        session_ms: Some(SESSION_MS),
+        settings: &impatient,
+        ..Differences::default()
+    };
     tokio::join!(system.api_with("silenced", &silenced), system.api("other"));
     system.sell("silenced", "before", &[("contended", 1), ("free", 1)]).await;
     proxy.allow(Traffic::None);
@@ -46,7 +50,11 @@ async fn tcp_blackhole_client() {
     assert!(suspected < taken_over, "sold by another after {taken_over:?}, suspect after {suspected:?}");
     // Neither what the other has now nor what nobody has.
     for (number, sku) in ["contended", "free", "contended", "free"].iter().enumerate() {
-        assert_eq!(system.try_order("silenced", &format!("refused-{number}"), &[(sku, 1)]).await, None, "{sku}");
+        assert_eq!(
+            system.try_order("silenced", &format!("refused-{number}"), &[(sku, 1)]).await,
+            None,
+            "{sku}"
+        );
     }
     assert_eq!(system.count("SELECT count(*) FROM orders").await, 2);
     proxy.cut();

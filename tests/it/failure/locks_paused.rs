@@ -34,8 +34,7 @@ fn assert_one_sold(mut answers: [&Answer; 2]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pause_holder_past_session() {
     let idle = ("HOLDFAST__DATABASE__IDLE_IN_TRANSACTION_TIMEOUT_MS", "1500");
-    let system =
-        LockSystem::start(zookeeper::shared(), &[idle], &[("written", 1), ("committing", 1)]).await;
+    let system = LockSystem::start(zookeeper::shared(), &[idle], &[("written", 1), ("committing", 1)]).await;
     tokio::join!(system.api("writer"), system.api("committer"), system.api("rival"));
     system
         .execute(

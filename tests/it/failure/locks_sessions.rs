@@ -28,8 +28,7 @@ async fn cancel_storm() {
     let storm = (0..1000_u64).map(|number| {
         let (system, names) = (&system, &names);
         async move {
-            let lines: Vec<(&str, i64)> =
-                (0..3).map(|_| (names[rand::random_range(0..SKUS)], 1)).collect();
+            let lines: Vec<(&str, i64)> = (0..3).map(|_| (names[rand::random_range(0..SKUS)], 1)).collect();
             sleep(Duration::from_millis(number * 4)).await;
             // Most of them short.
             let patience = Duration::from_secs_f64(0.5 * rand::random::<f64>().powi(3));

@@ -7,6 +7,7 @@ mod fence;
 mod kills;
 mod lock_nodes;
 mod lock_session;
+mod locks_ensemble;
 mod locks_fairness;
 mod locks_killed;
 mod locks_network;

@@ -25,6 +25,9 @@ pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// How long a server that hears nothing from its leader goes on answering: `(syncLimit + 1) * tickTime`.
 pub(crate) const STALE: Duration = Duration::from_secs(6);
 
+/// How long a follower may look for a leader that does not listen yet. To hang up on it would mean another election.
+const ELECTED: Duration = Duration::from_secs(5);
+
 /// See the module. Servers are numbered from 0.
 pub(crate) struct Ensemble {
     stack: Stack,
@@ -52,7 +55,7 @@ impl Ensemble {
             let mut row = Vec::new();
             for (peer, address) in seen.iter_mut().enumerate() {
                 let target = address.to_string();
-                let link = async move { TcpProxy::start(&target).await };
+                let link = async move { TcpProxy::start_patient(&target, ELECTED).await };
                 row.push(if peer == server { None } else { Some(runtime.spawn(link).await.unwrap()) });
                 if let Some(Some(link)) = row.last() {
                     *address = link.address().parse().unwrap();

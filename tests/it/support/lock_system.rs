@@ -103,7 +103,8 @@ impl LockSystem {
         lines: &[(&str, i64)],
     ) -> Option<Answer> {
         let url = format!("{}/v1/orders", self.urls.lock().unwrap()[api]);
-        let line = |&(sku, quantity): &(&str, i64)| json!({ "sku": sku, "quantity": quantity, "unit_amount": 500 });
+        let line =
+            |&(sku, quantity): &(&str, i64)| json!({ "sku": sku, "quantity": quantity, "unit_amount": 500 });
         let lines: Vec<Value> = lines.iter().map(line).collect();
         let body = json!({ "client_reference": reference, "currency": "USD", "lines": lines });
         let request = self.http.post(url).bearer_auth(&self.key).header("Idempotency-Key", reference);
@@ -132,6 +133,11 @@ impl LockSystem {
         let answer = self.order(api, reference, lines).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{reference}: {}", answer.body);
         began.elapsed()
+    }
+
+    /// What a program has printed, once it has ended well.
+    pub(crate) async fn finish_program(&self, name: &str) -> String {
+        self.system.finish(name, PATIENCE).await.expect_success(name)
     }
 
     /// Ends the test: that this many orders exist, that every invariant holds, and what the history says.

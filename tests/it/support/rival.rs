@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use holdfast::lock::{LockError, LockGuard, LockManager as _, ZooKeeperLock};
+use holdfast::lock::{LockError, LockGuard, LockManager as _, ZooKeeperLock, ZooKeeperOptions};
 use tokio::time::Instant;
 
 use super::zookeeper::Locks;
@@ -17,6 +17,12 @@ pub(crate) struct Rival(ZooKeeperLock);
 impl Rival {
     pub(crate) async fn connect(locks: &Locks) -> Self {
         Self(locks.manager().await)
+    }
+
+    /// With a session that lasts this long.
+    pub(crate) async fn connect_for(locks: &Locks, session_timeout: Duration) -> Self {
+        let options = ZooKeeperOptions { session_timeout, ..locks.options() };
+        Self(ZooKeeperLock::connect(options).await.unwrap())
     }
 
     /// Takes all keys or none.
