@@ -60,7 +60,9 @@ async fn pause_holder_past_session() {
     };
     let others = async {
         system.wait_for_waiters(2).await;
-        ["writer", "committer"].map(|name| system.stack.pause(name).unwrap());
+        for name in ["writer", "committer"] {
+            system.stack.pause(name).unwrap();
+        }
         let rivals = async {
             tokio::join!(
                 system.order("rival", "rival-1", &[("written", 1)]),
@@ -73,7 +75,9 @@ async fn pause_holder_past_session() {
             reference.rollback().await.unwrap();
         };
         let (rivals, ()) = tokio::join!(rivals, overtake);
-        ["writer", "committer"].map(|name| system.stack.resume(name).unwrap());
+        for name in ["writer", "committer"] {
+            system.stack.resume(name).unwrap();
+        }
         rivals
     };
     let ((writer, committer), (rival_1, rival_2)) = tokio::join!(overtaken, others);

@@ -11,6 +11,7 @@ mod locks_ensemble;
 mod locks_fairness;
 mod locks_killed;
 mod locks_network;
+mod locks_partition;
 mod locks_paused;
 mod locks_sessions;
 mod paused_api;
