@@ -1,6 +1,6 @@
 # The commands of the project. `make demo` and `make test` work on a fresh Debian or Ubuntu machine with Rust.
 
-.PHONY: demo run test lint sqlx check-sqlx setup build
+.PHONY: demo run bench test lint sqlx check-sqlx setup build
 
 # Replays 500 real orders through every process, on private servers, and shows that it adds up.
 demo: build
@@ -9,6 +9,12 @@ demo: build
 # The same system, kept serving, with a ready-made curl line.
 run: build
 	target/release/devstack run -- devstack/demo.sh serve
+
+# How fast it is, beside bare PostgreSQL, on private servers: most of an hour, alone on the machine, and 15 GB of disk
+# while it runs. TMPDIR names another disk; BENCH=--quick is a look of a few minutes.
+BENCH = --growth 5000000
+bench: build
+	target/release/devstack run -- target/release/holdfast bench $(BENCH)
 
 # Every test, on private servers.
 test: setup

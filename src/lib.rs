@@ -3,6 +3,7 @@
 //! Modules in reading order. A module imports only what stands below it here; a test enforces that.
 //!
 //! - [`cli`]: the commands of the binary; the only place that builds things and passes them on.
+//! - [`mod@bench`]: measures all of this from outside, as processes.
 //! - [`http`]: the API. [`worker`]: the processes behind the queues.
 //! - [`app`]: the use cases, one file each. Every change of state is made by one of them, in one transaction.
 //! - [`store`]: the only SQL. [`lock`]: who may work on a SKU. [`provider`]: who moves the money. [`bus`]: how events
@@ -12,6 +13,7 @@
 //! - [`domain`]: the words and the rules, pure.
 
 pub mod app;
+pub mod bench;
 pub mod bus;
 pub mod cli;
 pub mod config;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Error;
 use crate::store::{
     self, Conn,
-    idempotency::{self, IdempotentRequest},
+    idempotency::{self, IdempotentRequest, StoredAnswer},
 };
 
 /// The answer to a request.
@@ -21,11 +21,16 @@ pub struct Answer {
 
 /// The answer that this request has got before, if it took effect; an error if the key belongs to another request.
 pub(super) async fn find(conn: &mut Conn, request: &IdempotentRequest) -> Result<Option<Answer>, Error> {
-    let Some(stored) = idempotency::find(conn, request).await? else { return Ok(None) };
+    let stored = idempotency::find(conn, request).await?;
+    stored.map(|stored| replay(request, stored)).transpose()
+}
+
+/// The stored answer, if it was the answer to this request.
+pub(super) fn replay(request: &IdempotentRequest, stored: StoredAnswer) -> Result<Answer, Error> {
     if stored.fingerprint != request.fingerprint {
         return Err(Error::IdempotencyKeyReused);
     }
-    Ok(Some(Answer { status: stored.status, body: stored.body, replayed: true }))
+    Ok(Answer { status: stored.status, body: stored.body, replayed: true })
 }
 
 /// Stores the answer as the last write of the transaction.
@@ -46,7 +51,7 @@ pub(super) async fn store(
     Ok(Answer { status: request.success_status, body, replayed: false })
 }
 
-fn to_json(body: &impl Serialize) -> Result<String, Error> {
+pub(super) fn to_json(body: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(body)
         .map_err(|error| store::Error::Inconsistent(format!("an answer does not serialize: {error}")).into())
 }

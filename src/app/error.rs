@@ -36,6 +36,12 @@ pub enum Error {
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     IdempotencyKeyReused,
+    /// So many orders wait that one more would wait too long. Nothing happened; try again.
+    #[error("{waiting} orders are waiting already")]
+    Overloaded {
+        /// How many.
+        waiting: usize,
+    },
     /// The locks were not to be had. Nothing happened; try again.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -129,7 +135,7 @@ impl Error {
     /// Whether the same request may succeed later without anybody changing it.
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Lock(_) | Self::Unknown(_) => true,
+            Self::Overloaded { .. } | Self::Lock(_) | Self::Unknown(_) => true,
             Self::Provider(error) => !matches!(error, ProviderError::Rejected { .. }),
             Self::Store(error) => error.is_transient(),
             Self::Invalid(_)

@@ -72,7 +72,7 @@ async fn ship_everything(
     let ids: Vec<_> = moved.iter().map(|reservation| reservation.id.uuid()).collect();
     shipments::insert_ship_movements(conn, order_id, &ids, handling.consumer).await?;
     let lines: Vec<_> = moved.iter().map(|moved| (moved.order_line_id.uuid(), moved.quantity)).collect();
-    orders::add_fulfilled(conn, &lines).await?;
+    orders::add_fulfilled(conn, order_id, &lines).await?;
     shipments::mark_of_order(conn, order_id, &[ShipmentStatus::Pending], ShipmentStatus::Packed).await?;
     let shipped =
         shipments::mark_of_order(conn, order_id, &[ShipmentStatus::Packed], ShipmentStatus::Shipped).await?;

@@ -28,6 +28,7 @@ mod order_change;
 mod place_order;
 mod record_payment;
 mod release_payment;
+mod reservation_engine;
 mod reserve_stock;
 mod retry;
 mod set_inventory;
@@ -41,6 +42,7 @@ pub use authorize_payment::Progress;
 pub use cancel_order::CancelOrder;
 pub use error::{Conflict, Error};
 pub use import_stock::{ImportStockError, ImportedStock, StockRow};
+pub use reservation_engine::{ReservationEngine, ReservationOptions};
 pub use set_inventory::SetInventory;
 pub use verify_invariants::Verification;
 
@@ -51,6 +53,8 @@ pub struct App {
     pub store: Store,
     /// Who may work on a SKU.
     pub locks: Arc<dyn LockManager>,
+    /// Who places orders.
+    pub engine: ReservationEngine,
     /// Who moves the money. Only a process that runs the payment worker needs it, and holds its key.
     pub provider: Option<Arc<dyn PaymentProvider>>,
     /// What a deployment decides.

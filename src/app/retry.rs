@@ -16,7 +16,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let mut tries = 1;
+    let (mut tries, mut unknown) = (1, None);
     loop {
         let error = match attempt().await {
             Ok(value) => return Ok(value),
@@ -27,8 +27,15 @@ where
             Error::Store(error) => matches!(error, store::Error::Aborted(_) | store::Error::Unavailable(_)),
             _ => false,
         };
-        if !again || tries == ATTEMPTS {
+        if let Error::Unknown(reason) = &error {
+            unknown = Some(reason.clone());
+        }
+        if !again {
             return Err(error);
+        }
+        if tries == ATTEMPTS {
+            // That this try changed nothing says nothing about an earlier one.
+            return Err(unknown.map_or(error, Error::Unknown));
         }
         tracing::warn!(use_case = name, tries, %error, "trying again");
         // Spread out, so that transactions that aborted each other do not meet again.

@@ -10,6 +10,7 @@ use crate::{
     worker::WorkerKind,
 };
 
+mod bench;
 mod doctor;
 mod keys;
 mod migrate;
@@ -58,6 +59,8 @@ enum Command {
     Stock(stock::StockCommand),
     /// Sends an order file through the HTTP API, pays the orders, and waits until they settle.
     Replay(replay::ReplayOptions),
+    /// Measures how fast this is, beside bare `PostgreSQL`, and checks every figure.
+    Bench(bench::BenchOptions),
     /// API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -72,8 +75,8 @@ pub fn main() -> ExitCode {
         print!("{DEFAULTS}");
         return ExitCode::SUCCESS;
     }
-    let outcome =
-        start(&options).and_then(|(config, runtime)| runtime.block_on(run(options.command, config)));
+    let outcome = start(&options)
+        .and_then(|(config, runtime)| runtime.block_on(run(options.command, config, options.config)));
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -90,7 +93,7 @@ fn start(options: &Options) -> anyhow::Result<(Config, tokio::runtime::Runtime)>
     Ok((config, runtime))
 }
 
-async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+async fn run(command: Command, config: Config, config_file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let done = ExitCode::SUCCESS;
     match command {
         Command::Api => serve::api(&config).await.map(|()| done),
@@ -105,6 +108,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         Command::Verify { json } => verify::run(&config, json).await,
         Command::Stock(command) => stock::run(&config, command).await.map(|()| done),
         Command::Replay(options) => replay::run(&config, options).await,
+        Command::Bench(options) => bench::run(&config, config_file, options).await.map(|()| done),
         Command::Keys(command) => keys::run(&config, command).await.map(|()| done),
         Command::Settings => Ok(done),
     }

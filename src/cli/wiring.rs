@@ -6,11 +6,11 @@ use anyhow::{Context as _, anyhow};
 use url::Url;
 
 use crate::{
-    app::{App, Settings},
+    app::{App, ReservationEngine, ReservationOptions, Settings},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::new_order::OrderLimits,
-    lock::{LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
+    lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     provider::{PaymentProvider, StripeOptions, StripeProvider},
     store::{Store, StoreOptions},
 };
@@ -54,6 +54,7 @@ pub(super) async fn locks(config: &Config) -> anyhow::Result<Arc<dyn LockManager
                 allow_open_acl: zookeeper.allow_open_acl,
                 epoch: config.lock.epoch,
                 holder: format!("{}/{}", hostname(), std::process::id()),
+                cache: zookeeper.cache.then(CacheOptions::default),
             };
             let connected = ZooKeeperLock::connect(options).await;
             let locks = connected.map_err(|error| {
@@ -106,7 +107,15 @@ pub(super) fn provider(config: &Config) -> anyhow::Result<Arc<dyn PaymentProvide
 /// move money.
 pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
     let store = migrated_store(config).await?;
-    Ok(App { store, locks: Arc::new(NoLock), provider: None, settings: settings(config)? })
+    let reservation = &config.reservation;
+    let options = ReservationOptions {
+        lanes: reservation.lanes,
+        queue: reservation.queue,
+        batch_orders: reservation.batch_orders,
+        batch_lines: reservation.batch_lines,
+    };
+    let engine = ReservationEngine::new(store.clone(), options);
+    Ok(App { store, locks: Arc::new(NoLock), engine, provider: None, settings: settings(config)? })
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {

@@ -7,6 +7,7 @@ use crate::domain::inventory::LocationId;
 pub(super) fn check(config: &Config) -> Result<(), String> {
     check_database(config)?;
     check_lock(config)?;
+    check_reservation(config)?;
     check_order(config)?;
     check_worker(config)
 }
@@ -47,6 +48,26 @@ fn check_lock(config: &Config) -> Result<(), String> {
         && zookeeper.credentials().is_none_or(|(user, word)| user.is_empty() || word.is_empty())
     {
         return Err("lock.zookeeper.auth must be user:password".into());
+    }
+    Ok(())
+}
+
+fn check_reservation(config: &Config) -> Result<(), String> {
+    let reservation = &config.reservation;
+    for (name, value) in [
+        ("lanes", reservation.lanes),
+        ("queue", reservation.queue),
+        ("batch_orders", reservation.batch_orders),
+        ("batch_lines", reservation.batch_lines),
+    ] {
+        at_least(&format!("reservation.{name}"), value as u64, 1)?;
+    }
+    let most = config.database.max_connections as usize;
+    if reservation.lanes > most {
+        let lanes = reservation.lanes;
+        return Err(format!(
+            "reservation.lanes is {lanes}: must be at most database.max_connections ({most})"
+        ));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ mod sections;
 
 pub use sections::{
     Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider,
-    ProviderBackend, RabbitMq, RelayWorker, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
+    ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
@@ -28,6 +28,8 @@ pub struct Config {
     pub database: Database,
     /// Locks.
     pub lock: Lock,
+    /// How orders are placed.
+    pub reservation: Reservation,
     /// The event bus.
     pub bus: Bus,
     /// The payment provider.

@@ -63,8 +63,18 @@ pub struct ZooKeeper {
     pub root: String,
     pub session_timeout_ms: u64,
     pub request_timeout_ms: u64,
+    pub cache: bool,
     pub auth: Secret,
     pub allow_open_acl: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    pub lanes: usize,
+    pub queue: usize,
+    pub batch_orders: usize,
+    pub batch_lines: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -27,13 +27,13 @@ mod request_id;
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct ApiState {
-    app: App,
+    app: Arc<App>,
     keys: Arc<auth::KeyCache>,
 }
 
 /// Every route.
 pub fn router(app: App) -> Router {
-    let state = ApiState { app, keys: Arc::default() };
+    let state = ApiState { app: Arc::new(app), keys: Arc::default() };
     let api = Router::new()
         .route("/orders", post(orders::place).get(orders::list))
         .route("/orders/{id}", get(orders::read))

@@ -66,7 +66,7 @@ pub(super) async fn place(
 ) -> Result<Response, Problem> {
     let request = write.idempotent("POST /v1/orders", StatusCode::CREATED)?;
     let cause = write.request_id.cause();
-    Ok(respond(state.app.place_order(&request, write.body, &cause).await?))
+    Ok(respond(state.app.place_order(request, write.body, &cause).await?))
 }
 
 pub(super) async fn cancel(

@@ -139,6 +139,10 @@ impl From<Error> for Problem {
             Error::IdempotencyKeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error.to_string())
             }
+            Error::Overloaded { .. } => {
+                let detail = "too many orders are waiting; nothing was changed";
+                Self::new(unavailable, "overloaded", detail).retry_after(1)
+            }
             Error::Lock(error) => {
                 tracing::warn!(%error, "locks unavailable");
                 Self::new(

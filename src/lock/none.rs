@@ -2,13 +2,12 @@
 //!
 //! It keeps the claim honest that the lock is never the only guard.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{LockError, LockGuard, LockManager};
+use super::{LockError, LockGuard, LockManager, LockOwner, LockedKey};
 
 /// Grants every key at once, without a token.
 #[derive(Debug, Default)]
@@ -16,8 +15,27 @@ pub struct NoLock;
 
 #[async_trait]
 impl LockManager for NoLock {
-    async fn acquire(&self, _keys: &[String], _deadline: Instant) -> Result<LockGuard, LockError> {
-        Ok(LockGuard::new(BTreeMap::new(), CancellationToken::new(), None))
+    async fn acquire(
+        &self,
+        _keys: &[String],
+        _owner: LockOwner,
+        _deadline: Instant,
+    ) -> Result<LockGuard, LockError> {
+        Ok(LockGuard::empty())
+    }
+
+    async fn try_acquire(
+        &self,
+        keys: &[String],
+        owner: LockOwner,
+        deadline: Instant,
+    ) -> Result<Option<LockGuard>, LockError> {
+        self.acquire(keys, owner, deadline).await.map(Some)
+    }
+
+    /// Nobody holds anything, as far as this backend knows.
+    async fn list(&self) -> Result<Vec<LockedKey>, LockError> {
+        Ok(Vec::new())
     }
 
     async fn ping(&self, _timeout: Duration) -> Result<(), LockError> {

@@ -1,7 +1,9 @@
 //! What can go wrong in PostgreSQL, sorted by what the caller should do about it.
 
+use std::sync::Arc;
+
 /// A failed statement or transaction.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// No connection: the server is down, the pool is empty, the connection broke before a commit was sent.
     #[error("PostgreSQL is unavailable: {0}")]
@@ -33,7 +35,7 @@ pub enum Error {
     Inconsistent(String),
     /// Anything else: a bug.
     #[error(transparent)]
-    Sql(sqlx::Error),
+    Sql(Arc<sqlx::Error>),
 }
 
 impl Error {
@@ -83,10 +85,10 @@ impl From<sqlx::Error> for Error {
                     (code, _) if ["08", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => {
                         Self::Unavailable(message)
                     }
-                    _ => Self::Sql(error),
+                    _ => Self::Sql(Arc::new(error)),
                 }
             }
-            _ => Self::Sql(error),
+            _ => Self::Sql(Arc::new(error)),
         }
     }
 }

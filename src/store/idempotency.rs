@@ -1,5 +1,7 @@
 //! Idempotency keys: requests that took effect, with the answers they got.
 
+use uuid::Uuid;
+
 use super::{Conn, Error};
 use crate::domain::ids::ApiKeyId;
 
@@ -45,6 +47,39 @@ pub async fn find(conn: &mut Conn, request: &IdempotentRequest) -> Result<Option
         status: u16::try_from(row.status_code).unwrap_or_default(),
         body: row.response_body,
     }))
+}
+
+/// What [`find`] gives, for each of several requests.
+pub async fn find_all(
+    conn: &mut Conn,
+    requests: &[&IdempotentRequest],
+) -> Result<Vec<Option<StoredAnswer>>, Error> {
+    let callers: Vec<Uuid> = requests.iter().map(|request| request.api_key_id.uuid()).collect();
+    let routes: Vec<&str> = requests.iter().map(|request| request.route).collect();
+    let keys: Vec<&str> = requests.iter().map(|request| request.key.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT n.place AS "place!", k.fingerprint, k.status_code, k.response_body
+           FROM UNNEST($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS n (api_key_id, route, key, place)
+           JOIN idempotency_key k ON k.api_key_id = n.api_key_id AND k.route = n.route AND k.key = n.key"#,
+        &callers,
+        &routes as _,
+        &keys as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut found: Vec<Option<StoredAnswer>> = vec![None; requests.len()];
+    for row in rows {
+        let answer = StoredAnswer {
+            fingerprint: row.fingerprint,
+            status: u16::try_from(row.status_code).unwrap_or_default(),
+            body: row.response_body,
+        };
+        // Places count from 1.
+        if let Some(found) = usize::try_from(row.place - 1).ok().and_then(|place| found.get_mut(place)) {
+            *found = Some(answer);
+        }
+    }
+    Ok(found)
 }
 
 /// Stores the answer in the transaction of the effect. `false`: another transaction with this key took effect first, and

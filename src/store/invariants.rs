@@ -69,10 +69,10 @@ pub const INVARIANTS: &[Invariant] = &[
         sql: "SELECT format('order %s is %s: line %s wants %s, has %s', o.id, o.status, l.id,
                   l.quantity - l.quantity_canceled - l.quantity_fulfilled, coalesce(sum(r.quantity), 0))
               FROM orders o JOIN order_line l ON l.order_id = o.id
-              LEFT JOIN reservation r ON r.order_line_id = l.id
+              LEFT JOIN reservation r ON r.order_id = l.order_id AND r.order_line_id = l.id
                 AND r.status = CASE WHEN o.status = 'pending_payment' THEN 'held' ELSE 'committed' END
               WHERE o.status IN ('pending_payment', 'confirmed', 'partially_fulfilled', 'fulfilled')
-              GROUP BY o.id, l.id
+              GROUP BY o.id, l.order_id, l.id
               HAVING l.quantity - l.quantity_canceled - l.quantity_fulfilled <> coalesce(sum(r.quantity), 0)
               UNION ALL
               SELECT format('order %s has no lines', o.id) FROM orders o
@@ -159,6 +159,24 @@ pub const INVARIANTS: &[Invariant] = &[
               GROUP BY o.id
               HAVING count(e.*) <> o.version OR count(DISTINCT e.sequence) <> o.version
                   OR min(e.sequence) <> 1 OR max(e.sequence) <> o.version",
+    },
+    Invariant {
+        id: "I15",
+        title: "no line, reservation or shipment line without what it belongs to",
+        sql: "SELECT format('line %s: no order %s', l.id, l.order_id) FROM order_line l
+              WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = l.order_id)
+              UNION ALL
+              SELECT format('reservation %s: no line %s of order %s', r.id, r.order_line_id, r.order_id)
+              FROM reservation r
+              WHERE NOT EXISTS (SELECT 1 FROM order_line l WHERE (l.order_id, l.id) = (r.order_id, r.order_line_id))
+              UNION ALL
+              SELECT format('reservation %s: no level of %s at %s', r.id, r.sku, r.location_id) FROM reservation r
+              WHERE NOT EXISTS (SELECT 1 FROM inventory_level i WHERE (i.sku, i.location_id) = (r.sku, r.location_id))
+              UNION ALL
+              SELECT format('shipment %s: no reservation %s of order %s', s.id, l.reservation_id, s.order_id)
+              FROM shipment_line l JOIN shipment s ON s.id = l.shipment_id
+              WHERE NOT EXISTS (SELECT 1 FROM reservation r WHERE r.order_id = s.order_id AND r.id = l.reservation_id
+                                  AND r.order_line_id = l.order_line_id)",
     },
 ];
 

@@ -16,17 +16,6 @@ pub struct LockedLevel {
     pub fence: (i32, i64),
 }
 
-/// A change of `reserved`, with the token of the lock it was decided under.
-#[derive(Debug, Clone)]
-pub struct ReserveStock {
-    /// Which level.
-    pub key: LevelKey,
-    /// How many units are reserved in addition.
-    pub quantity: i64,
-    /// `(epoch, sequence)`; `None` leaves the stored token as it is.
-    pub fence: Option<(i32, i64)>,
-}
-
 /// Locks levels in key order and reads them, with the time of the database. Unknown keys are missing in the answer.
 pub async fn lock_levels(
     conn: &mut Conn,
@@ -63,37 +52,6 @@ pub async fn lock_levels(
         levels.insert(key, LockedLevel { level, fence: (row.fence_epoch, row.fence) });
     }
     Ok((levels, now))
-}
-
-/// Reserves stock and raises the fencing tokens. Only for levels that this transaction has locked.
-///
-/// A level whose stored token is newer is not touched, which makes this fail: the caller must have compared under the
-/// lock. The CHECK constraint refuses an oversell whatever the caller decided.
-pub async fn reserve(conn: &mut Conn, changes: &[ReserveStock]) -> Result<(), Error> {
-    let (skus, locations) = columns(changes.iter().map(|change| &change.key));
-    let quantities: Vec<i64> = changes.iter().map(|change| change.quantity).collect();
-    let epochs: Vec<Option<i32>> = changes.iter().map(|change| change.fence.map(|fence| fence.0)).collect();
-    let fences: Vec<Option<i64>> = changes.iter().map(|change| change.fence.map(|fence| fence.1)).collect();
-    let result = sqlx::query!(
-        "UPDATE inventory_level l
-         SET reserved = l.reserved + c.quantity,
-             version = l.version + 1,
-             fence_epoch = COALESCE(c.epoch, l.fence_epoch),
-             fence = COALESCE(c.fence, l.fence),
-             updated_at = now()
-         FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::bigint[])
-              AS c (sku, location_id, quantity, epoch, fence)
-         WHERE l.sku = c.sku AND l.location_id = c.location_id
-           AND (l.fence_epoch, l.fence) <= (COALESCE(c.epoch, l.fence_epoch), COALESCE(c.fence, l.fence))",
-        &skus as _,
-        &locations as _,
-        &quantities,
-        &epochs as _,
-        &fences as _,
-    )
-    .execute(conn)
-    .await?;
-    expect_rows(&result, changes.len(), "reserve stock")
 }
 
 /// One level.

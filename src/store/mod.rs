@@ -9,6 +9,7 @@
 
 use std::{
     ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,9 +28,12 @@ pub mod inventory;
 pub mod orders;
 pub mod outbox;
 pub mod payments;
+pub mod placement;
 pub mod relay_lease;
 pub mod reservations;
 pub mod shipments;
+
+use placement::PlacementConnections;
 
 pub use error::{Error, expect_rows};
 /// A database connection, inside a transaction or not.
@@ -57,6 +61,7 @@ pub struct StoreOptions {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    placements: Arc<PlacementConnections>,
 }
 
 impl Store {
@@ -78,9 +83,10 @@ impl Store {
             // A dead connection shows itself at the first statement and the caller tries again; asking each time costs a
             // round trip for every transaction.
             .test_before_acquire(false)
-            .connect_with(connect)
+            .connect_with(connect.clone())
             .await?;
-        Ok(Self { pool })
+        let placements = Arc::new(PlacementConnections::new(connect, options.acquire_timeout));
+        Ok(Self { pool, placements })
     }
 
     /// Applies the migrations that are missing.
@@ -122,8 +128,9 @@ impl Store {
         Ok(())
     }
 
-    /// Closes the pool, awaited.
+    /// Closes every connection, awaited.
     pub async fn close(&self) {
+        self.placements.close().await;
         self.pool.close().await;
     }
 }

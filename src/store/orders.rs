@@ -1,13 +1,13 @@
-//! Orders and their lines.
+//! Orders and their lines, once placed.
 
-use chrono::{DateTime, Utc};
+use std::collections::HashMap;
+
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Conn, Error, error::parse, expect_rows, inventory::level_key};
 use crate::domain::{
     ids::OrderId,
-    new_order::OrderDraft,
     order::{CaptureMethod, Order, OrderLine, OrderStatus},
 };
 
@@ -80,74 +80,6 @@ pub async fn lock_expired(
     Ok(rows.into_iter().map(|row| (row.id.into(), row.version)).collect())
 }
 
-/// Inserts orders at version 1. The references of orders that exist already are skipped: gives the ids inserted.
-pub async fn insert(
-    conn: &mut Conn,
-    orders: &[(&OrderDraft, DateTime<Utc>)],
-    now: DateTime<Utc>,
-) -> Result<Vec<OrderId>, Error> {
-    let ids: Vec<Uuid> = orders.iter().map(|(order, _)| order.id.uuid()).collect();
-    let references: Vec<Option<&str>> = orders.iter().map(|(o, _)| o.client_reference.as_deref()).collect();
-    let customers: Vec<Option<&str>> = orders.iter().map(|(o, _)| o.customer_id.as_deref()).collect();
-    let currencies: Vec<&str> = orders.iter().map(|(order, _)| order.currency.code()).collect();
-    let totals: Vec<i64> = orders.iter().map(|(order, _)| order.total_amount).collect();
-    let captures: Vec<&str> = orders.iter().map(|(order, _)| order.capture_method.as_str()).collect();
-    let metadata: Vec<_> = orders.iter().map(|(order, _)| Json(&order.metadata)).collect();
-    let expiries: Vec<DateTime<Utc>> = orders.iter().map(|(_, expires_at)| *expires_at).collect();
-    // In the order of the references: two transactions that insert the same ones wait for each other in one direction.
-    let inserted = sqlx::query_scalar!(
-        "INSERT INTO orders (id, client_reference, customer_id, status, version, currency, total_amount,
-                             capture_method, metadata, expires_at, created_at, updated_at)
-         SELECT id, client_reference, customer_id, 'pending_payment', 1, currency, total_amount, capture_method,
-                metadata, expires_at, $9, $9
-         FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::jsonb[],
-                     $8::timestamptz[])
-              AS n (id, client_reference, customer_id, currency, total_amount, capture_method, metadata, expires_at)
-         ORDER BY client_reference
-         ON CONFLICT (client_reference) DO NOTHING
-         RETURNING id",
-        &ids,
-        &references as _,
-        &customers as _,
-        &currencies as _,
-        &totals,
-        &captures as _,
-        &metadata as _,
-        &expiries,
-        now,
-    )
-    .fetch_all(&mut *conn)
-    .await?;
-    Ok(inserted.into_iter().map(OrderId::from).collect())
-}
-
-/// Inserts the lines of orders.
-pub async fn insert_lines(conn: &mut Conn, orders: &[&OrderDraft]) -> Result<(), Error> {
-    let lines =
-        || orders.iter().flat_map(|order| order.lines.iter().enumerate().map(move |line| (order, line)));
-    let ids: Vec<Uuid> = lines().map(|(_, (_, line))| line.id.uuid()).collect();
-    let order_ids: Vec<Uuid> = lines().map(|(order, _)| order.id.uuid()).collect();
-    let positions: Vec<i32> = lines().map(|(_, (at, _))| i32::try_from(at).unwrap_or(i32::MAX)).collect();
-    let skus: Vec<&str> = lines().map(|(_, (_, line))| line.level.sku.as_str()).collect();
-    let locations: Vec<&str> = lines().map(|(_, (_, line))| line.level.location_id.as_str()).collect();
-    let quantities: Vec<i64> = lines().map(|(_, (_, line))| line.quantity).collect();
-    let amounts: Vec<i64> = lines().map(|(_, (_, line))| line.unit_amount).collect();
-    let result = sqlx::query!(
-        "INSERT INTO order_line (id, order_id, position, sku, location_id, quantity, unit_amount)
-         SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])",
-        &ids,
-        &order_ids,
-        &positions,
-        &skus as _,
-        &locations as _,
-        &quantities,
-        &amounts,
-    )
-    .execute(conn)
-    .await?;
-    expect_rows(&result, ids.len(), "insert order lines")
-}
-
 /// Writes status and version of an order that this transaction has locked at `from_version`.
 pub async fn mark_status(
     conn: &mut Conn,
@@ -186,14 +118,16 @@ pub async fn mark_expired(conn: &mut Conn, ids: &[OrderId]) -> Result<(), Error>
     expect_rows(&result, ids.len(), "mark orders expired")
 }
 
-/// Adds shipped units to order lines.
-pub async fn add_fulfilled(conn: &mut Conn, lines: &[(Uuid, i64)]) -> Result<(), Error> {
+/// Adds shipped units to lines of an order.
+pub async fn add_fulfilled(conn: &mut Conn, order_id: OrderId, lines: &[(Uuid, i64)]) -> Result<(), Error> {
     let (ids, quantities): (Vec<Uuid>, Vec<i64>) = lines.iter().copied().unzip();
     let result = sqlx::query!(
         "UPDATE order_line l SET quantity_fulfilled = quantity_fulfilled + n.quantity
-         FROM UNNEST($1::uuid[], $2::bigint[]) AS n (id, quantity) WHERE l.id = n.id",
+         FROM UNNEST($1::uuid[], $2::bigint[]) AS n (id, quantity)
+         WHERE l.order_id = $3 AND l.id = n.id",
         &ids,
         &quantities,
+        order_id.uuid(),
     )
     .execute(conn)
     .await?;
@@ -211,12 +145,21 @@ pub async fn cancel_lines(conn: &mut Conn, id: OrderId) -> Result<(), Error> {
     Ok(())
 }
 
-/// The order that has this reference.
-pub async fn find_by_reference(conn: &mut Conn, reference: &str) -> Result<Option<OrderId>, Error> {
-    let id = sqlx::query_scalar!("SELECT id FROM orders WHERE client_reference = $1", reference)
-        .fetch_optional(conn)
-        .await?;
-    Ok(id.map(OrderId::from))
+/// The orders that have these references, by reference.
+pub async fn find_by_references(
+    conn: &mut Conn,
+    references: &[&str],
+) -> Result<HashMap<String, OrderId>, Error> {
+    if references.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query!(
+        r#"SELECT client_reference AS "client_reference!", id FROM orders WHERE client_reference = ANY($1)"#,
+        references as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.client_reference, row.id.into())).collect())
 }
 
 /// What to list.
@@ -290,7 +233,7 @@ async fn read_lines(conn: &mut Conn, orders: &mut [Order]) -> Result<(), Error> 
     let ids: Vec<Uuid> = orders.iter().map(|order| order.id.uuid()).collect();
     let rows = sqlx::query!(
         "SELECT id, order_id, sku, location_id, quantity, unit_amount, quantity_canceled, quantity_fulfilled
-         FROM order_line WHERE order_id = ANY($1) ORDER BY order_id, position",
+         FROM order_line WHERE order_id = ANY($1) ORDER BY order_id, id",
         &ids,
     )
     .fetch_all(conn)

@@ -1,16 +1,14 @@
-//! Reservations: inserting held ones, and moving all reservations of an order from one status to the next together with
+//! Reservations, once placed: moving all reservations of an order from one status to the next together with
 //! the counters of their levels.
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Conn, Error, expect_rows, inventory::level_key};
 use crate::domain::{
     ids::{OrderId, OrderLineId, ReservationId},
     inventory::LevelKey,
-    new_order::OrderDraft,
     reservation::ReservationStatus,
 };
 
@@ -27,43 +25,6 @@ pub struct MovedReservation {
     pub level: LevelKey,
     /// How many units.
     pub quantity: i64,
-}
-
-/// Inserts a held reservation for each line of each order. The levels must be raised by the same quantities in the same
-/// transaction.
-pub async fn insert_held(
-    conn: &mut Conn,
-    orders: &[(&OrderDraft, DateTime<Utc>)],
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let lines =
-        || orders.iter().flat_map(|(order, expires)| order.lines.iter().map(move |l| (order, expires, l)));
-    let ids: Vec<Uuid> = lines().map(|_| ReservationId::new().uuid()).collect();
-    let order_ids: Vec<Uuid> = lines().map(|(order, _, _)| order.id.uuid()).collect();
-    let line_ids: Vec<Uuid> = lines().map(|(_, _, line)| line.id.uuid()).collect();
-    let skus: Vec<&str> = lines().map(|(_, _, line)| line.level.sku.as_str()).collect();
-    let locations: Vec<&str> = lines().map(|(_, _, line)| line.level.location_id.as_str()).collect();
-    let quantities: Vec<i64> = lines().map(|(_, _, line)| line.quantity).collect();
-    let expiries: Vec<DateTime<Utc>> = lines().map(|(_, expires, _)| *expires).collect();
-    let result = sqlx::query!(
-        "INSERT INTO reservation (id, order_id, order_line_id, sku, location_id, quantity, status, expires_at,
-                                  created_at, updated_at)
-         SELECT r.*, $8, $8 FROM (
-             SELECT id, order_id, order_line_id, sku, location_id, quantity, 'held', expires_at
-             FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[])
-                  AS n (id, order_id, order_line_id, sku, location_id, quantity, expires_at)) r",
-        &ids,
-        &order_ids,
-        &line_ids,
-        &skus as _,
-        &locations as _,
-        &quantities,
-        &expiries,
-        now,
-    )
-    .execute(conn)
-    .await?;
-    expect_rows(&result, ids.len(), "insert reservations")
 }
 
 /// Moves every reservation of `orders` that is in `from` to `to`, and the counters of their levels with them.

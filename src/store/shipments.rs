@@ -117,11 +117,12 @@ pub async fn insert_ship_movements(
         "INSERT INTO stock_movement (sku, location_id, type, delta_on_hand, on_hand_after, actor, reference)
          SELECT r.sku, r.location_id, 'ship', -sum(r.quantity)::bigint, l.on_hand, $3, $2
          FROM reservation r JOIN inventory_level l ON l.sku = r.sku AND l.location_id = r.location_id
-         WHERE r.id = ANY($1)
+         WHERE r.order_id = $4 AND r.id = ANY($1)
          GROUP BY r.sku, r.location_id, l.on_hand",
         reservations,
         order_id.to_string(),
         actor,
+        order_id.uuid(),
     )
     .execute(conn)
     .await?;

@@ -116,7 +116,7 @@ const SEEDS: &[Seed] = &[
     seed(
         "I12",
         &[],
-        "ALTER TABLE orders DROP CONSTRAINT orders_client_reference_key;
+        "DROP INDEX orders_client_reference_key;
          UPDATE orders SET client_reference = 'canceled'",
     ),
     seed(
@@ -135,6 +135,23 @@ const SEEDS: &[Seed] = &[
         "INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, data, created_at, sent_at)
          SELECT id, gen_random_uuid(), shard, aggregate_id, sequence, type, subject, data, created_at, now() FROM outbox
          WHERE type = 'order.canceled.v1'",
+    ),
+    seed(
+        "I15",
+        &["I4"],
+        "UPDATE order_line SET order_id = gen_random_uuid() FROM orders o
+         WHERE o.id = order_id AND client_reference = 'canceled'",
+    ),
+    seed("I15", &[], "UPDATE reservation SET order_line_id = gen_random_uuid() WHERE status = 'released'"),
+    seed("I15", &[], "UPDATE reservation SET sku = 'nobody-stocks-it' WHERE status = 'released'"),
+    seed(
+        "I15",
+        &[],
+        "INSERT INTO shipment (id, order_id, location_id, status)
+         SELECT id, id, 'main', 'pending' FROM orders WHERE client_reference = 'paid';
+         INSERT INTO shipment_line (shipment_id, reservation_id, order_line_id, quantity)
+         SELECT o.id, gen_random_uuid(), l.id, 1 FROM orders o JOIN order_line l ON l.order_id = o.id
+         WHERE client_reference = 'paid'",
     ),
 ];
 

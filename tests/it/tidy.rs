@@ -19,12 +19,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sandbox", &["domain"]),
     ("app", &["store", "lock", "provider", "domain"]),
     ("http", &["app", "store", "domain"]),
+    ("bench", &["app", "store", "config", "domain"]),
     ("worker", &["app", "store", "bus", "config", "domain"]),
     (
         "cli",
         &[
             "http",
             "worker",
+            "bench",
             "app",
             "store",
             "lock",
@@ -42,13 +44,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Crates that belong to one layer, and the modules that may name them.
 const CRATES: &[(&str, &[&str])] = &[
-    ("sqlx", &["store"]),
+    ("sqlx", &["store", "bench"]),
     ("lapin", &["bus"]),
     ("zookeeper_client", &["lock"]),
     ("reqwest", &["provider", "cli"]),
     ("axum", &["http", "sandbox"]),
     ("clap", &["cli", "worker"]),
-    ("anyhow", &["cli"]),
+    ("anyhow", &["cli", "bench"]),
 ];
 
 /// The most lines that a file may have.

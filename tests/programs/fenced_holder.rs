@@ -4,25 +4,26 @@
 //! Holdfast itself reads and writes under the row lock, in one transaction, and so would not oversell without a token
 //! either. That is why a test of the fence needs this program.
 //!
-//! Arguments: `WRITE FENCE SKU GO`. WRITE is `reserve`, the product's own statement, which adds to the counter; or
-//! `absolute`, which stores the counter as it was computed. FENCE is `on` or `off`: whether the write carries the token.
+//! Arguments: `WRITE FENCE SKU GO`. WRITE is `reserve`, the product's own statement, which adds to the counter and looks
+//! at what is left; or `absolute`, which stores the counter as it was computed. FENCE is `on` or `off`: whether the write carries the token.
 //! It prints `read`, waits until the file GO exists, writes, and prints `sold`, `sold out` or `refused: why`.
 #![allow(clippy::unwrap_used, reason = "whatever fails here fails the test")]
 
-use std::{env, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, path::Path, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use holdfast::{
     domain::{
-        event::{Aggregate, EventType},
+        ids::{ApiKeyId, OrderId},
         inventory::{InventoryLevel, LevelKey},
         new_order::{NewOrder, OrderDraft, OrderLimits},
     },
-    lock::{LockManager as _, ZooKeeperLock, ZooKeeperOptions},
+    lock::{LockManager as _, LockOwner, ZooKeeperLock, ZooKeeperOptions},
     store::{
         Conn, Error, Store, StoreOptions,
-        inventory::{self, ReserveStock},
-        orders, outbox, reservations,
+        idempotency::IdempotentRequest,
+        inventory,
+        placement::{self, Batch, PlacedOrder, ReserveStock},
     },
 };
 use tokio::time::{Instant, sleep};
@@ -34,8 +35,10 @@ async fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [write, fence, sku, go] = arguments.as_slice() else { panic!("WRITE FENCE SKU GO") };
     let (store, locks) = (store().await, locks().await);
-    let guard =
-        locks.acquire(std::slice::from_ref(sku), Instant::now() + Duration::from_secs(30)).await.unwrap();
+    let guard = locks
+        .acquire(std::slice::from_ref(sku), LockOwner::new(), Instant::now() + Duration::from_secs(30))
+        .await
+        .unwrap();
     let token = guard.token(sku).map(|token| (token.epoch, token.sequence));
     let key = LevelKey { sku: sku.parse().unwrap(), location_id: LOCATION.parse().unwrap() };
     let (level, now) = read(&store, &key).await;
@@ -50,13 +53,16 @@ async fn main() {
     // Whether the lock is still held is not asked: the answer could be out of date before it is used.
     let fence = if fence == "on" { token } else { None };
     let mut tx = store.begin("sell").await.unwrap();
+    let reserve = ReserveStock { quantity: 1, fence };
     let written = match write.as_str() {
-        "reserve" => inventory::reserve(&mut tx, &[ReserveStock { key, quantity: 1, fence }]).await,
-        _ => write_absolute(&mut tx, &key, level.reserved + 1, fence).await,
+        "reserve" => place(&mut tx, sku, now, [(&key, reserve)].into()).await,
+        _ => match write_absolute(&mut tx, &key, level.reserved + 1, fence).await {
+            Ok(()) => place(&mut tx, sku, now, BTreeMap::new()).await,
+            refused => refused,
+        },
     };
     match written {
         Ok(()) => {
-            place(&mut tx, sku, now).await.unwrap();
             tx.commit().await.unwrap();
             println!("sold");
         }
@@ -86,6 +92,7 @@ async fn locks() -> ZooKeeperLock {
         allow_open_acl: true,
         epoch: 0,
         holder: "fenced_holder".into(),
+        cache: None,
     };
     ZooKeeperLock::connect(options).await.unwrap()
 }
@@ -98,7 +105,7 @@ async fn read(store: &Store, key: &LevelKey) -> (InventoryLevel, DateTime<Utc>) 
     (levels.remove(key).unwrap().level, now)
 }
 
-/// As `inventory::reserve`, but it stores what was computed from the reading, as a cache of the level would.
+/// As the product writes a level, but it stores what was computed from the reading, as a cache of the level would.
 async fn write_absolute(
     conn: &mut Conn,
     key: &LevelKey,
@@ -118,8 +125,13 @@ async fn write_absolute(
     holdfast::store::expect_rows(&result, 1, "absolute write")
 }
 
-/// The order that the unit goes to, as complete as the product writes it.
-async fn place(conn: &mut Conn, sku: &str, now: DateTime<Utc>) -> Result<(), Error> {
+/// The order that the unit goes to, as the product writes it.
+async fn place(
+    conn: &mut Conn,
+    sku: &str,
+    read_at: DateTime<Utc>,
+    levels: BTreeMap<&LevelKey, ReserveStock>,
+) -> Result<(), Error> {
     let order = serde_json::json!({
         "currency": "USD",
         "lines": [{ "sku": sku, "quantity": 1, "unit_amount": 500 }],
@@ -131,17 +143,19 @@ async fn place(conn: &mut Conn, sku: &str, now: DateTime<Utc>) -> Result<(), Err
         max_ttl_seconds: 900,
     };
     let draft: OrderDraft = order.validate(&limits).unwrap();
-    let placing = [(&draft, now + TimeDelta::seconds(draft.ttl_seconds))];
-    orders::insert(conn, &placing, now).await?;
-    orders::insert_lines(conn, &[&draft]).await?;
-    reservations::insert_held(conn, &placing, now).await?;
-    let created = outbox::NewEvent {
-        aggregate: Aggregate::Order(draft.id),
-        sequence: 1,
-        event_type: EventType::OrderCreated,
-        data: serde_json::json!({ "order_id": draft.id }),
-        correlation_id: None,
-        causation_id: None,
+    let request = IdempotentRequest {
+        api_key_id: ApiKeyId::new(),
+        route: "POST /v1/orders",
+        key: OrderId::new().to_string(),
+        fingerprint: [0; 32],
+        success_status: 201,
     };
-    outbox::insert(conn, &[created]).await
+    let order = PlacedOrder {
+        draft: &draft,
+        expires_at: read_at + TimeDelta::seconds(draft.ttl_seconds),
+        request: &request,
+        body: &serde_json::json!({ "order_id": draft.id }).to_string(),
+        correlation_id: None,
+    };
+    placement::insert(conn, &Batch { orders: vec![order], levels, now: Utc::now() }).await.map(drop)
 }

@@ -9,11 +9,12 @@ use sha2::{Digest, Sha256};
 
 /// One order of the file.
 #[derive(Debug, Clone)]
-pub(super) struct Basket {
+pub(in crate::cli) struct Basket {
     /// The merchant's name of it.
     pub(super) reference: String,
     customer_id: String,
-    lines: Vec<Value>,
+    /// The lines of the request.
+    pub(in crate::cli) lines: Vec<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -26,7 +27,7 @@ struct Row {
 }
 
 /// Reads the whole file, or says which line is wrong.
-pub(super) fn read(file: impl Read) -> anyhow::Result<Vec<Basket>> {
+pub(in crate::cli) fn read(file: impl Read) -> anyhow::Result<Vec<Basket>> {
     let mut reader = csv::Reader::from_reader(file);
     let headers = reader.headers()?.clone();
     let mut baskets: Vec<Basket> = Vec::new();

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::wiring;
 use crate::config::Config;
 
-mod basket;
+pub(super) mod basket;
 mod client;
 mod report;
 

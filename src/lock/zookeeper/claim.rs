@@ -4,20 +4,22 @@
 //! caller's future only waits for the task's answer, and the guard only keeps a channel to it. So either may be dropped
 //! at any point and from any thread: the task notices and cleans up.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
     sync::{oneshot, watch},
     time::{self, Instant},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    Plan,
     entry::{Blueprint, Entry},
     session::{Fault, Session},
+    turn::Turn,
 };
-use crate::lock::{FencingToken, Held, LockError, LockGuard};
+use crate::lock::{FencingToken, Held, LockError, LockGuard, Lost, Tokens};
 
 /// How long a claim is held before its nodes are watched. Most are released sooner, and to watch costs the servers about
 /// as much as to lock.
@@ -26,10 +28,9 @@ const WATCH_AFTER: Duration = Duration::from_millis(50);
 /// What every claim of a manager shares.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub(super) servers: String,
     pub(super) epoch: i32,
-    /// How long an awaited release waits. The deletion itself goes on for as long as the session lives.
-    pub(super) release_timeout: Duration,
+    /// How long an awaited release waits, too. The deletion itself goes on for as long as the session lives.
+    pub(super) request_timeout: Duration,
     pub(super) sessions: watch::Receiver<Option<Arc<Session>>>,
     pub(super) closing: CancellationToken,
 }
@@ -38,12 +39,15 @@ pub(super) struct Context {
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) context: Arc<Context>,
+    pub(super) plan: Arc<Plan>,
     pub(super) blueprint: Blueprint,
     pub(super) deadline: Instant,
+    /// Whether to wait for those ahead.
+    pub(super) patient: bool,
 }
 
 /// Where the task sends what the caller gets.
-pub(super) type Reply = oneshot::Sender<Result<LockGuard, LockError>>;
+pub(super) type Reply = oneshot::Sender<Result<Option<LockGuard>, LockError>>;
 
 impl Claim {
     pub(super) async fn run(self, mut reply: Reply) {
@@ -59,9 +63,9 @@ impl Claim {
         };
         let mut done = None;
         match (outcome, &entry) {
-            (Ok(czxid), Some(entry)) => done = self.hold(entry, czxid, reply).await,
-            // Invariant: nothing is obtained without an entry.
-            (Ok(_), None) => {}
+            (Ok(Some(turn)), Some(entry)) => done = self.hold(entry, turn.czxid, reply).await,
+            // Nothing is obtained without an entry.
+            (Ok(_), _) => drop(reply.send(Ok(None))),
             // The caller learns it at its deadline; the nodes are deleted after that.
             (Err(error), _) => drop(reply.send(Err(error))),
         }
@@ -73,21 +77,18 @@ impl Claim {
                 () = entry.leave() => {}
             }
         }
-        if let Some(done) = done {
-            // Nobody may be waiting for it.
-            let _ = done.send(());
-        }
+        drop(done);
     }
 
     /// Leaves in `entry` what has to be deleted, at every await.
-    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<i64, LockError> {
+    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<Option<Turn>, LockError> {
         let mut sessions = self.context.sessions.clone();
         loop {
             let session = sessions.wait_for(Option::is_some).await.map_err(|_| LockError::Closed)?.clone();
             let Some(session) = session else { continue };
             let entry = entry.insert(Entry::new(session, &self.blueprint));
-            match entry.obtain().await {
-                Ok(czxid) => return Ok(czxid),
+            match entry.obtain(self.patient, false).await {
+                Ok(turn) => return Ok(turn),
                 // Until the supervisor knows it too.
                 Err(Fault::Ended) => entry.session.ended().cancelled().await,
                 Err(fault) => return Err(LockError::Unavailable(fault.to_string())),
@@ -99,19 +100,23 @@ impl Claim {
     fn too_late(&self, entry: Option<&Entry<'_>>) -> LockError {
         match entry.and_then(Entry::waiting_for) {
             Some(key) => LockError::Timeout { key: key.to_owned() },
-            None => LockError::Unavailable(format!("no answer from ZooKeeper at {}", self.context.servers)),
+            None => LockError::Unavailable(format!("no answer from ZooKeeper at {}", self.plan.servers)),
         }
     }
 
     /// Hands the guard out and waits until it is released. Returns whom to tell that the nodes are deleted.
-    async fn hold(&self, entry: &Entry<'_>, czxid: i64, reply: Reply) -> Option<oneshot::Sender<()>> {
+    async fn hold(&self, entry: &Entry<'_>, czxid: i64, reply: Reply) -> Option<DropGuard> {
         let token = FencingToken { epoch: self.context.epoch, sequence: czxid };
-        let tokens: BTreeMap<_, _> = self.blueprint.keys.iter().map(|key| (key.clone(), token)).collect();
+        let tokens = self.blueprint.keys.iter().map(|key| (key.clone(), token)).collect();
         let lost = entry.session.ended().child_token();
-        let (release, mut released) = oneshot::channel();
-        let held = Holding { release, timeout: self.context.release_timeout };
+        let holding = Arc::new(Holding {
+            lost: lost.clone(),
+            released: CancellationToken::new(),
+            deleted: CancellationToken::new(),
+            timeout: self.context.request_timeout,
+        });
         // A caller that went away drops the guard, which releases it.
-        let _ = reply.send(Ok(LockGuard::new(tokens, lost.clone(), Some(Box::new(held)))));
+        let _ = reply.send(Ok(Some(LockGuard::new(tokens, holding.clone()))));
         let mut broken = pin!(async {
             time::sleep(WATCH_AFTER).await;
             entry.broken().await;
@@ -119,9 +124,10 @@ impl Claim {
         loop {
             tokio::select! {
                 biased;
-                release = &mut released => return release.ok(),
+                () = holding.released.cancelled() => return Some(holding.deleted.clone().drop_guard()),
                 () = self.context.closing.cancelled() => {
                     lost.cancel();
+                    holding.deleted.cancel();
                     return None;
                 }
                 () = &mut broken, if !lost.is_cancelled() => {
@@ -133,18 +139,26 @@ impl Claim {
     }
 }
 
-/// The guard's end of the task.
+/// What the guard and the task share.
 struct Holding {
-    /// Dropped, it releases too.
-    release: oneshot::Sender<oneshot::Sender<()>>,
+    lost: CancellationToken,
+    released: CancellationToken,
+    deleted: CancellationToken,
     timeout: Duration,
 }
 
 #[async_trait]
 impl Held for Holding {
-    async fn release(self: Box<Self>) {
-        let (done, deleted) = oneshot::channel();
-        if self.release.send(done).is_ok() && time::timeout(self.timeout, deleted).await.is_err() {
+    fn lost(&self, _tokens: &Tokens) -> Lost {
+        Lost::from(self.lost.clone())
+    }
+
+    fn release(&self, _tokens: &Tokens, _fenced: bool) {
+        self.released.cancel();
+    }
+
+    async fn released(&self) {
+        if time::timeout(self.timeout, self.deleted.cancelled()).await.is_err() {
             tracing::debug!("a released lock is not deleted yet, going on in the background");
         }
     }

@@ -14,7 +14,13 @@
 //! its nodes' czxid, which grows for as long as the ensemble keeps its data, also when the queue's parent is collected
 //! and its sequence numbers start again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::try_join_all;
 use tokio::time;
@@ -38,10 +44,25 @@ pub(super) const RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Blueprint {
     /// Sorted, without duplicates.
-    pub(super) keys: Vec<String>,
+    pub(super) keys: Arc<[Arc<str>]>,
     pub(super) root: String,
     pub(super) data: Vec<u8>,
     pub(super) acls: Acls<'static>,
+    /// The key that somebody ahead holds or waits for, as its index plus one. Written by the claim's task, read by whoever
+    /// asks what it waits for.
+    pub(super) waiting_for: Arc<AtomicUsize>,
+}
+
+impl Blueprint {
+    /// The key that is waited for, as far as is known: `None` while the servers owe an answer.
+    pub(super) fn waiting_for(&self) -> Option<&str> {
+        waiting_for(&self.keys, &self.waiting_for).map(AsRef::as_ref)
+    }
+}
+
+/// The key at an index plus one.
+pub(super) fn waiting_for<'a>(keys: &'a [Arc<str>], index: &AtomicUsize) -> Option<&'a Arc<str>> {
+    keys.get(index.load(Ordering::Relaxed).checked_sub(1)?)
 }
 
 /// What is known about the nodes.
@@ -65,20 +86,19 @@ pub(super) struct Entry<'a> {
     /// Marks the nodes as this entry's, for when the answer to their creation is lost.
     id: Uuid,
     pub(super) nodes: Nodes,
-    /// The key that another claim holds or waits for, ahead of this one.
-    pub(super) waiting_for: Option<&'a str>,
 }
 
 impl<'a> Entry<'a> {
     pub(super) fn new(session: Arc<Session>, blueprint: &'a Blueprint) -> Self {
         let queues = blueprint.keys.iter().map(|key| path::queue(&blueprint.root, key)).collect();
-        Self { session, blueprint, queues, id: Uuid::now_v7(), nodes: Nodes::Absent, waiting_for: None }
+        blueprint.waiting_for.store(0, Ordering::Relaxed);
+        Self { session, blueprint, queues, id: Uuid::now_v7(), nodes: Nodes::Absent }
     }
 
     /// The key that is waited for, as far as is known: `None` while the servers owe an answer.
     pub(super) fn waiting_for(&self) -> Option<&'a str> {
         match self.nodes {
-            Nodes::Present(_) if self.session.is_connected() => self.waiting_for,
+            Nodes::Present(_) if self.session.is_connected() => self.blueprint.waiting_for(),
             _ => None,
         }
     }
@@ -169,47 +189,66 @@ impl<'a> Entry<'a> {
     /// Deletes the nodes, if there are or may be any. Tries for as long as the session lives: its end deletes them too.
     pub(super) async fn leave(&mut self) {
         loop {
-            let outcome = match &self.nodes {
+            match &self.nodes {
                 Nodes::Absent => return,
-                Nodes::Present(nodes) => self.delete(nodes).await,
-                Nodes::Unknown => match self.find().await {
-                    Err(Fault::NoNode) | Ok(()) => continue,
-                    outcome => outcome,
-                },
-            };
-            match outcome {
-                Ok(()) | Err(Fault::Ended) => self.nodes = Nodes::Absent,
-                Err(Fault::Refused(reason)) => {
-                    tracing::warn!(reason, keys = ?self.blueprint.keys, "a lock node cannot be deleted before its session ends");
+                Nodes::Present(nodes) => {
+                    delete(&self.session, nodes).await;
                     self.nodes = Nodes::Absent;
                 }
-                Err(fault) => {
-                    tracing::debug!(%fault, "a lock node is not deleted yet, trying again");
-                    time::sleep(RETRY).await;
-                    // An ended session shows in the next attempt.
-                    let _ = self.session.connected().await;
-                }
+                Nodes::Unknown => match self.find().await {
+                    Ok(()) | Err(Fault::NoNode) => {}
+                    Err(fault) => {
+                        if !try_again(&self.session, &fault).await {
+                            self.nodes = Nodes::Absent;
+                        }
+                    }
+                },
             }
         }
     }
+}
 
-    async fn delete(&self, nodes: &[String]) -> Result<(), Fault> {
-        let client = self.session.client();
-        let mut writer = client.new_multi_writer();
-        nodes.iter().try_for_each(|node| writer.add_delete(node, None))?;
-        match self.session.call(writer.commit()).await {
-            // One is gone already, and so none was deleted.
-            Err(Fault::NoNode) => {}
-            outcome => return outcome.map(drop),
+/// Deletes nodes, those of them that exist. Tries for as long as the session lives.
+pub(super) async fn delete(session: &Session, nodes: &[String]) {
+    while let Err(fault) = try_delete(session, nodes).await {
+        if !try_again(session, &fault).await {
+            return;
         }
-        let deletions = nodes.iter().map(|node| async {
-            match self.session.call(client.delete(node, None)).await {
-                Err(Fault::NoNode) => Ok(()),
-                outcome => outcome,
-            }
-        });
-        try_join_all(deletions).await.map(drop)
     }
+}
+
+/// Whether the nodes may still have to be deleted. Waits until it makes sense to try.
+async fn try_again(session: &Session, fault: &Fault) -> bool {
+    match fault {
+        Fault::Ended => return false,
+        Fault::Refused(reason) => {
+            tracing::warn!(reason, "lock nodes cannot be deleted before their session ends");
+            return false;
+        }
+        fault => tracing::debug!(%fault, "lock nodes are not deleted yet, trying again"),
+    }
+    time::sleep(RETRY).await;
+    // An ended session shows in the next attempt.
+    let _ = session.connected().await;
+    true
+}
+
+async fn try_delete(session: &Session, nodes: &[String]) -> Result<(), Fault> {
+    let client = session.client();
+    let mut writer = client.new_multi_writer();
+    nodes.iter().try_for_each(|node| writer.add_delete(node, None))?;
+    match session.call(writer.commit()).await {
+        // One is gone already, and so none was deleted.
+        Err(Fault::NoNode) => {}
+        outcome => return outcome.map(drop),
+    }
+    let deletions = nodes.iter().map(|node| async {
+        match session.call(client.delete(node, None)).await {
+            Err(Fault::NoNode) => Ok(()),
+            outcome => outcome,
+        }
+    });
+    try_join_all(deletions).await.map(drop)
 }
 
 fn created(results: &[MultiWriteResult]) -> Vec<String> {

@@ -10,7 +10,12 @@
 //! `lost` fires when its session ends or one of its nodes is gone; the nodes of an acquisition that did not become a
 //! guard are deleted by its own task, whatever happened to the caller.
 
-use std::{collections::BTreeSet, fmt, process, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    fmt, process,
+    sync::{Arc, atomic::AtomicUsize},
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -22,14 +27,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zookeeper_client::Acls;
 
-use super::{LockError, LockGuard, LockManager};
+use super::{LockError, LockGuard, LockManager, LockOwner, LockedKey};
 
+mod cache;
 mod claim;
 mod entry;
+mod list;
 mod path;
 mod session;
 mod turn;
 
+use cache::Cache;
+pub use cache::CacheOptions;
 use claim::{Claim, Context};
 use entry::Blueprint;
 use session::{Session, Supervisor};
@@ -54,6 +63,9 @@ pub struct ZooKeeperOptions {
     pub epoch: i32,
     /// Who holds a lock, for people who look at it.
     pub holder: String,
+    /// How locks are kept after their use. `None`: each acquisition enters the queues by itself and leaves them when it is
+    /// released.
+    pub cache: Option<CacheOptions>,
 }
 
 impl fmt::Debug for ZooKeeperOptions {
@@ -67,17 +79,37 @@ impl fmt::Debug for ZooKeeperOptions {
             .field("allow_open_acl", &self.allow_open_acl)
             .field("epoch", &self.epoch)
             .field("holder", &self.holder)
+            .field("cache", &self.cache)
             .finish()
+    }
+}
+
+/// What every node of this process is made of.
+#[derive(Debug)]
+struct Plan {
+    servers: String,
+    root: String,
+    holder: String,
+    acls: Acls<'static>,
+}
+
+impl Plan {
+    fn blueprint(&self, keys: Arc<[Arc<str>]>, waiting_for: Arc<AtomicUsize>) -> Blueprint {
+        let since = DateTime::<Utc>::from(SystemTime::now());
+        let data = serde_json::json!({ "holder": self.holder, "pid": process::id(), "since": since });
+        let data = data.to_string().into_bytes();
+        Blueprint { keys, root: self.root.clone(), data, acls: self.acls, waiting_for }
     }
 }
 
 /// Locks in ZooKeeper. Dropping it is an unawaited [`LockManager::close`]: every guard loses its locks.
 #[derive(Debug)]
 pub struct ZooKeeperLock {
-    options: Arc<ZooKeeperOptions>,
-    acls: Acls<'static>,
+    plan: Arc<Plan>,
     context: Arc<Context>,
-    /// The supervisor and the task of every claim, all on the runtime that connected.
+    /// If locks are kept after their use.
+    cache: Option<Arc<Cache>>,
+    /// Every task, all on the runtime that connected.
     tasks: TaskTracker,
     runtime: Handle,
 }
@@ -105,59 +137,122 @@ impl ZooKeeperLock {
         let (sessions, receiver) = watch::channel(None);
         let closing = CancellationToken::new();
         let context = Arc::new(Context {
-            servers: options.servers.clone(),
             epoch: options.epoch,
-            release_timeout: options.request_timeout,
-            sessions: receiver,
+            request_timeout: options.request_timeout,
+            sessions: receiver.clone(),
             closing: closing.clone(),
         });
+        let plan = Arc::new(Plan {
+            servers: options.servers.clone(),
+            root: options.root.clone(),
+            holder: options.holder.clone(),
+            acls,
+        });
         let tasks = TaskTracker::new();
-        tasks.spawn(Supervisor { options: options.clone(), sessions, closing }.run(first));
-        Ok(Self { options, acls, context, tasks, runtime: Handle::current() })
-    }
-
-    /// What the nodes of a claim say about who holds it.
-    fn node_data(&self) -> Vec<u8> {
-        let since = DateTime::<Utc>::from(SystemTime::now());
-        let data = serde_json::json!({ "holder": self.options.holder, "pid": process::id(), "since": since });
-        data.to_string().into_bytes()
+        let cache = options.cache.clone().map(|cache| {
+            Cache::start(cache, (plan.clone(), options.epoch), receiver, closing.clone(), tasks.clone())
+        });
+        tasks.spawn(Supervisor { options, sessions, closing }.run(first));
+        Ok(Self { plan, context, cache, tasks, runtime: Handle::current() })
     }
 
     fn unreachable(&self, reason: impl fmt::Display) -> LockError {
-        LockError::Unavailable(format!("ZooKeeper at {}: {reason}", self.options.servers))
+        LockError::Unavailable(format!("ZooKeeper at {}: {reason}", self.plan.servers))
     }
 
-    /// One round trip that the leader takes part in: a server that lost its quorum does not answer it.
-    async fn round_trip(&self) -> Result<(), LockError> {
+    /// The session, once it is not suspect.
+    async fn session(&self) -> Result<Arc<Session>, LockError> {
         let mut sessions = self.context.sessions.clone();
         let session = sessions.wait_for(Option::is_some).await.map_err(|_| LockError::Closed)?.clone();
         let session = session.ok_or(LockError::Closed)?;
         session.connected().await.map_err(|fault| self.unreachable(fault))?;
+        Ok(session)
+    }
+
+    /// One round trip that the leader takes part in: a server that lost its quorum does not answer it.
+    async fn round_trip(&self) -> Result<(), LockError> {
+        let session = self.session().await?;
         let request = session.client().sync("/");
         session.call(request).await.map_err(|fault| self.unreachable(fault))
+    }
+
+    /// `None` only if it is not to wait.
+    async fn obtain(
+        &self,
+        keys: &[String],
+        owner: LockOwner,
+        deadline: Instant,
+        patient: bool,
+    ) -> Result<Option<LockGuard>, LockError> {
+        let sorted: Vec<String>;
+        let keys = if keys.is_sorted_by(|a, b| a < b) {
+            keys
+        } else {
+            sorted = keys.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
+            &sorted
+        };
+        let Some(first) = keys.first() else {
+            let closed = self.context.closing.is_cancelled();
+            return if closed { Err(LockError::Closed) } else { Ok(Some(LockGuard::empty())) };
+        };
+        if deadline <= Instant::now() {
+            return Err(LockError::Timeout { key: first.clone() });
+        }
+        match &self.cache {
+            Some(cache) => cache.acquire(keys, owner, deadline, patient).await,
+            None => self.claim(keys, deadline, patient).await,
+        }
+    }
+
+    /// An acquisition with a task and nodes of its own.
+    async fn claim(
+        &self,
+        keys: &[String],
+        deadline: Instant,
+        patient: bool,
+    ) -> Result<Option<LockGuard>, LockError> {
+        if self.context.closing.is_cancelled() {
+            return Err(LockError::Closed);
+        }
+        let keys = keys.iter().map(|key| Arc::from(key.as_str())).collect();
+        let blueprint = self.plan.blueprint(keys, Arc::default());
+        let (reply, answer) = oneshot::channel();
+        let (context, plan) = (self.context.clone(), self.plan.clone());
+        let claim = Claim { context, plan, blueprint, deadline, patient };
+        self.tasks.spawn_on(claim.run(reply), &self.runtime);
+        // The task answers unless its runtime is gone.
+        answer.await.unwrap_or(Err(LockError::Closed))
     }
 }
 
 #[async_trait]
 impl LockManager for ZooKeeperLock {
-    async fn acquire(&self, keys: &[String], deadline: Instant) -> Result<LockGuard, LockError> {
-        let keys: Vec<String> = keys.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
+    async fn acquire(
+        &self,
+        keys: &[String],
+        owner: LockOwner,
+        deadline: Instant,
+    ) -> Result<LockGuard, LockError> {
+        // A patient claim is granted or fails.
+        self.obtain(keys, owner, deadline, true).await?.ok_or(LockError::Closed)
+    }
+
+    async fn try_acquire(
+        &self,
+        keys: &[String],
+        owner: LockOwner,
+        deadline: Instant,
+    ) -> Result<Option<LockGuard>, LockError> {
+        self.obtain(keys, owner, deadline, false).await
+    }
+
+    async fn list(&self) -> Result<Vec<LockedKey>, LockError> {
         if self.context.closing.is_cancelled() {
             return Err(LockError::Closed);
         }
-        let Some(first) = keys.first() else {
-            return Ok(LockGuard::new([].into(), CancellationToken::new(), None));
-        };
-        if deadline <= Instant::now() {
-            return Err(LockError::Timeout { key: first.clone() });
-        }
-        let blueprint =
-            Blueprint { keys, root: self.options.root.clone(), data: self.node_data(), acls: self.acls };
-        let (reply, answer) = oneshot::channel();
-        let claim = Claim { context: self.context.clone(), blueprint, deadline };
-        self.tasks.spawn_on(claim.run(reply), &self.runtime);
-        // The task answers unless its runtime is gone.
-        answer.await.unwrap_or(Err(LockError::Closed))
+        let session = time::timeout(self.context.request_timeout, self.session()).await;
+        let session = session.map_err(|_| self.unreachable("not connected"))??;
+        list::locked_keys(&session, &self.plan.root).await.map_err(|fault| self.unreachable(fault))
     }
 
     async fn ping(&self, timeout: Duration) -> Result<(), LockError> {
@@ -175,8 +270,8 @@ impl LockManager for ZooKeeperLock {
     async fn close(&self) {
         self.context.closing.cancel();
         self.tasks.close();
-        if time::timeout(self.options.request_timeout, self.tasks.wait()).await.is_err() {
-            tracing::warn!(servers = self.options.servers, "lock session not closed in time, it will expire");
+        if time::timeout(self.context.request_timeout, self.tasks.wait()).await.is_err() {
+            tracing::warn!(servers = self.plan.servers, "lock session not closed in time, it will expire");
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! A queue is `<root>/<shard>/<key>`; a node in it `_c_<uuid>-lock-<sequence>`, as Apache Curator names it.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -21,6 +21,11 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 pub(super) fn queue(root: &str, key: &str) -> String {
     let shard = Sha256::digest(key.as_bytes())[0];
     format!("{root}/{shard:02x}/{}", utf8_percent_encode(key, PLAIN))
+}
+
+/// The key whose queue has this name.
+pub(super) fn key(name: &str) -> String {
+    percent_decode_str(name).decode_utf8_lossy().into_owned()
 }
 
 /// What the name of every node of one claim starts with. The server appends the sequence number.
@@ -42,6 +47,13 @@ pub(super) fn predecessor<'a>(children: &'a [String], own: &str) -> Option<&'a s
         .map(|(_, name)| name)
 }
 
+/// The node that holds the lock, and how many wait behind it; `None` if nobody contends.
+pub(super) fn first(children: &[String]) -> Option<(&str, usize)> {
+    let contenders = || children.iter().filter(|name| sequence(name).is_some());
+    let first = contenders().find(|name| predecessor(children, name).is_none())?;
+    Some((first, contenders().count() - 1))
+}
+
 fn sequence(name: &str) -> Option<i32> {
     name.rsplit_once(SEPARATOR)?.1.parse().ok()
 }
@@ -60,6 +72,7 @@ mod tests {
         let queues: std::collections::BTreeSet<_> = keys.iter().map(|key| queue("/r", key)).collect();
         assert_eq!(queues.len(), keys.len());
         assert!(queue("/r", "a/..").ends_with("/a%2F%2E%2E"));
+        assert!(keys.iter().all(|&plain| key(queue("/r", plain).rsplit_once('/').unwrap().1) == plain));
     }
 
     #[test]
@@ -72,6 +85,8 @@ mod tests {
         let queue = children(&["0000000009", "0000000007", "0000000012", "0000000010"]);
         assert_eq!(predecessor(&queue, &queue[3]), Some(queue[0].as_str()));
         assert_eq!(predecessor(&queue, &queue[1]), None);
+        assert_eq!(first(&queue), Some((queue[1].as_str(), 3)));
+        assert_eq!(first(&["stray".to_owned()]), None);
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl Session {
         &self.ended
     }
 
+    /// How long the process may have been stopped without the session being suspect for it.
+    pub(super) fn longest_pause(&self) -> Duration {
+        self.client.session_timeout() / 3
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.client.state() == SessionState::SyncConnected
     }

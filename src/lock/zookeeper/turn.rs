@@ -4,27 +4,59 @@
 //! waiter watches the one node before its own, so a release wakes one process. Watches are one-shot: the client sets those
 //! again after a reconnection.
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use std::sync::atomic::Ordering;
+
+use futures_util::{StreamExt as _, future::try_join_all, stream::FuturesUnordered};
 use tokio::time;
-use zookeeper_client::{Error, MultiReadResult};
+use zookeeper_client::{Error, MultiReadResult, OneshotWatcher};
 
 use super::{
-    entry::{Entry, Nodes, RETRY},
+    entry::{Entry, RETRY},
     path,
-    session::Fault,
+    session::{Fault, Session},
 };
 
+/// The children of a queue, and what fires when they change.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) children: Vec<String>,
+    pub(super) watch: Option<OneshotWatcher>,
+}
+
+/// Every node of an entry is the first of its queue.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// The fencing token's sequence.
+    pub(super) czxid: i64,
+    /// The queue of each key, when this was seen.
+    pub(super) views: Vec<View>,
+}
+
+/// Reads a queue and watches it. The request is sent by the call.
+pub(super) fn view<'a>(
+    session: &'a Session,
+    queue: &str,
+) -> impl Future<Output = Result<View, Fault>> + Send + use<'a> {
+    let request = session.client().get_and_watch_children(queue);
+    let answer = session.call(request);
+    async move {
+        let (children, _, watch) = answer.await?;
+        Ok(View { children, watch: Some(watch) })
+    }
+}
+
 impl Entry<'_> {
-    /// Enters the queues and waits until each node is the first of its queue. Returns the fencing token's sequence.
-    pub(super) async fn obtain(&mut self) -> Result<i64, Fault> {
+    /// Enters the queues and waits until each node is the first of its queue; `None` if somebody is ahead and `patient` is
+    /// not set.
+    pub(super) async fn obtain(&mut self, patient: bool, watched: bool) -> Result<Option<Turn>, Fault> {
         loop {
             self.session.connected().await?;
             let outcome = match self.enter().await {
-                Ok(()) => self.turn().await,
+                Ok(()) => self.turn(patient, watched).await,
                 Err(fault) => Err(fault),
             };
             match outcome {
-                Ok(czxid) if self.session.is_connected() => return Ok(czxid),
+                Ok(turn) if self.session.is_connected() => return Ok(turn),
                 // Became suspect meanwhile: look again when it is not.
                 Ok(_) => {}
                 Err(Fault::Unanswered(_)) => time::sleep(RETRY).await,
@@ -57,25 +89,48 @@ impl Entry<'_> {
         Ok((lists, czxid))
     }
 
-    /// Waits until each node is the first of its queue. Returns their czxid.
-    async fn turn(&mut self) -> Result<i64, Fault> {
-        let Nodes::Present(nodes) = &self.nodes else { return Err(Fault::NoNode) };
-        let (lists, czxid) = self.look(nodes.first().map(String::as_str)).await?;
-        let czxid = czxid.ok_or(Fault::NoNode)?;
-        for (index, mut children) in lists.into_iter().enumerate().take(nodes.len()) {
+    /// What [`Entry::look`] tells, with a watch on each queue. As many requests as keys, all on their way at once.
+    async fn look_and_watch(&self, node: &str) -> Result<(Vec<View>, Option<i64>), Fault> {
+        let client = self.session.client();
+        let stat = self.session.call(client.check_stat(node));
+        let views = try_join_all(self.queues.iter().map(|queue| view(&self.session, queue)));
+        let (stat, views) = futures_util::future::try_join(stat, views).await?;
+        Ok((views, stat.map(|stat| stat.czxid)))
+    }
+
+    /// Waits until each node is the first of its queue.
+    async fn turn(&self, patient: bool, watched: bool) -> Result<Option<Turn>, Fault> {
+        let Some(first) = self.paths().first() else { return Err(Fault::NoNode) };
+        let (views, czxid) = if watched {
+            self.look_and_watch(first).await?
+        } else {
+            let (lists, czxid) = self.look(Some(first)).await?;
+            (lists.into_iter().map(|children| View { children, watch: None }).collect(), czxid)
+        };
+        let mut turn = Turn { czxid: czxid.ok_or(Fault::NoNode)?, views: Vec::with_capacity(views.len()) };
+        for (index, (mut seen, node)) in views.into_iter().zip(self.paths()).enumerate() {
             let queue = &self.queues[index];
-            let name = &nodes[index][queue.len() + 1..];
+            let name = &node[queue.len() + 1..];
             loop {
-                if !children.iter().any(|child| child == name) {
+                if !seen.children.iter().any(|child| child == name) {
                     return Err(Fault::NoNode);
                 }
-                let Some(ahead) = path::predecessor(&children, name) else { break };
-                self.waiting_for = Some(&self.blueprint.keys[index]);
+                let Some(ahead) = path::predecessor(&seen.children, name) else { break };
+                if !patient {
+                    return Ok(None);
+                }
+                self.blueprint.waiting_for.store(index + 1, Ordering::Relaxed);
                 self.wait_for(&format!("{queue}/{ahead}")).await?;
-                children = self.session.call(self.session.client().list_children(queue)).await?;
+                seen = if watched {
+                    view(&self.session, queue).await?
+                } else {
+                    let children = self.session.call(self.session.client().list_children(queue)).await?;
+                    View { children, watch: None }
+                };
             }
+            turn.views.push(seen);
         }
-        Ok(czxid)
+        Ok(Some(turn))
     }
 
     /// Waits until `node` is gone. May return early.

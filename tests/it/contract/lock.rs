@@ -3,7 +3,7 @@
 use std::{cell::Cell, sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, select_all};
-use holdfast::lock::{LockError, LockGuard, LockManager};
+use holdfast::lock::{LockError, LockGuard, LockManager, LockOwner};
 use tokio::time::{self, Instant};
 
 use crate::support::in_ms;
@@ -19,12 +19,12 @@ fn keys(keys: &[&str]) -> Vec<String> {
 }
 
 async fn acquire(manager: &Manager, names: &[&str], ms: u64) -> LockGuard {
-    manager.acquire(&keys(names), in_ms(ms)).await.unwrap()
+    manager.acquire(&keys(names), LockOwner::new(), in_ms(ms)).await.unwrap()
 }
 
 async fn expect_held(manager: &Manager, name: &str) {
     let started = Instant::now();
-    let error = manager.acquire(&keys(&[name]), in_ms(150)).await.unwrap_err();
+    let error = manager.acquire(&keys(&[name]), LockOwner::new(), in_ms(150)).await.unwrap_err();
     assert!(matches!(&error, LockError::Timeout { key } if key == name), "{error:?}");
     let waited = started.elapsed();
     assert!((150..400).contains(&waited.as_millis()), "waited {waited:?}");
@@ -99,7 +99,7 @@ pub(super) async fn a_claim_times_out_at_its_deadline_and_blocks_nobody(managers
     expect_held(&managers[1], "b").await;
     expect_held(&managers[0], "b").await;
     // A claim that waits for `b` is in the queue of `a` too, and must leave it.
-    assert!(managers[1].acquire(&keys(&["a", "b"]), in_ms(100)).await.is_err());
+    assert!(managers[1].acquire(&keys(&["a", "b"]), LockOwner::new(), in_ms(100)).await.is_err());
     acquire(&managers[0], &["a"], SHORT).await.release().await;
     guard.release().await;
     acquire(&managers[1], &["a", "b"], SHORT).await.release().await;
@@ -146,7 +146,9 @@ pub(super) async fn a_dropped_claim_leaves_the_queue(managers: &[Manager]) {
     let guard = acquire(&managers[0], &["a"], LONG).await;
     let names = keys(&["a"]);
     assert!(
-        time::timeout(Duration::from_millis(100), managers[1].acquire(&names, in_ms(LONG))).await.is_err()
+        time::timeout(Duration::from_millis(100), managers[1].acquire(&names, LockOwner::new(), in_ms(LONG)))
+            .await
+            .is_err()
     );
     guard.release().await;
     acquire(&managers[0], &["a"], SHORT).await.release().await;
@@ -157,20 +159,20 @@ pub(super) async fn any_string_is_a_key(managers: &[Manager]) {
     let guard = acquire(&managers[0], &names, LONG).await;
     for name in names {
         assert!(guard.token(name).is_some(), "{name:?}");
-        assert!(managers[1].acquire(&keys(&[name]), in_ms(30)).await.is_err(), "{name:?}");
+        assert!(managers[1].acquire(&keys(&[name]), LockOwner::new(), in_ms(30)).await.is_err(), "{name:?}");
     }
     guard.release().await;
 }
 
 pub(super) async fn no_keys_need_no_lock(managers: &[Manager]) {
-    managers[0].acquire(&[], in_ms(0)).await.unwrap().release().await;
+    managers[0].acquire(&[], LockOwner::new(), in_ms(0)).await.unwrap().release().await;
 }
 
 /// Ends `managers[0]`.
 pub(super) async fn closing_frees_everything_at_once(managers: &[Manager]) {
     let guard = acquire(&managers[0], &["a", "b"], LONG).await;
     let names = keys(&["a"]);
-    let waiting = managers[0].acquire(&names, in_ms(LONG));
+    let waiting = managers[0].acquire(&names, LockOwner::new(), in_ms(LONG));
     let closing = async {
         time::sleep(Duration::from_millis(50)).await;
         managers[0].close().await;
@@ -179,7 +181,10 @@ pub(super) async fn closing_frees_everything_at_once(managers: &[Manager]) {
     assert!(matches!(waiter, Err(LockError::Closed)));
     assert!(guard.lost().is_cancelled());
     acquire(&managers[1], &["a", "b"], SHORT).await.release().await;
-    assert!(matches!(managers[0].acquire(&names, in_ms(LONG)).await, Err(LockError::Closed)));
+    assert!(matches!(
+        managers[0].acquire(&names, LockOwner::new(), in_ms(LONG)).await,
+        Err(LockError::Closed)
+    ));
     assert!(matches!(managers[0].ping(Duration::from_secs(1)).await, Err(LockError::Closed)));
     managers[0].close().await;
     guard.release().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use holdfast::lock::{LockError, LockManager as _, ZooKeeperLock, ZooKeeperOptions};
+use holdfast::lock::{LockError, LockManager as _, LockOwner, ZooKeeperLock, ZooKeeperOptions};
 use tokio::time;
 use zookeeper_client::Client;
 
@@ -23,13 +23,16 @@ fn keys(keys: &[&str]) -> Vec<String> {
 async fn a_time_out_leaves_no_node() {
     let locks = Locks::new(zookeeper::shared());
     let (manager, observer) = (locks.manager().await, locks.observer().await);
-    let guard = manager.acquire(&keys(&["b"]), in_ms(5000)).await.unwrap();
-    assert!(manager.acquire(&keys(&["a", "b", "c"]), in_ms(50)).await.is_err());
+    let guard = manager.acquire(&keys(&["b"]), LockOwner::new(), in_ms(5000)).await.unwrap();
+    assert!(manager.acquire(&keys(&["a", "b", "c"]), LockOwner::new(), in_ms(50)).await.is_err());
     observer.wait_for_nodes(1, SOON).await;
     guard.release().await;
     assert_eq!(observer.nodes().await.len(), 0);
     // A deadline in the past asks nothing.
-    assert!(matches!(manager.acquire(&keys(&["a"]), in_ms(0)).await, Err(LockError::Timeout { .. })));
+    assert!(matches!(
+        manager.acquire(&keys(&["a"]), LockOwner::new(), in_ms(0)).await,
+        Err(LockError::Timeout { .. })
+    ));
 }
 
 /// Dropped from before the first request is sent until long after the lock is granted.
@@ -43,12 +46,17 @@ async fn a_storm_of_cancellations_leaves_no_node() {
             let names = keys(&[["a", "b", "c"][usize::try_from(number % 3).unwrap()], "d"]);
             let patience = Duration::from_micros(rand::random_range(0..30_000));
             time::sleep(Duration::from_micros(number * 200)).await;
-            drop(time::timeout(patience, manager.acquire(&names, in_ms(5000))).await);
+            drop(time::timeout(patience, manager.acquire(&names, LockOwner::new(), in_ms(5000))).await);
         }
     });
     join_all(claims).await;
     observer.wait_for_nodes(0, SOON).await;
-    manager.acquire(&keys(&["a", "b", "c", "d"]), in_ms(1000)).await.unwrap().release().await;
+    manager
+        .acquire(&keys(&["a", "b", "c", "d"]), LockOwner::new(), in_ms(1000))
+        .await
+        .unwrap()
+        .release()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,16 +64,17 @@ async fn claims_dropped_before_the_answer_to_their_creation_leave_no_node() {
     let locks = Locks::new(zookeeper::shared());
     let proxy = TcpProxy::start(&locks.servers).await;
     let (manager, observer) = (locks.manager_through(proxy.address()).await, locks.observer().await);
-    manager.acquire(&keys(&["a", "b"]), in_ms(5000)).await.unwrap().release().await;
+    manager.acquire(&keys(&["a", "b"]), LockOwner::new(), in_ms(5000)).await.unwrap().release().await;
     proxy.allow(Traffic::RequestsOnly);
     let names = keys(&["a", "b"]);
-    let claims =
-        (0..100).map(|_| time::timeout(Duration::from_millis(100), manager.acquire(&names, in_ms(5000))));
+    let claims = (0..100).map(|_| {
+        time::timeout(Duration::from_millis(100), manager.acquire(&names, LockOwner::new(), in_ms(5000)))
+    });
     assert!(join_all(claims).await.iter().all(Result::is_err));
     observer.wait_for_nodes(200, SOON).await;
     proxy.allow(Traffic::All);
     observer.wait_for_nodes(0, SOON).await;
-    manager.acquire(&names, in_ms(1000)).await.unwrap().release().await;
+    manager.acquire(&names, LockOwner::new(), in_ms(1000)).await.unwrap().release().await;
 }
 
 /// The nodes exist, their owner never heard of it.
@@ -75,7 +84,7 @@ async fn a_lost_answer_to_the_creation_makes_one_node_for_each_key() {
     let proxy = TcpProxy::start(&locks.servers).await;
     let (manager, observer) = (locks.manager_through(proxy.address()).await, locks.observer().await);
     let names = keys(&["a", "b"]);
-    manager.acquire(&names, in_ms(5000)).await.unwrap().release().await;
+    manager.acquire(&names, LockOwner::new(), in_ms(5000)).await.unwrap().release().await;
     proxy.allow(Traffic::RequestsOnly);
     let cut = async {
         observer.wait_for_nodes(2, SOON).await;
@@ -84,7 +93,7 @@ async fn a_lost_answer_to_the_creation_makes_one_node_for_each_key() {
         proxy.allow(Traffic::All);
         before
     };
-    let (guard, before) = tokio::join!(manager.acquire(&names, in_ms(8000)), cut);
+    let (guard, before) = tokio::join!(manager.acquire(&names, LockOwner::new(), in_ms(8000)), cut);
     let guard = guard.unwrap();
     assert_eq!(observer.nodes().await, before);
     assert!(!guard.lost().is_cancelled());
@@ -99,7 +108,7 @@ async fn a_lost_creation_is_sent_again() {
     let proxy = TcpProxy::start(&locks.servers).await;
     let (manager, observer) = (locks.manager_through(proxy.address()).await, locks.observer().await);
     let names = keys(&["a", "b"]);
-    manager.acquire(&names, in_ms(5000)).await.unwrap().release().await;
+    manager.acquire(&names, LockOwner::new(), in_ms(5000)).await.unwrap().release().await;
     proxy.allow(Traffic::None);
     let cut = async {
         time::sleep(Duration::from_millis(200)).await;
@@ -107,7 +116,7 @@ async fn a_lost_creation_is_sent_again() {
         proxy.cut();
         proxy.allow(Traffic::All);
     };
-    let (guard, ()) = tokio::join!(manager.acquire(&names, in_ms(8000)), cut);
+    let (guard, ()) = tokio::join!(manager.acquire(&names, LockOwner::new(), in_ms(8000)), cut);
     assert_eq!(observer.nodes().await.len(), 2);
     guard.unwrap().release().await;
     assert_eq!(observer.nodes().await.len(), 0);
@@ -118,7 +127,7 @@ async fn a_release_while_disconnected_is_done_after_the_reconnection() {
     let locks = Locks::new(zookeeper::shared());
     let proxy = TcpProxy::start(&locks.servers).await;
     let (manager, observer) = (locks.manager_through(proxy.address()).await, locks.observer().await);
-    let guard = manager.acquire(&keys(&["a"]), in_ms(5000)).await.unwrap();
+    let guard = manager.acquire(&keys(&["a"]), LockOwner::new(), in_ms(5000)).await.unwrap();
     proxy.allow(Traffic::None);
     let released = time::Instant::now();
     guard.release().await;
@@ -134,7 +143,7 @@ async fn a_node_deleted_by_hand_fires_lost() {
     let locks = Locks::new(zookeeper::shared());
     let (manager, observer) = (locks.manager().await, locks.observer().await);
     for pause in [0, 200] {
-        let guard = manager.acquire(&keys(&["a", "b"]), in_ms(5000)).await.unwrap();
+        let guard = manager.acquire(&keys(&["a", "b"]), LockOwner::new(), in_ms(5000)).await.unwrap();
         time::sleep(Duration::from_millis(pause)).await;
         assert!(!guard.lost().is_cancelled());
         observer.client.delete(&observer.nodes().await[1], None).await.unwrap();
@@ -149,7 +158,7 @@ async fn a_node_deleted_by_hand_fires_lost() {
 async fn a_waiter_whose_node_was_deleted_by_hand_enters_again() {
     let locks = Locks::new(zookeeper::shared());
     let (manager, observer) = (locks.manager().await, locks.observer().await);
-    let guard = manager.acquire(&keys(&["b"]), in_ms(5000)).await.unwrap();
+    let guard = manager.acquire(&keys(&["b"]), LockOwner::new(), in_ms(5000)).await.unwrap();
     let names = keys(&["a", "b"]);
     let meddle = async {
         observer.wait_for_nodes(3, SOON).await;
@@ -157,7 +166,7 @@ async fn a_waiter_whose_node_was_deleted_by_hand_enters_again() {
         observer.client.delete(&waiting.unwrap(), None).await.unwrap();
         guard.release().await;
     };
-    let (second, ()) = tokio::join!(manager.acquire(&names, in_ms(5000)), meddle);
+    let (second, ()) = tokio::join!(manager.acquire(&names, LockOwner::new(), in_ms(5000)), meddle);
     let second = second.unwrap();
     assert_eq!(observer.queues().await.values().copied().collect::<Vec<_>>(), [1, 1]);
     second.release().await;
@@ -175,7 +184,7 @@ async fn parents_may_be_collected_at_any_time() {
     };
     let (mut last, mut collected, deadline) = (None, 0, in_ms(15_000));
     while collected < 3 {
-        let guard = manager.acquire(&names, in_ms(1000)).await.unwrap();
+        let guard = manager.acquire(&names, LockOwner::new(), in_ms(1000)).await.unwrap();
         let token = guard.token("a");
         assert!(token > last, "{token:?} after {last:?}");
         last = token;
@@ -198,13 +207,19 @@ async fn with_a_password_nobody_else_touches_the_locks() {
     let second = ZooKeeperLock::connect(closed("right")).await.unwrap();
     let stranger = ZooKeeperLock::connect(closed("wrong")).await.unwrap();
     let names = keys(&["a"]);
-    let guard = first.acquire(&names, in_ms(1000)).await.unwrap();
-    assert!(matches!(second.acquire(&names, in_ms(100)).await, Err(LockError::Timeout { .. })));
-    assert!(matches!(stranger.acquire(&names, in_ms(1000)).await, Err(LockError::Unavailable(_))));
+    let guard = first.acquire(&names, LockOwner::new(), in_ms(1000)).await.unwrap();
+    assert!(matches!(
+        second.acquire(&names, LockOwner::new(), in_ms(100)).await,
+        Err(LockError::Timeout { .. })
+    ));
+    assert!(matches!(
+        stranger.acquire(&names, LockOwner::new(), in_ms(1000)).await,
+        Err(LockError::Unavailable(_))
+    ));
     let anonymous = Client::connect(&locks.servers).await.unwrap();
     assert!(anonymous.list_children(&locks.root).await.is_err());
     guard.release().await;
-    second.acquire(&names, in_ms(1000)).await.unwrap().release().await;
+    second.acquire(&names, LockOwner::new(), in_ms(1000)).await.unwrap().release().await;
 
     let open = ZooKeeperOptions { allow_open_acl: false, ..locks.options() };
     assert!(ZooKeeperLock::connect(open).await.is_err());
@@ -214,7 +229,7 @@ async fn with_a_password_nobody_else_touches_the_locks() {
 async fn a_node_says_who_holds_it() {
     let locks = Locks::new(zookeeper::shared());
     let (manager, observer) = (locks.manager().await, locks.observer().await);
-    let guard = manager.acquire(&keys(&["a", "b"]), in_ms(1000)).await.unwrap();
+    let guard = manager.acquire(&keys(&["a", "b"]), LockOwner::new(), in_ms(1000)).await.unwrap();
     let nodes = observer.nodes().await;
     let (data, stat) = observer.client.get_data(&nodes[0]).await.unwrap();
     // One transaction made them all.
@@ -234,9 +249,9 @@ async fn a_claim_too_large_for_one_request_is_refused() {
     let locks = Locks::new(zookeeper::shared());
     let manager = locks.manager().await;
     let names: Vec<String> = (0..5000).map(|number| format!("SKU-{number}")).collect();
-    let error = manager.acquire(&names, in_ms(5000)).await.unwrap_err();
+    let error = manager.acquire(&names, LockOwner::new(), in_ms(5000)).await.unwrap_err();
     assert!(matches!(&error, LockError::Unavailable(reason) if reason.contains("5000 keys")), "{error:?}");
-    manager.acquire(&names[..500], in_ms(5000)).await.unwrap().release().await;
+    manager.acquire(&names[..500], LockOwner::new(), in_ms(5000)).await.unwrap().release().await;
 }
 
 /// The runtime is gone before the guard is.
@@ -248,7 +263,7 @@ fn a_guard_may_outlive_its_runtime() {
     let first = runtime();
     let (manager, guard) = first.block_on(async {
         let manager = locks.manager().await;
-        let guard = manager.acquire(&keys(&["a"]), in_ms(1000)).await.unwrap();
+        let guard = manager.acquire(&keys(&["a"]), LockOwner::new(), in_ms(1000)).await.unwrap();
         (manager, guard)
     });
     drop(first);

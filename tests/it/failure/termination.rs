@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use devstack::Signal;
-use holdfast::lock::{LockManager as _, ZooKeeperLock};
+use holdfast::lock::{LockManager as _, LockOwner, ZooKeeperLock};
 
 use crate::support::{
     in_ms,
@@ -31,11 +31,11 @@ async fn sigterm_frees_the_locks_at_once_although_an_order_is_in_flight() {
     let order = async { system.place("api", "in-flight", "busy", 1).await };
     let terminate = async {
         system.wait_for_waiters(1).await;
-        other.acquire(&sku, in_ms(300)).await.unwrap_err();
+        other.acquire(&sku, LockOwner::new(), in_ms(300)).await.unwrap_err();
         system.stack.signal("api", Signal::TERM).unwrap();
         // The drain time, and a little for closing.
         assert!(system.wait_exit("api", Duration::from_secs(4)).await);
-        other.acquire(&sku, in_ms(500)).await.unwrap().release().await;
+        other.acquire(&sku, LockOwner::new(), in_ms(500)).await.unwrap().release().await;
         busy.rollback().await.unwrap();
         system.stack.restart("api").unwrap();
     };

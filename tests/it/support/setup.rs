@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::{App, Settings},
+    app::{App, ReservationEngine, ReservationOptions, Settings},
     config::{self, Config},
     domain::new_order::OrderLimits,
     http,
@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) lock_timeout: Duration,
     /// How long to wait for the provider.
     pub(crate) provider_timeout: Duration,
+    /// How orders are batched.
+    pub(crate) reservation: ReservationOptions,
 }
 
 impl Default for Setup {
@@ -46,6 +48,7 @@ impl Default for Setup {
             payment_pin: Duration::from_mins(15),
             lock_timeout: PATIENCE,
             provider_timeout: Duration::from_secs(20),
+            reservation: ReservationOptions { lanes: 2, queue: 4096, batch_orders: 256, batch_lines: 1024 },
         }
     }
 }
@@ -65,8 +68,10 @@ pub(super) async fn build(
     } else {
         Arc::new(NoLock)
     };
+    let store = database.store().await;
     App {
-        store: database.store().await,
+        engine: ReservationEngine::new(store.clone(), setup.reservation),
+        store,
         locks: manager,
         provider: Some(Arc::new(sandbox::provider(&sandbox.url, SECRET_KEY, setup.provider_timeout))),
         settings: Settings {

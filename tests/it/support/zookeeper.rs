@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use devstack::{Stack, StackOptions};
-use holdfast::lock::{ZooKeeperLock, ZooKeeperOptions};
+use holdfast::lock::{CacheOptions, ZooKeeperLock, ZooKeeperOptions};
 use uuid::Uuid;
 use zookeeper_client::Client;
 
@@ -42,11 +42,19 @@ pub(crate) async fn pause(stack: &Stack) {
 pub(crate) struct Locks {
     pub(crate) servers: String,
     pub(crate) root: String,
+    pub(crate) cache: Option<CacheOptions>,
 }
 
 impl Locks {
+    /// Locks that are deleted when they are released.
     pub(crate) fn new(servers: &str) -> Self {
-        Self { servers: servers.to_owned(), root: format!("/test-{}/locks", Uuid::now_v7().simple()) }
+        let root = format!("/test-{}/locks", Uuid::now_v7().simple());
+        Self { servers: servers.to_owned(), root, cache: None }
+    }
+
+    /// Locks that are kept when they are released, as in production.
+    pub(crate) fn cached(servers: &str) -> Self {
+        Self { cache: Some(CacheOptions::default()), ..Self::new(servers) }
     }
 
     pub(crate) fn options(&self) -> ZooKeeperOptions {
@@ -59,6 +67,7 @@ impl Locks {
             allow_open_acl: true,
             epoch: 1,
             holder: "test".into(),
+            cache: self.cache.clone(),
         }
     }
 

@@ -1,0 +1,37 @@
+//! What levels had left when they were last written or read: a hint which batches need not be tried in one statement,
+//! because the statement would refuse them. It decides nothing, and may be wrong in both directions.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::domain::inventory::LevelKey;
+
+/// More levels than this are not remembered: start over instead of growing.
+const LEVELS_MAX: usize = 20_000;
+
+#[derive(Debug, Default)]
+pub(super) struct LevelsSeen(Mutex<HashMap<LevelKey, i64>>);
+
+impl LevelsSeen {
+    pub(super) fn record<'a>(&self, levels: impl IntoIterator<Item = (&'a LevelKey, i64)>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, available) in levels {
+            if let Some(known) = seen.get_mut(key) {
+                *known = available;
+                continue;
+            }
+            if seen.len() >= LEVELS_MAX {
+                seen.clear();
+            }
+            seen.insert(key.clone(), available);
+        }
+    }
+
+    /// Whether one of them is known to have had too little.
+    pub(super) fn is_short<'a>(&self, wanted: impl IntoIterator<Item = (&'a LevelKey, i64)>) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.into_iter().any(|(key, quantity)| seen.get(key).is_some_and(|&available| available < quantity))
+    }
+}

@@ -1,0 +1,211 @@
+//! The reservation engine: places orders in batches, one transaction for each.
+//!
+//! Load makes the batches, no timer does: whenever a lane is free it takes every order in the queue that shares nothing
+//! with a batch in flight ([`queue`]). At low load a batch is one order, and nobody waits.
+//!
+//! It must not acquire locks: an order comes with the guard of its SKUs, and the guard is dropped when its batch is
+//! through. It keeps no stock: what a level has left is decided in the database ([`batch`]).
+//!
+//! Invariants: an order that was accepted is answered, whatever becomes of its batch or of the client that sent it; the
+//! queue is bounded; a lane that ends takes its levels out of flight.
+
+use std::{
+    collections::{HashSet, hash_map::RandomState},
+    hash::{BuildHasher as _, Hash},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+
+use super::{Answer, Error};
+use crate::{
+    domain::{new_order::OrderDraft, reservation::Shortage},
+    lock::{LockGuard, LockOwner},
+    store::{Store, idempotency::IdempotentRequest},
+};
+
+mod batch;
+mod database_clock;
+mod levels_seen;
+mod queue;
+
+use database_clock::DatabaseClock;
+use levels_seen::LevelsSeen;
+use queue::{Batch, Limits, Queue, Wants};
+
+/// How orders are batched.
+#[derive(Debug, Clone, Copy)]
+pub struct ReservationOptions {
+    /// How many batches are in flight at a time, each with a connection.
+    pub lanes: usize,
+    /// How many orders may wait; one more is refused.
+    pub queue: usize,
+    /// The most orders of a batch.
+    pub batch_orders: usize,
+    /// The most lines of a batch of several orders.
+    pub batch_lines: usize,
+}
+
+/// An order that is to be placed.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub(super) draft: OrderDraft,
+    pub(super) request: IdempotentRequest,
+    pub(super) correlation_id: Option<String>,
+}
+
+/// What one try came to.
+#[derive(Debug)]
+pub(super) enum Placed {
+    Answer(Answer),
+    /// A newer holder of a lock has been here: take the locks again.
+    StaleFence,
+    Short(Vec<Shortage>),
+}
+
+/// A placement in the queue, under the locks of its SKUs.
+struct Ticket {
+    placement: Arc<Placement>,
+    guard: LockGuard,
+    reply: oneshot::Sender<Result<Placed, Error>>,
+}
+
+/// See the module. Clones share one queue.
+#[derive(Clone)]
+pub struct ReservationEngine(Arc<Engine>);
+
+struct Engine {
+    store: Store,
+    options: ReservationOptions,
+    owner: LockOwner,
+    state: Mutex<State>,
+    hashes: RandomState,
+    clock: DatabaseClock,
+    seen: LevelsSeen,
+}
+
+struct State {
+    queue: Queue<Ticket>,
+    lanes_busy: usize,
+}
+
+impl ReservationEngine {
+    /// An engine with an empty queue. It runs on whatever runtime places an order.
+    pub fn new(store: Store, options: ReservationOptions) -> Self {
+        let limits =
+            Limits { queued: options.queue, orders: options.batch_orders, lines: options.batch_lines };
+        Self(Arc::new(Engine {
+            store,
+            options,
+            owner: LockOwner::new(),
+            state: Mutex::new(State { queue: Queue::new(limits), lanes_busy: 0 }),
+            hashes: RandomState::new(),
+            clock: DatabaseClock::default(),
+            seen: LevelsSeen::default(),
+        }))
+    }
+
+    /// The owner of every guard that it is given: orders for the same SKU share the lock, the engine keeps them apart.
+    pub(super) fn lock_owner(&self) -> LockOwner {
+        self.0.owner
+    }
+
+    /// Places an order whose SKUs `guard` holds. The order is carried out even if nobody waits for the answer.
+    pub(super) async fn place(&self, placement: Arc<Placement>, guard: LockGuard) -> Result<Placed, Error> {
+        let (reply, placed) = oneshot::channel();
+        self.0.submit(Ticket { placement, guard, reply })?;
+        placed.await.unwrap_or_else(|_| Err(Error::Unknown("its batch ended without an answer".into())))
+    }
+}
+
+impl std::fmt::Debug for ReservationEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.0.lock();
+        f.debug_struct("ReservationEngine")
+            .field("waiting", &state.queue.len())
+            .field("lanes_busy", &state.lanes_busy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(self: &Arc<Self>, ticket: Ticket) -> Result<(), Error> {
+        let wants = self.wants(&ticket.placement);
+        let mut state = self.lock();
+        let waits = state.lanes_busy == self.options.lanes || state.queue.has_to_wait(&wants);
+        let full = state.queue.push(wants, ticket).is_err();
+        if full {
+            return Err(Error::Overloaded { waiting: self.options.queue });
+        }
+        if !waits {
+            self.start_lanes(&mut state);
+        }
+        Ok(())
+    }
+
+    fn wants(&self, placement: &Placement) -> Wants {
+        let hash = |kind: u8, value: &dyn Fn(&mut std::hash::DefaultHasher)| {
+            let mut hasher = self.hashes.build_hasher();
+            kind.hash(&mut hasher);
+            value(&mut hasher);
+            std::hash::Hasher::finish(&hasher)
+        };
+        let request = &placement.request;
+        let key = hash(0, &|hasher| (request.api_key_id, request.route, &request.key).hash(hasher));
+        let reference = placement.draft.client_reference.as_ref();
+        Wants {
+            levels: placement
+                .draft
+                .lines
+                .iter()
+                .map(|line| hash(1, &|hasher| line.level.hash(hasher)))
+                .collect(),
+            identity: std::iter::once(key)
+                .chain(reference.map(|reference| hash(2, &|hasher| reference.hash(hasher))))
+                .collect(),
+            lines: placement.draft.lines.len(),
+        }
+    }
+
+    /// Gives every free lane a batch, as long as there is one.
+    fn start_lanes(self: &Arc<Self>, state: &mut State) {
+        while state.lanes_busy < self.options.lanes {
+            let Some(batch) = state.queue.take() else { return };
+            state.lanes_busy += 1;
+            tokio::spawn(self.clone().run_lane(batch));
+        }
+    }
+
+    /// Places one batch after the other until there is none.
+    async fn run_lane(self: Arc<Self>, mut batch: Batch<Ticket>) {
+        loop {
+            let placing = AssertUnwindSafe(self.place_batch(batch.items)).catch_unwind();
+            if placing.await.is_err() {
+                // Whoever waits for an order of it learns that its outcome is unknown.
+                tracing::error!("a batch of orders panicked");
+            }
+            match self.next(&batch.wanted) {
+                Some(next) => batch = next,
+                None => return,
+            }
+        }
+    }
+
+    fn next(self: &Arc<Self>, done: &HashSet<u64>) -> Option<Batch<Ticket>> {
+        let mut state = self.lock();
+        state.queue.finish(done);
+        let batch = state.queue.take();
+        if batch.is_none() {
+            state.lanes_busy -= 1;
+        } else {
+            self.start_lanes(&mut state);
+        }
+        batch
+    }
+}

@@ -1,0 +1,109 @@
+//! The load: a closed loop. Each client sends an order over its one connection, waits for the answer, and sends the next.
+//!
+//! All clients run on one thread of their own, which does nothing else. A refusal that is not a 503 ends the run: the
+//! stock suffices, so it would be a fault. Invariant: no request is in flight when [`run`] has returned a tally.
+
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::{
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, timeout_at},
+};
+
+use super::{orders::Orders, usage::Window, wire::Connection};
+
+/// How long after the end of the window a last answer may come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One client.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    /// The process that it talks to.
+    pub(super) address: SocketAddr,
+    /// What it orders.
+    pub(super) orders: Arc<Orders>,
+    /// How often it orders; without it, as soon as it has its answer.
+    pub(super) pace: Option<Duration>,
+    /// Whether its latencies count.
+    pub(super) is_watched: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Orders accepted, those of the warm-up too.
+    pub(super) accepted: u64,
+    /// Orders accepted within the window.
+    pub(super) in_window: u64,
+    /// Orders answered by 503 within the window.
+    pub(super) refused: u64,
+    /// Of the orders accepted within the window, of watched clients, in microseconds.
+    pub(super) latencies: Vec<u32>,
+}
+
+/// Runs the clients until the window ends.
+pub(super) async fn run(clients: Vec<Client>, window: Window) -> anyhow::Result<Tally> {
+    let (sender, tally) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = move || {
+        // Nobody waits for the tally any more where this was interrupted.
+        let _ = sender.send(runtime.block_on(drive(clients, window)));
+    };
+    thread::Builder::new().name("load".into()).spawn(work)?;
+    tally.await.context("the load generator panicked")?
+}
+
+async fn drive(clients: Vec<Client>, window: Window) -> anyhow::Result<Tally> {
+    let mut tasks: JoinSet<_> = clients.into_iter().map(|client| client.run(window)).collect();
+    let mut sum = Tally::default();
+    let deadline = Instant::from_std(window.end) + PATIENCE;
+    while let Some(finished) = timeout_at(deadline, tasks.join_next())
+        .await
+        .with_context(|| format!("orders were not answered within {} s", PATIENCE.as_secs()))?
+    {
+        let tally = finished??;
+        sum.accepted += tally.accepted;
+        sum.in_window += tally.in_window;
+        sum.refused += tally.refused;
+        sum.latencies.extend(tally.latencies);
+    }
+    Ok(sum)
+}
+
+impl Client {
+    async fn run(self, window: Window) -> anyhow::Result<Tally> {
+        let mut connection = Connection::open(self.address).await?;
+        let mut tally = Tally::default();
+        let mut ticks = self.pace.map(|pace| {
+            let mut ticks = interval_at(Instant::now(), pace);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            ticks
+        });
+        loop {
+            if let Some(ticks) = &mut ticks {
+                ticks.tick().await;
+            }
+            let began = std::time::Instant::now();
+            if began >= window.end {
+                return Ok(tally);
+            }
+            let (status, body) = connection.send(self.orders.next()).await?;
+            let ended = std::time::Instant::now();
+            let counts = window.contains(ended);
+            match status {
+                201 => {
+                    tally.accepted += 1;
+                    tally.in_window += u64::from(counts);
+                    if counts && self.is_watched {
+                        let micros = ended.saturating_duration_since(began).as_micros();
+                        tally.latencies.push(u32::try_from(micros).unwrap_or(u32::MAX));
+                    }
+                }
+                503 => tally.refused += u64::from(counts),
+                _ => bail!("an order was answered {status}: {}", String::from_utf8_lossy(body)),
+            }
+        }
+    }
+}

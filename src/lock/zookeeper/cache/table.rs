@@ -1,0 +1,342 @@
+//! The lock table of one process: which keys it holds, who uses them, who waits, and which claims are on their way.
+//!
+//! Synchronous and short: every method runs under the one mutex of [`super::Cache`] and awaits nothing. What has to be done
+//! outside is left in [`Effects`]. Pins, sessions and losses are here; `request` decides who gets what, `hand_over` who
+//! gives up what.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{CacheOptions, flight::Flight};
+use crate::lock::{
+    FencingToken, LockError, LockGuard, LockOwner, Lost, Tokens,
+    zookeeper::{session::Session, turn::View},
+};
+
+/// The order of arrival of the requests of this process.
+pub(super) type Ticket = u64;
+/// Newer than every request that waits.
+pub(super) const NEW: Ticket = Ticket::MAX;
+
+/// What a request is told. `None`: it was not to wait.
+pub(super) type Answer = Result<Option<Tokens>, LockError>;
+
+/// Whom to tell.
+pub(super) type Reply = oneshot::Sender<Result<Option<LockGuard>, LockError>>;
+
+/// A node of this process that is the first of its queue.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) session: Arc<Session>,
+    pub(super) key: Arc<str>,
+    pub(super) queue: String,
+    pub(super) path: String,
+    /// Identifies the node among all nodes that the key ever had.
+    pub(super) czxid: i64,
+}
+
+/// A held key.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) node: Arc<Node>,
+    /// Who pins it, while anybody does.
+    pub(super) owner: Option<LockOwner>,
+    /// Guards that hold it.
+    pub(super) pins: u32,
+    /// How often it was pinned since it was granted.
+    pub(super) uses: u32,
+    pub(super) last_used: Instant,
+    /// Since when somebody is known to wait in another process.
+    pub(super) contended: Option<Instant>,
+    /// Gets no more pins, and is given up with its last.
+    pub(super) draining: bool,
+    /// Guards that want to know when it is lost.
+    pub(super) lost: Vec<Weak<CancellationToken>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: Arc<str>,
+    pub(super) held: Option<Held>,
+    /// Claims on their way that have a node in this queue, or are about to.
+    pub(super) flights: Vec<Ticket>,
+    pub(super) waiting: BTreeMap<Ticket, LockOwner>,
+    /// Whose all the waiting requests are; `None` if several owners wait.
+    pub(super) sole: Option<LockOwner>,
+}
+
+/// An acquisition that waits.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) keys: Arc<[Arc<str>]>,
+    pub(super) owner: LockOwner,
+    pub(super) since: Instant,
+    /// Whether it waits for others at all.
+    pub(super) patient: bool,
+    /// Whether a claim for what was missing was made already.
+    pub(super) tried: bool,
+    pub(super) flight: Option<Ticket>,
+    pub(super) reply: Reply,
+}
+
+/// A claim on its way, and the request that it is made for.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) flight: Arc<Flight>,
+    pub(super) request: Ticket,
+}
+
+/// What remains to be done once the mutex is free.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Requests for which something may have changed, to be looked at while the mutex is still held.
+    pub(super) agenda: BTreeSet<Ticket>,
+    pub(super) replies: Vec<(Reply, Answer)>,
+    pub(super) starts: Vec<Arc<Flight>>,
+    pub(super) keep: Vec<(Arc<Node>, View)>,
+    pub(super) releases: Vec<Arc<Node>>,
+    pub(super) lost: Vec<Arc<CancellationToken>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) options: CacheOptions,
+    pub(super) epoch: i32,
+    pub(super) keys: HashMap<Arc<str>, Key>,
+    pub(super) requests: BTreeMap<Ticket, Request>,
+    pub(super) flights: HashMap<Ticket, InFlight>,
+    /// How many keys are held.
+    pub(super) held: usize,
+    pub(super) session: Option<Arc<Session>>,
+    /// Whether every held node is known to have existed when the session was last connected.
+    pub(super) trusted: bool,
+    /// When this process was last known to run.
+    pub(super) alive: Instant,
+    pub(super) closed: bool,
+    pub(super) next: Ticket,
+}
+
+impl Table {
+    pub(super) fn new(options: CacheOptions, epoch: i32) -> Self {
+        Self {
+            options,
+            epoch,
+            keys: HashMap::new(),
+            requests: BTreeMap::new(),
+            flights: HashMap::new(),
+            held: 0,
+            session: None,
+            trusted: false,
+            alive: Instant::now(),
+            closed: false,
+            next: 0,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Ticket {
+        self.next += 1;
+        self.next
+    }
+
+    /// The key's entry, made if there is none.
+    pub(super) fn key(&mut self, name: &Arc<str>) -> &mut Key {
+        self.keys.entry(name.clone()).or_insert_with_key(|name| Key {
+            name: name.clone(),
+            held: None,
+            flights: Vec::new(),
+            waiting: BTreeMap::new(),
+            sole: None,
+        })
+    }
+
+    /// Forgets a key that nobody holds or wants.
+    pub(super) fn prune(&mut self, name: &str) {
+        let idle = |key: &Key| key.held.is_none() && key.flights.is_empty() && key.waiting.is_empty();
+        if self.keys.get(name).is_some_and(idle) {
+            self.keys.remove(name);
+        }
+    }
+
+    /// Whether new pins may be granted at all.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        let Some(session) = &self.session else { return false };
+        // A process that was stopped wakes up before its client knows what happened meanwhile.
+        let asleep = now.saturating_duration_since(self.alive) > session.longest_pause();
+        self.trusted && !asleep && session.is_connected()
+    }
+
+    /// Whether an earlier request of another owner wants the key.
+    pub(super) fn is_blocked(&self, key: &Key, owner: LockOwner, ticket: Ticket, now: Instant) -> bool {
+        if key.waiting.is_empty() || key.sole == Some(owner) {
+            return false;
+        }
+        let other = key.waiting.range(..ticket).find(|(_, other)| **other != owner);
+        let Some(since) = other.and_then(|(ticket, _)| self.requests.get(ticket)).map(|other| other.since)
+        else {
+            return false;
+        };
+        // Who holds the key may take it again for a while: the other could not have it yet anyway.
+        let own = key.held.as_ref().is_some_and(|held| held.pins > 0 && held.owner == Some(owner));
+        !own || now.saturating_duration_since(since) >= self.options.hand_over
+    }
+
+    /// Whether `owner` may pin the key now.
+    pub(super) fn is_free(&self, name: &str, owner: LockOwner, ticket: Ticket, now: Instant) -> bool {
+        let Some(key) = self.keys.get(name) else { return false };
+        let Some(held) = &key.held else { return false };
+        !held.draining
+            && (held.pins == 0 || held.owner == Some(owner))
+            && !self.is_blocked(key, owner, ticket, now)
+    }
+
+    /// Pins every key, if each of them is held and free. `keys` are sorted and unique.
+    pub(super) fn pin<K: AsRef<str>>(
+        &mut self,
+        keys: &[K],
+        owner: LockOwner,
+        ticket: Ticket,
+        now: Instant,
+    ) -> Option<Tokens> {
+        if !self.is_open(now) || !keys.iter().all(|key| self.is_free(key.as_ref(), owner, ticket, now)) {
+            return None;
+        }
+        let mut tokens = Tokens::with_capacity(keys.len());
+        for name in keys {
+            let key = self.keys.get_mut(name.as_ref())?;
+            let held = key.held.as_mut()?;
+            held.owner = Some(owner);
+            held.pins += 1;
+            held.uses = held.uses.saturating_add(1);
+            held.last_used = now;
+            let token = FencingToken { epoch: self.epoch, sequence: held.node.czxid };
+            tokens.push((key.name.clone(), token));
+        }
+        Some(tokens)
+    }
+
+    /// A guard is gone. What it held may have been lost and granted again meanwhile: only its own nodes count.
+    pub(super) fn unpin(&mut self, tokens: &Tokens, fenced: bool, now: Instant, fx: &mut Effects) {
+        let mut freed = false;
+        for (name, token) in tokens {
+            let Some(key) = self.keys.get_mut(name) else { continue };
+            let Some(held) = key.held.as_mut().filter(|held| held.node.czxid == token.sequence) else {
+                continue;
+            };
+            held.pins -= 1;
+            held.last_used = now;
+            held.draining |= fenced;
+            if held.pins == 0 {
+                held.owner = None;
+                held.lost.clear();
+                freed |= !key.waiting.is_empty();
+                if held.draining || held.is_over(!key.waiting.is_empty()) {
+                    self.give_up(name, fx);
+                }
+            }
+        }
+        if freed {
+            self.serve(tokens.iter().map(|(name, _)| name), fx);
+        }
+    }
+
+    /// Takes the key's node out of the table, to be deleted.
+    pub(super) fn give_up(&mut self, name: &str, fx: &mut Effects) {
+        if let Some(held) = self.keys.get_mut(name).and_then(|key| key.held.take()) {
+            self.held -= 1;
+            fx.releases.push(held.node);
+            self.prune(name);
+        }
+    }
+
+    /// The key's node is gone, and whoever holds it may not be alone.
+    pub(super) fn lose(&mut self, name: &str, fx: &mut Effects) {
+        if let Some(held) = self.keys.get_mut(name).and_then(|key| key.held.take()) {
+            self.held -= 1;
+            fx.lost.extend(held.lost.iter().filter_map(Weak::upgrade));
+            self.prune(name);
+        }
+    }
+
+    /// As [`Table::lose`], unless the key has another node by now.
+    pub(super) fn lose_node(&mut self, node: &Node, fx: &mut Effects) {
+        if self.holds(node) {
+            tracing::warn!(key = %node.key, "a lock node that this process held is gone");
+            self.lose(&node.key, fx);
+            self.serve([&node.key], fx);
+        }
+    }
+
+    pub(super) fn holds(&self, node: &Node) -> bool {
+        let held = self.keys.get(&node.key).and_then(|key| key.held.as_ref());
+        held.is_some_and(|held| held.node.czxid == node.czxid)
+    }
+
+    /// Tells a guard that asks now whether it lost its locks, and later when it does.
+    pub(super) fn lost(&mut self, tokens: &Tokens) -> Lost {
+        let lost = Lost::default();
+        for (name, token) in tokens {
+            let held = self.keys.get_mut(name).and_then(|key| key.held.as_mut());
+            match held.filter(|held| held.node.czxid == token.sequence) {
+                Some(held) => {
+                    held.lost.retain(|lost| lost.strong_count() > 0);
+                    held.lost.push(lost.downgrade());
+                }
+                None => lost.fire(),
+            }
+        }
+        lost
+    }
+
+    /// A new session: nothing is held.
+    pub(super) fn begin(&mut self, session: Arc<Session>, now: Instant, fx: &mut Effects) {
+        self.session = Some(session);
+        self.trust(now, fx);
+    }
+
+    /// Every held node is known to exist.
+    pub(super) fn trust(&mut self, now: Instant, fx: &mut Effects) {
+        self.trusted = true;
+        self.alive = now;
+        fx.agenda.extend(self.requests.keys());
+    }
+
+    /// The process runs. Whether it was stopped for so long that the session is in doubt.
+    pub(super) fn wake(&mut self, longest_pause: Duration, now: Instant) -> bool {
+        let doubt = now.saturating_duration_since(self.alive) > longest_pause;
+        if !doubt {
+            self.alive = now;
+        }
+        doubt
+    }
+
+    /// The session is over: every node is gone.
+    pub(super) fn end(&mut self, fx: &mut Effects) {
+        self.trusted = false;
+        self.session = None;
+        let held: Vec<Arc<str>> =
+            self.keys.values().filter(|key| key.held.is_some()).map(|key| key.name.clone()).collect();
+        for name in held {
+            self.lose(&name, fx);
+        }
+    }
+
+    /// For ever.
+    pub(super) fn close(&mut self, fx: &mut Effects) {
+        self.closed = true;
+        self.end(fx);
+        let requests = std::mem::take(&mut self.requests);
+        fx.replies.extend(requests.into_values().map(|request| (request.reply, Err(LockError::Closed))));
+        self.flights.clear();
+        self.keys.clear();
+    }
+
+    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.keys.values().filter_map(|key| key.held.as_ref()).map(|held| held.node.clone()).collect()
+    }
+}

@@ -1,0 +1,95 @@
+//! A batch of orders as columns: one array for each parameter of the statement.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+use super::PlacedOrder;
+use crate::domain::{
+    event::Aggregate,
+    ids::{EventId, ReservationId},
+};
+
+/// One element for each order.
+pub(super) struct OrderColumns<'a> {
+    pub(super) ids: Vec<Uuid>,
+    pub(super) references: Vec<Option<&'a str>>,
+    pub(super) customers: Vec<Option<&'a str>>,
+    pub(super) currencies: Vec<&'a str>,
+    pub(super) totals: Vec<i64>,
+    pub(super) captures: Vec<&'a str>,
+    pub(super) metadata: Vec<Json<&'a BTreeMap<String, String>>>,
+    pub(super) expiries: Vec<DateTime<Utc>>,
+    pub(super) event_ids: Vec<Uuid>,
+    pub(super) shards: Vec<i16>,
+    pub(super) subjects: Vec<String>,
+    pub(super) correlations: Vec<Option<&'a str>>,
+    pub(super) bodies: Vec<&'a str>,
+    pub(super) callers: Vec<Uuid>,
+    pub(super) routes: Vec<&'a str>,
+    pub(super) keys: Vec<&'a str>,
+    pub(super) fingerprints: Vec<&'a [u8]>,
+    pub(super) status_codes: Vec<i16>,
+}
+
+/// One element for each line of each order.
+#[derive(Default)]
+pub(super) struct LineColumns<'a> {
+    pub(super) ids: Vec<Uuid>,
+    pub(super) order_ids: Vec<Uuid>,
+    pub(super) skus: Vec<&'a str>,
+    pub(super) locations: Vec<&'a str>,
+    pub(super) quantities: Vec<i64>,
+    pub(super) amounts: Vec<i64>,
+    pub(super) reservation_ids: Vec<Uuid>,
+    pub(super) expiries: Vec<DateTime<Utc>>,
+}
+
+impl<'a> OrderColumns<'a> {
+    pub(super) fn new(orders: &[PlacedOrder<'a>]) -> Self {
+        let aggregates = || orders.iter().map(|order| Aggregate::Order(order.draft.id));
+        Self {
+            ids: orders.iter().map(|order| order.draft.id.uuid()).collect(),
+            references: orders.iter().map(|order| order.draft.client_reference.as_deref()).collect(),
+            customers: orders.iter().map(|order| order.draft.customer_id.as_deref()).collect(),
+            currencies: orders.iter().map(|order| order.draft.currency.code()).collect(),
+            totals: orders.iter().map(|order| order.draft.total_amount).collect(),
+            captures: orders.iter().map(|order| order.draft.capture_method.as_str()).collect(),
+            metadata: orders.iter().map(|order| Json(&order.draft.metadata)).collect(),
+            expiries: orders.iter().map(|order| order.expires_at).collect(),
+            event_ids: orders.iter().map(|_| EventId::new().uuid()).collect(),
+            shards: aggregates().map(|aggregate| aggregate.shard()).collect(),
+            subjects: aggregates().map(|aggregate| aggregate.subject()).collect(),
+            correlations: orders.iter().map(|order| order.correlation_id).collect(),
+            bodies: orders.iter().map(|order| order.body).collect(),
+            callers: orders.iter().map(|order| order.request.api_key_id.uuid()).collect(),
+            routes: orders.iter().map(|order| order.request.route).collect(),
+            keys: orders.iter().map(|order| order.request.key.as_str()).collect(),
+            fingerprints: orders.iter().map(|order| &order.request.fingerprint[..]).collect(),
+            status_codes: orders
+                .iter()
+                .map(|order| i16::try_from(order.request.success_status).unwrap_or_default())
+                .collect(),
+        }
+    }
+}
+
+impl<'a> LineColumns<'a> {
+    pub(super) fn new(orders: &[PlacedOrder<'a>]) -> Self {
+        let mut columns = Self::default();
+        for order in orders {
+            for line in &order.draft.lines {
+                columns.ids.push(line.id.uuid());
+                columns.order_ids.push(order.draft.id.uuid());
+                columns.skus.push(line.level.sku.as_str());
+                columns.locations.push(line.level.location_id.as_str());
+                columns.quantities.push(line.quantity);
+                columns.amounts.push(line.unit_amount);
+                columns.reservation_ids.push(ReservationId::new().uuid());
+                columns.expiries.push(order.expires_at);
+            }
+        }
+        columns
+    }
+}

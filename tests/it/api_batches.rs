@@ -1,0 +1,287 @@
+//! Orders that are placed together: each gets its own answer, whatever its neighbours in the batch meet.
+//!
+//! A batch is made by holding the row lock of a level: the first order waits for it in the database, and those that come
+//! meanwhile wait in the engine's queue.
+
+use chrono::{TimeDelta, Utc};
+use futures_util::future::join_all;
+use holdfast::{
+    app::{App, ReservationEngine, ReservationOptions},
+    store::{
+        Store, StoreOptions,
+        placement::{self, Batch, ReserveStock},
+    },
+};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use tokio::task::JoinHandle;
+
+use crate::support::{
+    PATIENCE,
+    api::{Answer, Api, order},
+    app::{Setup, TestApp},
+    eventually,
+    tcp_proxy::{TcpProxy, Traffic},
+};
+
+const ONE_LANE: ReservationOptions =
+    ReservationOptions { lanes: 1, queue: 4096, batch_orders: 256, batch_lines: 1024 };
+
+/// Backends of this test's database that wait for a row lock.
+const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+/// An API whose first order waits in the database, for as long as [`Held`] lives.
+async fn held(reservation: ReservationOptions) -> (TestApp, Held) {
+    let test = TestApp::start_with(Setup { reservation, ..Setup::default() }).await;
+    test.stock("held", 100).await;
+    let held = Held::new(&test).await;
+    (test, held)
+}
+
+struct Held(PgConnection);
+
+impl Held {
+    async fn new(test: &TestApp) -> Self {
+        let mut conn = test.database.connect().await;
+        sqlx::raw_sql("BEGIN; SELECT 1 FROM inventory_level WHERE sku = 'held' FOR UPDATE")
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        Self(conn)
+    }
+
+    async fn release(self) {
+        self.0.close().await.unwrap();
+    }
+}
+
+fn send(api: &Api, body: Value) -> JoinHandle<Answer> {
+    let api = api.clone();
+    tokio::spawn(async move { api.post("/v1/orders", &body).await })
+}
+
+async fn blocked(test: &TestApp, count: i64) {
+    eventually("a statement waits for the row", PATIENCE, async || test.count(BLOCKED).await == count).await;
+}
+
+/// Waits until so many orders are in the queue of the engine.
+async fn waiting(test: &TestApp, count: usize) {
+    let shown = format!("waiting: {count},");
+    eventually(&shown, PATIENCE, async || format!("{:?}", test.app.engine).contains(&shown)).await;
+}
+
+async fn answers(orders: Vec<JoinHandle<Answer>>) -> Vec<(u16, String)> {
+    let answers = join_all(orders).await.into_iter().map(|answer| answer.unwrap());
+    answers.map(|answer| (answer.status, answer.code().to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_that_wait_together_are_one_transaction_and_get_an_answer_each() {
+    let (test, held) = held(ONE_LANE).await;
+    test.stock("a", 5).await;
+    let mut taken = order(&[("a", 1)]);
+    taken["client_reference"] = json!("taken");
+    test.api.post("/v1/orders", &taken).await.expect(201);
+
+    let first = send(&test.api, order(&[("held", 1)]));
+    blocked(&test, 1).await;
+    let mut orders = vec![send(&test.api, order(&[("a", 3), ("held", 1)]))];
+    waiting(&test, 1).await;
+    for (queued, body) in [
+        (2, order(&[("a", 2)])),
+        (3, order(&[("nobody-has-it", 1)])),
+        (4, taken.clone()),
+        (5, order(&[("a", 1)])),
+        (6, order(&[("held", 2)])),
+    ] {
+        orders.push(send(&test.api, body));
+        waiting(&test, queued).await;
+    }
+    held.release().await;
+    first.await.unwrap().expect(201);
+    let expected = [
+        (201, ""),
+        // 1 of 5 was sold before, 3 to the order before this one.
+        (409, "insufficient_stock"),
+        (422, "unknown_sku"),
+        (409, "duplicate_client_reference"),
+        (201, ""),
+        (201, ""),
+    ];
+    assert_eq!(answers(orders).await, expected.map(|(status, code)| (status, code.to_owned())));
+    // "taken" and the first order by themselves, the rest together.
+    assert_eq!(test.count("SELECT count(DISTINCT xmin::text) FROM orders").await, 3);
+    assert_eq!(test.count("SELECT count(*) FROM orders").await, 5);
+    assert_eq!((test.api.level("a").await, test.api.level("held").await), ((5, 5, 0), (100, 4, 0)));
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_and_its_repetition_in_the_queue_are_one_order() {
+    let (test, held) = held(ONE_LANE).await;
+    let first = send(&test.api, order(&[("held", 1)]));
+    blocked(&test, 1).await;
+    let twins = ["twin", "twin", "twin"].map(|key| {
+        let api = test.api.clone();
+        tokio::spawn(async move { api.post_as(key, "/v1/orders", &order(&[("held", 1)])).await })
+    });
+    waiting(&test, 3).await;
+    held.release().await;
+    first.await.unwrap().expect(201);
+    let answers: Vec<Answer> = join_all(twins).await.into_iter().map(Result::unwrap).collect();
+    assert!(
+        answers.iter().all(|answer| answer.status == 201 && answer.text == answers[0].text),
+        "{answers:?}"
+    );
+    assert_eq!(answers.iter().filter(|answer| answer.replayed()).count(), 2);
+    assert_eq!(test.count("SELECT count(*) FROM orders").await, 2);
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_cannot_be_written_does_not_take_its_neighbours_with_it() {
+    let (test, held) = held(ONE_LANE).await;
+    let trigger = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                   BEGIN RAISE EXCEPTION 'a bug of ours'; END $$;
+                   CREATE TRIGGER refuse BEFORE INSERT ON orders
+                   FOR EACH ROW WHEN (NEW.customer_id = 'poison') EXECUTE FUNCTION refuse()";
+    sqlx::raw_sql(trigger).execute(&mut *test.conn().await).await.unwrap();
+    let first = send(&test.api, order(&[("held", 1)]));
+    blocked(&test, 1).await;
+    let mut orders = Vec::new();
+    for customer in ["a", "b", "poison", "c"] {
+        let mut body = order(&[("held", 1)]);
+        body["customer_id"] = json!(customer);
+        orders.push(send(&test.api, body));
+        waiting(&test, orders.len()).await;
+    }
+    held.release().await;
+    first.await.unwrap().expect(201);
+    let statuses: Vec<u16> = answers(orders).await.into_iter().map(|(status, _)| status).collect();
+    assert_eq!(statuses, [201, 201, 500, 201]);
+    assert_eq!(test.api.level("held").await, (100, 4, 0));
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_is_answered_503_and_loses_nothing() {
+    let (test, held) = held(ReservationOptions { queue: 3, ..ONE_LANE }).await;
+    let mut accepted = vec![send(&test.api, order(&[("held", 1)]))];
+    blocked(&test, 1).await;
+    for queued in 1..=3 {
+        accepted.push(send(&test.api, order(&[("held", 1)])));
+        waiting(&test, queued).await;
+    }
+    let refused = test.api.post_as("again", "/v1/orders", &order(&[("held", 1)])).await;
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.problem(503, "overloaded")["retryable"], true);
+    held.release().await;
+    assert!(answers(accepted).await.iter().all(|(status, _)| *status == 201));
+    let again = test.api.post_as("again", "/v1/orders", &order(&[("held", 1)])).await;
+    assert!(!again.replayed());
+    again.expect(201);
+    assert_eq!(test.count("SELECT count(*) FROM orders").await, 5);
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_order_that_waits_keeps_only_those_waiting_who_share_a_sku_with_it() {
+    let (test, held) = held(ReservationOptions { lanes: 2, ..ONE_LANE }).await;
+    let skus: Vec<String> = (0..59).map(|n| format!("sku-{n}")).collect();
+    let mut lines: Vec<(&str, i64)> = skus.iter().map(|sku| (sku.as_str(), 1)).collect();
+    for (sku, _) in &lines {
+        test.stock(sku, 100).await;
+    }
+    test.stock("small", 100).await;
+    lines.push(("held", 1));
+    let large = send(&test.api, order(&lines));
+    blocked(&test, 1).await;
+    for _ in 0..5 {
+        test.placed(&[("small", 1)]).await;
+    }
+    let shares = send(&test.api, order(&[("sku-7", 1)]));
+    waiting(&test, 1).await;
+    test.placed(&[("small", 1)]).await;
+    assert!(!large.is_finished() && !shares.is_finished());
+    held.release().await;
+    large.await.unwrap().expect(201);
+    shares.await.unwrap().expect(201);
+    assert_eq!(test.api.level("sku-7").await, (100, 2, 0));
+    test.finish().await;
+}
+
+/// The server ends the connection while the statement is on its way: it took no effect, which nobody can know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_connection_was_ended_is_placed_again_once() {
+    let (test, held) = held(ONE_LANE).await;
+    let orders = vec![send(&test.api, order(&[("held", 1)]))];
+    blocked(&test, 1).await;
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(test.count(terminate).await, 1);
+    // The next try.
+    eventually("another statement waits", PATIENCE, async || test.count(BLOCKED).await == 1).await;
+    held.release().await;
+    assert_eq!(answers(orders).await, [(201, String::new())]);
+    assert_eq!(test.count("SELECT count(*) FROM orders").await, 1);
+    test.finish().await;
+}
+
+/// The server carries the statement out, and its answer gets lost: the next try finds the stored answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_answer_was_lost_is_found_by_its_key() {
+    let mut test = TestApp::start().await;
+    test.stock("a", 10).await;
+    let url = url::Url::parse(&test.database.url).unwrap();
+    let proxy = TcpProxy::start(&format!("127.0.0.1:{}", url.port().unwrap())).await;
+    let mut through = url.clone();
+    through.set_port(Some(proxy.address().rsplit_once(':').unwrap().1.parse().unwrap())).unwrap();
+    let options = StoreOptions { url: through.to_string(), ..test.database.options() };
+    let store = Store::connect(&options).await.unwrap();
+    let engine = ReservationEngine::new(store.clone(), ONE_LANE);
+    let api = test.serve(App { store, engine, ..test.app.clone() }).await;
+    // Its connection is open, and it knows the time.
+    api.place(&[("a", 1)]).await.expect(201);
+
+    let mut lock = test.database.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT 1 FROM inventory_level FOR UPDATE").execute(&mut lock).await.unwrap();
+    let lost = send(&api, order(&[("a", 1)]));
+    blocked(&test, 1).await;
+    proxy.allow(Traffic::RequestsOnly);
+    lock.close().await.unwrap();
+    test.count("SELECT count(*) FROM orders").await;
+    eventually("it is committed", PATIENCE, async || test.count("SELECT count(*) FROM orders").await == 2)
+        .await;
+    assert!(!lost.is_finished());
+    proxy.cut();
+    proxy.allow(Traffic::All);
+    let answer = lost.await.unwrap();
+    assert!(answer.replayed(), "{answer:?}");
+    answer.expect(201);
+    assert_eq!(test.count("SELECT count(*) FROM orders").await, 2);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn the_statement_refuses_a_time_that_is_not_the_databases() {
+    let test = TestApp::start().await;
+    test.stock("a", 10).await;
+    let key = holdfast::domain::inventory::LevelKey {
+        sku: "a".parse().unwrap(),
+        location_id: "main".parse().unwrap(),
+    };
+    let store = test.app.store.clone();
+    let place = async |off: TimeDelta| {
+        let levels = [(&key, ReserveStock { quantity: 1, fence: None })].into();
+        store.place(&Batch { orders: Vec::new(), levels, now: Utc::now() + off }).await
+    };
+    for off in [TimeDelta::seconds(3), TimeDelta::seconds(-3)] {
+        let refused = place(off).await.unwrap_err();
+        assert_eq!(refused.constraint(), Some(placement::TIME), "{refused}");
+        assert!(placement::is_refused(&refused));
+    }
+    assert_eq!(test.api.level("a").await, (10, 0, 0));
+    assert_eq!(place(TimeDelta::zero()).await.unwrap().available, [9]);
+    test.stop().await;
+}
