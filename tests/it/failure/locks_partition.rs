@@ -144,7 +144,7 @@ impl<'a> Sides<'a> {
 
 /// The locks of the programs, as this server tells.
 async fn programs_at(server: &str) -> Observer {
-    Locks { servers: server.to_owned(), root: "/holdfast/locks".into() }.observer().await
+    Locks { root: "/holdfast/locks".into(), ..Locks::new(server) }.observer().await
 }
 
 fn hold(system: &LockSystem, name: &str, server: &str, args: &[&str]) {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use holdfast::lock::{LockError, LockGuard, LockManager as _, ZooKeeperLock, ZooKeeperOptions};
+use holdfast::lock::{LockError, LockGuard, LockManager as _, LockOwner, ZooKeeperLock, ZooKeeperOptions};
 use tokio::time::Instant;
 
 use super::zookeeper::Locks;
@@ -28,7 +28,7 @@ impl Rival {
     /// Takes all keys or none.
     pub(crate) async fn take(&self, keys: &[&str], within: Duration) -> Result<LockGuard, LockError> {
         let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        self.0.acquire(&keys, Instant::now() + within).await
+        self.0.acquire(&keys, LockOwner::new(), Instant::now() + within).await
     }
 
     /// Ends the session, and whatever it holds.
