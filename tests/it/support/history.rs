@@ -17,6 +17,12 @@ const MUST_NOT_BE: &[(&str, &str)] = &[
              FROM history WINDOW changes AS (PARTITION BY sku ORDER BY id)) AS steps
          WHERE back",
     ),
+    (
+        "stock was promised without a token",
+        "SELECT count(*) FROM (
+             SELECT fence, reserved > lag(reserved) OVER (PARTITION BY sku ORDER BY id) AS promised FROM history) AS steps
+         WHERE promised AND fence = 0",
+    ),
     ("a level was oversold", "SELECT count(*) FROM history WHERE reserved + committed > on_hand"),
     (
         "a level was changed past its history",
