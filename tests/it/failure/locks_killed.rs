@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// The session of a test's API, a tick of the server until it looks, and time for the orders themselves on a busy machine.
-const EXPIRED: Duration = Duration::from_secs(1 + 1 + 3);
+const EXPIRED: Duration = Duration::from_secs(1 + 1 + 5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill9_holder() {
