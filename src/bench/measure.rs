@@ -13,8 +13,6 @@ use super::{
     usage::{Watched, Window, peak_memory},
 };
 
-/// Before the time counts: connections are made, caches filled.
-const WARM_UP: Duration = Duration::from_secs(1);
 /// One order of a paced client each.
 const PACE: Duration = Duration::from_millis(100);
 /// So that a paced client has enough of them for a 99th percentile.
@@ -35,6 +33,8 @@ pub(super) struct Measuring {
     pub(super) server: Server,
     pub(super) launcher: Launcher,
     pub(super) baskets: Vec<Basket>,
+    /// Before the time counts: connections are made, locks taken that are kept from then on.
+    pub(super) warm_up: Duration,
     /// How long each is measured.
     pub(super) length: Duration,
     /// Without Holdfast's own processes.
@@ -52,7 +52,8 @@ impl Measuring {
         let measured = match (&self.pgbench, row.workload) {
             (Some(program), _) if !row.subject.is_holdfast() => {
                 let (folder, watched) = (self.folder.join("pgbench"), self.watched.clone());
-                pgbench::measure(program, row, &database, &folder, (WARM_UP, self.length), watched).await?
+                pgbench::measure(program, row, &database, &folder, (self.warm_up, self.length), watched)
+                    .await?
             }
             (_, Workload::Pipeline | Workload::PipelineRetail) => self.pipeline(row, &database).await?,
             _ => {
@@ -72,7 +73,7 @@ impl Measuring {
             if row.workload == Workload::Fairness { self.length.max(PACED_AT_LEAST) } else { self.length };
         let watched =
             Watched { holdfast: apis.iter().map(|api| api.process.pid).collect(), ..self.watched.clone() };
-        let window = Window::new(WARM_UP, length);
+        let window = Window::new(self.warm_up, length);
         let (tally, cores) = tokio::join!(load::run(self.clients(row, &apis), window), watched.over(window));
         let mut tally = tally?;
         let memory = apis.iter().filter_map(|api| peak_memory(api.process.pid)).reduce(f64::max);

@@ -46,6 +46,8 @@ use usage::{Watched, listener};
 /// What to measure.
 #[derive(Debug)]
 pub struct Options {
+    /// How long the load runs before it is measured.
+    pub warm_up: Duration,
     /// How long each measurement is.
     pub length: Duration,
     /// How often each row is measured.
@@ -82,6 +84,7 @@ pub async fn run(config: &Config, options: Options, shutdown: CancellationToken)
         server,
         launcher: Launcher::new(options.config_file.clone(), options.folder.join("logs"))?,
         baskets: options.baskets.clone(),
+        warm_up: options.warm_up,
         length: options.length,
         folder: options.folder.clone(),
         pgbench: if has_reference { Some(pgbench::find()?) } else { None },

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{plan::Workload, wire::Request};
 
-/// The made-up SKUs: 1000001 and so on, as long as real ones. The pgbench scripts name them too.
+/// The made-up SKUs: 1000001 and so on, as long as real ones. `sql/old_orders.sql` names them too.
 pub(super) const FIRST_SKU: u32 = 1_000_001;
 /// How many there are.
 pub(super) const SKUS: u32 = 1000;

@@ -94,10 +94,12 @@ pub(super) async fn measure(
     {
         log.push_str(&fs::read_to_string(file.path())?);
     }
-    let mut latencies = within(&parse(&log)?, warm_up, length);
+    let transactions = parse(&log)?;
+    let mut latencies = within(&transactions, warm_up, length);
     let _ = fs::remove_dir_all(folder);
     let rate = float(latencies.len() as u64) / length.as_secs_f64();
-    Measurement::new(rate, &mut latencies, cores)
+    let measured = Measurement::new(rate, &mut latencies, cores);
+    measured.with_context(|| format!("pgbench finished {} transactions in {seconds} s", transactions.len()))
 }
 
 fn script_of(row: Row) -> &'static str {

@@ -21,6 +21,9 @@ pub(super) struct BenchOptions {
     /// How long each measurement is, in seconds.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// How long the load runs before it is measured, in seconds: until the locks of all SKUs are held.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=600))]
+    warm_up: u64,
     /// One round of two seconds each: to see that it works.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
@@ -52,6 +55,7 @@ pub(super) async fn run(
         basket::read(file).with_context(|| format!("{} cannot be used", options.orders.display()))?;
     let (rounds, seconds) = if options.quick { (1, 2) } else { (options.rounds, options.seconds) };
     let options = bench::Options {
+        warm_up: Duration::from_secs(options.warm_up),
         length: Duration::from_secs(seconds),
         rounds,
         only: options.only,

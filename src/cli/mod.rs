@@ -13,6 +13,7 @@ use crate::{
 mod bench;
 mod doctor;
 mod keys;
+mod locks;
 mod migrate;
 mod replay;
 mod serve;
@@ -64,6 +65,9 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Locks.
+    #[command(subcommand)]
+    Locks(locks::LocksCommand),
     /// Prints every setting with its default and what it means.
     Settings,
 }
@@ -110,6 +114,7 @@ async fn run(command: Command, config: Config, config_file: Option<PathBuf>) -> 
         Command::Replay(options) => replay::run(&config, options).await,
         Command::Bench(options) => bench::run(&config, config_file, options).await.map(|()| done),
         Command::Keys(command) => keys::run(&config, command).await.map(|()| done),
+        Command::Locks(command) => locks::run(&config, command).await.map(|()| done),
         Command::Settings => Ok(done),
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     http,
     lifecycle::shutdown_token,
     sandbox::{self, SandboxOptions},
+    telemetry,
     worker::{self, WorkerKind},
 };
 
@@ -21,6 +22,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves the API.
 pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
+    telemetry::record_metrics().map_err(anyhow::Error::msg)?;
     let app = App { locks: wiring::locks(config).await?, ..wiring::app(config).await? };
     let listener = bind("http.bind", &config.http.bind).await?;
     http::serve(listener, app.clone(), shutdown, config.http.drain()).await?;
@@ -49,6 +51,7 @@ pub(super) async fn worker(config: &Config, kinds: &[WorkerKind]) -> anyhow::Res
 /// Serves the API and runs all workers.
 pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
+    telemetry::record_metrics().map_err(anyhow::Error::msg)?;
     let (locks, provider) = (wiring::locks(config).await?, Some(wiring::provider(config)?));
     let app = App { locks, provider, ..wiring::app(config).await? };
     let bus = wiring::bus(config);

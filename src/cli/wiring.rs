@@ -54,7 +54,12 @@ pub(super) async fn locks(config: &Config) -> anyhow::Result<Arc<dyn LockManager
                 allow_open_acl: zookeeper.allow_open_acl,
                 epoch: config.lock.epoch,
                 holder: format!("{}/{}", hostname(), std::process::id()),
-                cache: zookeeper.cache.then(CacheOptions::default),
+                cache: zookeeper.cache.then(|| CacheOptions {
+                    hand_over: Duration::from_millis(zookeeper.hand_over_ms),
+                    linger: Duration::from_millis(zookeeper.linger_ms),
+                    idle: Duration::from_millis(zookeeper.idle_ms),
+                    keys_max: zookeeper.max_held_keys,
+                }),
             };
             let connected = ZooKeeperLock::connect(options).await;
             let locks = connected.map_err(|error| {

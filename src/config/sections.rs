@@ -63,9 +63,13 @@ pub struct ZooKeeper {
     pub root: String,
     pub session_timeout_ms: u64,
     pub request_timeout_ms: u64,
-    pub cache: bool,
     pub auth: Secret,
     pub allow_open_acl: bool,
+    pub cache: bool,
+    pub hand_over_ms: u64,
+    pub linger_ms: u64,
+    pub idle_ms: u64,
+    pub max_held_keys: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]

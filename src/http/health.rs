@@ -1,22 +1,28 @@
-//! `/livez`: the process runs. `/readyz`: it can take orders, or which dependency it lacks.
+//! `/livez`: the process runs. `/readyz`: it can take orders, or which dependency it lacks. `/metrics`: what it counted.
 
 use std::time::Duration;
 
 use axum::{
     Json,
     extract::State,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
 use super::{ApiState, problem::Problem};
+use crate::telemetry;
 
 /// How long a dependency has to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn livez() -> impl IntoResponse {
     Json(json!({ "status": "ok" }))
+}
+
+/// For Prometheus.
+pub(super) async fn metrics() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::metrics())
 }
 
 /// An order needs PostgreSQL and the locks. Events wait in the outbox while RabbitMQ is away, so it is not asked here.

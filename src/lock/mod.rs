@@ -23,9 +23,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+mod metrics;
 mod none;
 mod zookeeper;
 
+use metrics::METRICS;
 pub use none::NoLock;
 pub use zookeeper::{CacheOptions, ZooKeeperLock, ZooKeeperOptions};
 
@@ -123,6 +125,7 @@ pub struct LockGuard {
     tokens: Tokens,
     lost: OnceLock<Lost>,
     held: Option<Arc<dyn Held>>,
+    since: Instant,
 }
 
 pub(crate) type Tokens = Vec<(Arc<str>, FencingToken)>;
@@ -161,13 +164,13 @@ pub(crate) trait Held: Send + Sync {
 }
 
 impl LockGuard {
-    pub(crate) fn new(tokens: Tokens, held: Arc<dyn Held>) -> Self {
-        Self { tokens, lost: OnceLock::new(), held: Some(held) }
+    pub(crate) fn new(tokens: Tokens, held: Arc<dyn Held>, since: Instant) -> Self {
+        Self { tokens, lost: OnceLock::new(), held: Some(held), since }
     }
 
     /// A guard of nothing.
     pub(crate) fn empty() -> Self {
-        Self { tokens: Vec::new(), lost: OnceLock::from(Lost::default()), held: None }
+        Self { tokens: Vec::new(), lost: OnceLock::from(Lost::default()), held: None, since: Instant::now() }
     }
 
     /// The token of `key`; `None` from a backend without fencing.
@@ -185,8 +188,7 @@ impl LockGuard {
 
     /// Releases every key and waits until others can have them.
     pub async fn release(mut self) {
-        if let Some(held) = self.held.take() {
-            held.release(&self.tokens, false);
+        if let Some(held) = self.end(false) {
             held.released().await;
         }
     }
@@ -194,17 +196,21 @@ impl LockGuard {
     /// Releases every key because PostgreSQL refused a token: somebody newer held the key. Nothing of it is used again,
     /// so that the next acquisition gets newer tokens.
     pub fn fenced(mut self) {
-        if let Some(held) = self.held.take() {
-            held.release(&self.tokens, true);
-        }
+        METRICS.fenced.increment(1);
+        self.end(true);
+    }
+
+    fn end(&mut self, fenced: bool) -> Option<Arc<dyn Held>> {
+        let held = self.held.take()?;
+        METRICS.hold.record(self.since.elapsed());
+        held.release(&self.tokens, fenced);
+        Some(held)
     }
 }
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            held.release(&self.tokens, false);
-        }
+        self.end(false);
     }
 }
 

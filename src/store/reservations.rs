@@ -129,15 +129,16 @@ pub async fn find_expired_orders(
     let (skus, locations): (Vec<&str>, Vec<&str>) =
         keys.iter().map(|key| (key.sku.as_str(), key.location_id.as_str())).unzip();
     let ids = sqlx::query_scalar!(
-        "SELECT DISTINCT r.order_id
-         FROM reservation r
-         JOIN UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
-           ON r.sku = k.sku AND r.location_id = k.location_id
-         WHERE r.status = 'held' AND r.expires_at <= clock_timestamp()
-           AND (r.expires_at <= clock_timestamp() - make_interval(secs => $3)
-                OR NOT EXISTS (SELECT 1 FROM payment p WHERE p.order_id = r.order_id
+        "SELECT o.id FROM orders o
+         WHERE o.status = 'pending_payment' AND o.expires_at <= now()
+           AND (o.expires_at <= now() - make_interval(secs => $3)
+                OR NOT EXISTS (SELECT 1 FROM payment p WHERE p.order_id = o.id
                                AND p.status IN ('processing', 'requires_action')))
-         LIMIT $4",
+           AND EXISTS (SELECT 1 FROM reservation r
+                       JOIN UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
+                         ON r.sku = k.sku AND r.location_id = k.location_id
+                       WHERE r.order_id = o.id AND r.status = 'held')
+         ORDER BY o.expires_at LIMIT $4",
         &skus as _,
         &locations as _,
         pin_seconds,

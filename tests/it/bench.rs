@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::system::{Servers, System};
 
 /// Few and short measurements.
-const SHORT: [&str; 5] = ["bench", "--rounds", "1", "--seconds", "1"];
+const SHORT: [&str; 7] = ["bench", "--rounds", "1", "--seconds", "2", "--warm-up", "0"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_benchmark_reports_and_leaves_nothing_behind() {
@@ -41,13 +41,15 @@ async fn a_benchmark_reports_and_leaves_nothing_behind() {
         let number = |field: &str| row[field].as_f64().unwrap_or_default();
         assert!(number("orders_per_second") > 0.0 && number("p50_ms") > 0.0, "{row}");
         assert!(number("p50_ms") <= number("p90_ms") && number("p90_ms") <= number("p99_ms"), "{row}");
-        assert!(row["cpu"]["postgres"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["cpu"]["postgres"].is_f64(), "{row}");
         assert_eq!(
             row["rss_mib"].as_f64().is_some_and(|memory| memory > 1.0),
             row["subject"] == "holdfast",
             "{row}"
         );
     }
+    // The kernel counts in steps of 10 ms, so that one short row may come to nothing.
+    assert!(rows.iter().filter_map(|row| row["cpu"]["postgres"].as_f64()).sum::<f64>() > 0.0, "{report}");
     let table = fs::read_to_string(format!("{folder}/report.md")).unwrap();
     assert!(table.contains("| hot, 300 orders in the database | 64 | 1 |"), "{table}");
     assert!(fs::read_to_string(format!("{folder}/report.svg")).unwrap().contains("retail"));

@@ -6,13 +6,16 @@ use std::{
     process::Command,
 };
 
+use holdfast::lock::{LockManager as _, LockOwner};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::support::{
     database::TestDatabase,
+    in_ms,
     sandbox::{SECRET_KEY, TestSandbox},
     stack,
+    zookeeper::{self, Locks},
 };
 
 /// Nothing listens there.
@@ -278,4 +281,29 @@ async fn verify_ends_with_1_where_an_invariant_is_broken() {
 async fn the_settings_that_are_printed_are_the_defaults() {
     let ended = Cli::new().run(&["settings"]).await;
     assert_eq!(ended.prints(), holdfast::config::DEFAULTS);
+}
+
+#[tokio::test]
+async fn locks_are_listed_from_outside() {
+    let locks = Locks::cached(zookeeper::shared());
+    let cli = Cli::new().with("HOLDFAST__LOCK__ZOOKEEPER__ROOT", &locks.root);
+    let none = cli.run(&["locks", "list"]).await;
+    assert_eq!(none.prints().lines().last(), Some("locks: 0 held"));
+    let keys = ["a/1".to_owned(), "b".to_owned()];
+    let manager = locks.manager().await;
+    let guard = manager.acquire(&keys, LockOwner::new(), in_ms(5000)).await.unwrap();
+    let listed = cli.run(&["locks", "list"]).await;
+    let lines: Vec<Vec<&str>> =
+        listed.prints().lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["KEY", "HOLDER", "HELD", "WAITING"]);
+    assert_eq!((&lines[1][..2], &lines[1][4..]), (&["a/1", "test"][..], &["0"][..]), "{lines:?}");
+    assert_eq!(lines[3], ["locks:", "2", "held"]);
+    let listed: Value = serde_json::from_str(cli.run(&["locks", "list", "--json"]).await.prints()).unwrap();
+    assert_eq!((&listed[1]["key"], &listed[1]["waiting"]), (&"b".into(), &0.into()), "{listed}");
+    guard.release().await;
+
+    let away = Cli::new().with("HOLDFAST__LOCK__ZOOKEEPER__SERVERS", NOWHERE);
+    away.run(&["locks", "list"]).await.fails_with(&["ZooKeeper at 127.0.0.1:1 cannot be used"]);
+    let without = Cli::new().with("HOLDFAST__LOCK__BACKEND", "none").run(&["locks", "list"]).await;
+    assert_eq!(without.prints(), "locks: there are none, lock.backend is \"none\"\n");
 }

@@ -5,6 +5,7 @@ mod api_batches;
 mod api_health;
 mod api_input;
 mod api_inventory;
+mod api_metrics;
 mod api_orders;
 mod api_races;
 mod app_payments;

@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bus", &["domain"]),
     ("sandbox", &["domain"]),
     ("app", &["store", "lock", "provider", "domain"]),
-    ("http", &["app", "store", "domain"]),
+    ("http", &["app", "store", "domain", "telemetry"]),
     ("bench", &["app", "store", "config", "domain"]),
     ("worker", &["app", "store", "bus", "config", "domain"]),
     (
@@ -51,6 +51,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["http", "sandbox"]),
     ("clap", &["cli", "worker"]),
     ("anyhow", &["cli", "bench"]),
+    ("metrics", &["app", "lock", "telemetry"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
 ];
 
 /// The most lines that a file may have.

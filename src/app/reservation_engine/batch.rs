@@ -5,9 +5,11 @@
 //! statement refuses itself, or is known to, the batch is decided under row locks ([`super::super::reserve_stock`]), and
 //! each order gets its own answer. An outcome that is unknown is found out there too, by the idempotency keys.
 
+use std::time::Instant;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, Engine, Error, Placed, Placement, Ticket};
+use super::{Answer, Engine, Error, METRICS, Placed, Placement, Ticket};
 use crate::{
     app::{
         Conflict, answer,
@@ -26,7 +28,11 @@ type Outcomes = Vec<Result<Placed, Error>>;
 impl Engine {
     /// Places the orders and answers each.
     pub(super) async fn place_batch(&self, tickets: Vec<Ticket>) {
-        match self.place_together(&tickets).await {
+        let began = Instant::now();
+        let placed = self.place_together(&tickets).await;
+        METRICS.orders.increment(tickets.len() as u64);
+        METRICS.duration.record(began.elapsed());
+        match placed {
             Ok(outcomes) => answer_all(tickets.into_iter().zip(outcomes)),
             // One order that cannot be written must not take its neighbours with it.
             Err(error) if tickets.len() > 1 && !error.is_transient() => {
@@ -39,6 +45,7 @@ impl Engine {
                 }
             }
             Err(error) => {
+                METRICS.failed.increment(1);
                 let errors: Vec<Error> = tickets.iter().map(|_| copy_of(&error)).collect();
                 answer_all(tickets.into_iter().zip(errors.into_iter().map(Err)));
             }
@@ -74,6 +81,7 @@ impl Engine {
         let batch = placement::Batch { orders: placed(&orders), levels, now };
         match self.store.place(&batch).await {
             Ok(written) => {
+                METRICS.at_once.increment(1);
                 self.clock.set(written.now);
                 self.seen.record(batch.levels.keys().copied().zip(written.available));
                 Ok(Some(orders.into_iter().map(|order| Ok(order.into_placed())).collect()))
@@ -111,6 +119,7 @@ impl Engine {
         let open: Vec<usize> = (0..tickets.len()).filter(|&index| outcomes[index].is_none()).collect();
         let decided = stock.decide(open.iter().map(|&index| &wants[index]));
         self.seen.record(decided.levels.iter().map(|(key, level)| (key, level.available())));
+        METRICS.decided.increment(1);
         let mut reserved = Vec::new();
         for (&index, decision) in open.iter().zip(decided.decisions) {
             match decision {

@@ -29,10 +29,12 @@ use crate::{
 mod batch;
 mod database_clock;
 mod levels_seen;
+mod metrics;
 mod queue;
 
 use database_clock::DatabaseClock;
 use levels_seen::LevelsSeen;
+use metrics::METRICS;
 use queue::{Batch, Limits, Queue, Wants};
 
 /// How orders are batched.
@@ -141,11 +143,13 @@ impl Engine {
         let waits = state.lanes_busy == self.options.lanes || state.queue.has_to_wait(&wants);
         let full = state.queue.push(wants, ticket).is_err();
         if full {
+            METRICS.overloaded.increment(1);
             return Err(Error::Overloaded { waiting: self.options.queue });
         }
         if !waits {
             self.start_lanes(&mut state);
         }
+        METRICS.queued.set(f64::from(u32::try_from(state.queue.len()).unwrap_or(u32::MAX)));
         Ok(())
     }
 
@@ -206,6 +210,7 @@ impl Engine {
         } else {
             self.start_lanes(&mut state);
         }
+        METRICS.queued.set(f64::from(u32::try_from(state.queue.len()).unwrap_or(u32::MAX)));
         batch
     }
 }

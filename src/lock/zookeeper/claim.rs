@@ -4,7 +4,15 @@
 //! caller's future only waits for the task's answer, and the guard only keeps a channel to it. So either may be dropped
 //! at any point and from any thread: the task notices and cleans up.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{
@@ -17,9 +25,8 @@ use super::{
     Plan,
     entry::{Blueprint, Entry},
     session::{Fault, Session},
-    turn::Turn,
 };
-use crate::lock::{FencingToken, Held, LockError, LockGuard, Lost, Tokens};
+use crate::lock::{FencingToken, Held, LockError, LockGuard, LockOwner, Lost, METRICS, Tokens};
 
 /// How long a claim is held before its nodes are watched. Most are released sooner, and to watch costs the servers about
 /// as much as to lock.
@@ -33,6 +40,8 @@ pub(super) struct Context {
     pub(super) request_timeout: Duration,
     pub(super) sessions: watch::Receiver<Option<Arc<Session>>>,
     pub(super) closing: CancellationToken,
+    /// What each owner holds, so that it may acquire it again.
+    pub(super) holdings: Mutex<HashMap<LockOwner, Vec<Arc<Holding>>>>,
 }
 
 /// Somebody wants these keys.
@@ -41,6 +50,7 @@ pub(super) struct Claim {
     pub(super) context: Arc<Context>,
     pub(super) plan: Arc<Plan>,
     pub(super) blueprint: Blueprint,
+    pub(super) owner: LockOwner,
     pub(super) deadline: Instant,
     /// Whether to wait for those ahead.
     pub(super) patient: bool,
@@ -63,7 +73,7 @@ impl Claim {
         };
         let mut done = None;
         match (outcome, &entry) {
-            (Ok(Some(turn)), Some(entry)) => done = self.hold(entry, turn.czxid, reply).await,
+            (Ok(Some(czxid)), Some(entry)) => done = self.hold(entry, czxid, reply).await,
             // Nothing is obtained without an entry.
             (Ok(_), _) => drop(reply.send(Ok(None))),
             // The caller learns it at its deadline; the nodes are deleted after that.
@@ -81,14 +91,14 @@ impl Claim {
     }
 
     /// Leaves in `entry` what has to be deleted, at every await.
-    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<Option<Turn>, LockError> {
+    async fn obtain<'a>(&'a self, entry: &mut Option<Entry<'a>>) -> Result<Option<i64>, LockError> {
         let mut sessions = self.context.sessions.clone();
         loop {
             let session = sessions.wait_for(Option::is_some).await.map_err(|_| LockError::Closed)?.clone();
             let Some(session) = session else { continue };
             let entry = entry.insert(Entry::new(session, &self.blueprint));
-            match entry.obtain(self.patient, false).await {
-                Ok(turn) => return Ok(turn),
+            match entry.obtain(self.patient).await {
+                Ok(czxid) => return Ok(czxid),
                 // Until the supervisor knows it too.
                 Err(Fault::Ended) => entry.session.ended().cancelled().await,
                 Err(fault) => return Err(LockError::Unavailable(fault.to_string())),
@@ -107,16 +117,20 @@ impl Claim {
     /// Hands the guard out and waits until it is released. Returns whom to tell that the nodes are deleted.
     async fn hold(&self, entry: &Entry<'_>, czxid: i64, reply: Reply) -> Option<DropGuard> {
         let token = FencingToken { epoch: self.context.epoch, sequence: czxid };
-        let tokens = self.blueprint.keys.iter().map(|key| (key.clone(), token)).collect();
+        let tokens: Tokens = self.blueprint.keys.iter().map(|key| (key.clone(), token)).collect();
         let lost = entry.session.ended().child_token();
         let holding = Arc::new(Holding {
+            context: self.context.clone(),
+            owner: self.owner,
+            tokens: tokens.clone(),
+            guards: AtomicUsize::new(1),
             lost: lost.clone(),
             released: CancellationToken::new(),
             deleted: CancellationToken::new(),
-            timeout: self.context.request_timeout,
         });
+        self.context.holdings().entry(self.owner).or_default().push(holding.clone());
         // A caller that went away drops the guard, which releases it.
-        let _ = reply.send(Ok(Some(LockGuard::new(tokens, holding.clone()))));
+        let _ = reply.send(Ok(Some(LockGuard::new(tokens, holding.clone(), Instant::now()))));
         let mut broken = pin!(async {
             time::sleep(WATCH_AFTER).await;
             entry.broken().await;
@@ -132,6 +146,7 @@ impl Claim {
                 }
                 () = &mut broken, if !lost.is_cancelled() => {
                     tracing::warn!(keys = ?self.blueprint.keys, "locks lost while held");
+                    METRICS.lost.increment(self.blueprint.keys.len() as u64);
                     lost.cancel();
                 }
             }
@@ -139,12 +154,40 @@ impl Claim {
     }
 }
 
-/// What the guard and the task share.
-struct Holding {
+/// What the task and the guards of one owner share.
+#[derive(Debug)]
+pub(super) struct Holding {
+    context: Arc<Context>,
+    owner: LockOwner,
+    tokens: Tokens,
+    /// How many there are. Nobody joins once there are none.
+    guards: AtomicUsize,
     lost: CancellationToken,
     released: CancellationToken,
     deleted: CancellationToken,
-    timeout: Duration,
+}
+
+impl Context {
+    /// Another guard for an owner that holds all of `keys` by one claim.
+    pub(super) fn share(&self, keys: &[String], owner: LockOwner) -> Option<LockGuard> {
+        let holdings = self.holdings();
+        let holds = |holding: &&Arc<Holding>| {
+            !holding.lost.is_cancelled()
+                && keys
+                    .iter()
+                    .all(|key| holding.tokens.binary_search_by(|(name, _)| name.as_ref().cmp(key)).is_ok())
+        };
+        let holding = holdings.get(&owner)?.iter().find(holds)?.clone();
+        // Under the mutex: the last guard takes the holding out before it releases it.
+        holding.guards.fetch_add(1, Ordering::Relaxed);
+        drop(holdings);
+        let tokens = holding.tokens.iter().filter(|(name, _)| keys.iter().any(|key| **key == **name));
+        Some(LockGuard::new(tokens.cloned().collect(), holding.clone(), Instant::now()))
+    }
+
+    fn holdings(&self) -> MutexGuard<'_, HashMap<LockOwner, Vec<Arc<Holding>>>> {
+        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
@@ -154,11 +197,26 @@ impl Held for Holding {
     }
 
     fn release(&self, _tokens: &Tokens, _fenced: bool) {
+        let mut holdings = self.context.holdings();
+        if self.guards.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return;
+        }
+        if let hash_map::Entry::Occupied(mut own) = holdings.entry(self.owner) {
+            own.get_mut().retain(|holding| !std::ptr::eq(holding.as_ref(), self));
+            if own.get().is_empty() {
+                own.remove();
+            }
+        }
+        drop(holdings);
         self.released.cancel();
     }
 
     async fn released(&self) {
-        if time::timeout(self.timeout, self.deleted.cancelled()).await.is_err() {
+        if !self.released.is_cancelled() {
+            // Another guard of this owner still holds it.
+            return;
+        }
+        if time::timeout(self.context.request_timeout, self.deleted.cancelled()).await.is_err() {
             tracing::debug!("a released lock is not deleted yet, going on in the background");
         }
     }

@@ -13,7 +13,7 @@
 use std::{
     collections::BTreeSet,
     fmt, process,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::{Duration, SystemTime},
 };
 
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zookeeper_client::Acls;
 
-use super::{LockError, LockGuard, LockManager, LockOwner, LockedKey};
+use super::{LockError, LockGuard, LockManager, LockOwner, LockedKey, METRICS};
 
 mod cache;
 mod claim;
@@ -141,6 +141,7 @@ impl ZooKeeperLock {
             request_timeout: options.request_timeout,
             sessions: receiver.clone(),
             closing: closing.clone(),
+            holdings: Mutex::default(),
         });
         let plan = Arc::new(Plan {
             servers: options.servers.clone(),
@@ -198,30 +199,41 @@ impl ZooKeeperLock {
         if deadline <= Instant::now() {
             return Err(LockError::Timeout { key: first.clone() });
         }
-        match &self.cache {
-            Some(cache) => cache.acquire(keys, owner, deadline, patient).await,
-            None => self.claim(keys, deadline, patient).await,
+        let acquired = match &self.cache {
+            Some(cache) => cache.acquire(keys, owner, deadline, patient).await?,
+            None => self.claim(keys, owner, deadline, patient).await?,
+        };
+        if acquired.is_some() {
+            METRICS.acquisitions.increment(1);
         }
+        Ok(acquired)
     }
 
     /// An acquisition with a task and nodes of its own.
     async fn claim(
         &self,
         keys: &[String],
+        owner: LockOwner,
         deadline: Instant,
         patient: bool,
     ) -> Result<Option<LockGuard>, LockError> {
         if self.context.closing.is_cancelled() {
             return Err(LockError::Closed);
         }
+        if let Some(guard) = self.context.share(keys, owner) {
+            return Ok(Some(guard));
+        }
         let keys = keys.iter().map(|key| Arc::from(key.as_str())).collect();
         let blueprint = self.plan.blueprint(keys, Arc::default());
+        let started = Instant::now();
         let (reply, answer) = oneshot::channel();
         let (context, plan) = (self.context.clone(), self.plan.clone());
-        let claim = Claim { context, plan, blueprint, deadline, patient };
+        let claim = Claim { context, plan, blueprint, owner, deadline, patient };
         self.tasks.spawn_on(claim.run(reply), &self.runtime);
         // The task answers unless its runtime is gone.
-        answer.await.unwrap_or(Err(LockError::Closed))
+        let answer = answer.await.unwrap_or(Err(LockError::Closed));
+        METRICS.wait.record(started.elapsed());
+        answer
     }
 }
 

@@ -6,57 +6,28 @@
 
 use std::sync::atomic::Ordering;
 
-use futures_util::{StreamExt as _, future::try_join_all, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time;
 use zookeeper_client::{Error, MultiReadResult, OneshotWatcher};
 
 use super::{
-    entry::{Entry, RETRY},
+    entry::{Entry, Nodes, RETRY},
     path,
     session::{Fault, Session},
 };
 
-/// The children of a queue, and what fires when they change.
-#[derive(Debug)]
-pub(super) struct View {
-    pub(super) children: Vec<String>,
-    pub(super) watch: Option<OneshotWatcher>,
-}
-
-/// Every node of an entry is the first of its queue.
-#[derive(Debug)]
-pub(super) struct Turn {
-    /// The fencing token's sequence.
-    pub(super) czxid: i64,
-    /// The queue of each key, when this was seen.
-    pub(super) views: Vec<View>,
-}
-
-/// Reads a queue and watches it. The request is sent by the call.
-pub(super) fn view<'a>(
-    session: &'a Session,
-    queue: &str,
-) -> impl Future<Output = Result<View, Fault>> + Send + use<'a> {
-    let request = session.client().get_and_watch_children(queue);
-    let answer = session.call(request);
-    async move {
-        let (children, _, watch) = answer.await?;
-        Ok(View { children, watch: Some(watch) })
-    }
-}
-
 impl Entry<'_> {
-    /// Enters the queues and waits until each node is the first of its queue; `None` if somebody is ahead and `patient` is
-    /// not set.
-    pub(super) async fn obtain(&mut self, patient: bool, watched: bool) -> Result<Option<Turn>, Fault> {
+    /// Enters the queues and waits until each node is the first of its queue. Returns the fencing token's sequence; `None`
+    /// if somebody is ahead and `patient` is not set.
+    pub(super) async fn obtain(&mut self, patient: bool) -> Result<Option<i64>, Fault> {
         loop {
             self.session.connected().await?;
             let outcome = match self.enter().await {
-                Ok(()) => self.turn(patient, watched).await,
+                Ok(()) => self.turn(patient).await,
                 Err(fault) => Err(fault),
             };
             match outcome {
-                Ok(turn) if self.session.is_connected() => return Ok(turn),
+                Ok(czxid) if self.session.is_connected() => return Ok(czxid),
                 // Became suspect meanwhile: look again when it is not.
                 Ok(_) => {}
                 Err(Fault::Unanswered(_)) => time::sleep(RETRY).await,
@@ -89,65 +60,28 @@ impl Entry<'_> {
         Ok((lists, czxid))
     }
 
-    /// What [`Entry::look`] tells, with a watch on each queue. As many requests as keys, all on their way at once.
-    async fn look_and_watch(&self, node: &str) -> Result<(Vec<View>, Option<i64>), Fault> {
-        let client = self.session.client();
-        let stat = self.session.call(client.check_stat(node));
-        let views = try_join_all(self.queues.iter().map(|queue| view(&self.session, queue)));
-        let (stat, views) = futures_util::future::try_join(stat, views).await?;
-        Ok((views, stat.map(|stat| stat.czxid)))
-    }
-
-    /// Waits until each node is the first of its queue.
-    async fn turn(&self, patient: bool, watched: bool) -> Result<Option<Turn>, Fault> {
-        let Some(first) = self.paths().first() else { return Err(Fault::NoNode) };
-        let (views, czxid) = if watched {
-            self.look_and_watch(first).await?
-        } else {
-            let (lists, czxid) = self.look(Some(first)).await?;
-            (lists.into_iter().map(|children| View { children, watch: None }).collect(), czxid)
-        };
-        let mut turn = Turn { czxid: czxid.ok_or(Fault::NoNode)?, views: Vec::with_capacity(views.len()) };
-        for (index, (mut seen, node)) in views.into_iter().zip(self.paths()).enumerate() {
+    /// Waits until each node is the first of its queue. Returns their czxid.
+    async fn turn(&mut self, patient: bool) -> Result<Option<i64>, Fault> {
+        let Nodes::Present(nodes) = &self.nodes else { return Err(Fault::NoNode) };
+        let (lists, czxid) = self.look(nodes.first().map(String::as_str)).await?;
+        let czxid = czxid.ok_or(Fault::NoNode)?;
+        for (index, mut children) in lists.into_iter().enumerate().take(nodes.len()) {
             let queue = &self.queues[index];
-            let name = &node[queue.len() + 1..];
+            let name = &nodes[index][queue.len() + 1..];
             loop {
-                if !seen.children.iter().any(|child| child == name) {
+                if !children.iter().any(|child| child == name) {
                     return Err(Fault::NoNode);
                 }
-                let Some(ahead) = path::predecessor(&seen.children, name) else { break };
+                let Some(ahead) = path::predecessor(&children, name) else { break };
                 if !patient {
                     return Ok(None);
                 }
                 self.blueprint.waiting_for.store(index + 1, Ordering::Relaxed);
-                self.wait_for(&format!("{queue}/{ahead}")).await?;
-                seen = if watched {
-                    view(&self.session, queue).await?
-                } else {
-                    let children = self.session.call(self.session.client().list_children(queue)).await?;
-                    View { children, watch: None }
-                };
-            }
-            turn.views.push(seen);
-        }
-        Ok(Some(turn))
-    }
-
-    /// Waits until `node` is gone. May return early.
-    async fn wait_for(&self, node: &str) -> Result<(), Fault> {
-        let reconnected = self.session.reconnected();
-        match self.session.call(self.session.client().get_and_watch_data(node)).await {
-            Err(Fault::NoNode) => Ok(()),
-            Err(fault) => Err(fault),
-            Ok((_, _, watcher)) => {
-                tokio::select! {
-                    _ = watcher.changed() => {}
-                    // The client sets its watches again, but to look costs little and to miss one costs the deadline.
-                    () = reconnected => {}
-                }
-                Ok(())
+                gone_or_so(&self.session, &format!("{queue}/{ahead}")).await?;
+                children = self.session.call(self.session.client().list_children(queue)).await?;
             }
         }
+        Ok(Some(czxid))
     }
 
     /// Returns when a node is gone that was there, or the session has ended: whatever it protected may be another's.
@@ -172,6 +106,93 @@ impl Entry<'_> {
             if self.session.connected().await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// Waits until `node` is gone. May return early.
+async fn gone_or_so(session: &Session, node: &str) -> Result<(), Fault> {
+    let reconnected = session.reconnected();
+    match session.call(session.client().get_and_watch_data(node)).await {
+        Err(Fault::NoNode) => Ok(()),
+        Err(fault) => Err(fault),
+        Ok((_, _, watcher)) => {
+            tokio::select! {
+                _ = watcher.changed() => {}
+                // The client sets its watches again, but to look costs little and to miss one costs the deadline.
+                () = reconnected => {}
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The children of a queue, and what fires when they change.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) children: Vec<String>,
+    pub(super) watch: Option<OneshotWatcher>,
+}
+
+impl View {
+    /// Reads a queue and watches it. The request is sent by the call.
+    pub(super) fn read<'a>(
+        session: &'a Session,
+        queue: &str,
+    ) -> impl Future<Output = Result<Self, Fault>> + Send + use<'a> {
+        let answer = session.call(session.client().get_and_watch_children(queue));
+        async move {
+            let (children, _, watch) = answer.await?;
+            Ok(Self { children, watch: Some(watch) })
+        }
+    }
+
+    /// Tries until there is an answer.
+    pub(super) async fn read_again(session: &Session, queue: &str) -> Result<Self, Fault> {
+        loop {
+            session.connected().await?;
+            match Self::read(session, queue).await {
+                Err(Fault::Unanswered(_)) => time::sleep(RETRY).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The name of the node next before `own`; `None` if `own` is the first.
+    pub(super) fn ahead_of(&self, own: &str) -> Result<Option<&str>, Fault> {
+        if !self.children.iter().any(|child| child == own) {
+            return Err(Fault::NoNode);
+        }
+        Ok(path::predecessor(&self.children, own))
+    }
+
+    /// Whether somebody stands behind the first.
+    pub(super) fn is_contended(&self) -> bool {
+        path::first(&self.children).is_some_and(|(_, waiting)| waiting > 0)
+    }
+}
+
+/// Waits until the node `own` of `queue` is the first. `waiting` is called when it has to wait.
+pub(super) async fn first(
+    session: &Session,
+    queue: &str,
+    own: &str,
+    mut seen: View,
+    waiting: impl Fn() + Send,
+) -> Result<View, Fault> {
+    loop {
+        let outcome = match seen.ahead_of(own)? {
+            None if session.is_connected() => return Ok(seen),
+            // Became suspect meanwhile: look again when it is not.
+            None => Ok(()),
+            Some(ahead) => {
+                waiting();
+                gone_or_so(session, &format!("{queue}/{ahead}")).await
+            }
+        };
+        match outcome {
+            Ok(()) | Err(Fault::Unanswered(_)) => seen = View::read_again(session, queue).await?,
+            Err(fault) => return Err(fault),
         }
     }
 }

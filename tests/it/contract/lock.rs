@@ -1,6 +1,11 @@
 //! What every lock backend promises. `managers` are different processes as far as the backend can tell.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::{join_all, select_all};
 use holdfast::lock::{LockError, LockGuard, LockManager, LockOwner};
@@ -105,6 +110,7 @@ pub(super) async fn a_claim_times_out_at_its_deadline_and_blocks_nobody(managers
     acquire(&managers[1], &["a", "b"], SHORT).await.release().await;
 }
 
+/// Within a process; over all of them where locks are not kept.
 pub(super) async fn waiters_are_served_in_order(managers: &[Manager]) {
     let guard = acquire(&managers[0], &["a"], LONG).await;
     let mut waiting = Vec::new();
@@ -194,4 +200,107 @@ pub(super) async fn ping_answers(managers: &[Manager]) {
     for manager in managers {
         manager.ping(Duration::from_secs(1)).await.unwrap();
     }
+}
+
+/// One owner shares its keys with itself, and with nobody else in the same process.
+pub(super) async fn an_owner_may_acquire_again_what_it_holds(managers: &[Manager]) {
+    let owner = LockOwner::new();
+    let first = managers[0].acquire(&keys(&["a", "b"]), owner, in_ms(LONG)).await.unwrap();
+    let second = managers[0].acquire(&keys(&["a"]), owner, in_ms(SHORT)).await.unwrap();
+    assert_eq!((second.token("a"), second.token("b")), (first.token("a"), None));
+    assert!(managers[0].try_acquire(&keys(&["b"]), owner, in_ms(LONG)).await.unwrap().is_some());
+    expect_held(&managers[0], "a").await;
+    first.release().await;
+    // The second guard still holds its key.
+    expect_held(&managers[0], "a").await;
+    expect_held(&managers[1], "a").await;
+    second.release().await;
+    acquire(&managers[1], &["a", "b"], SHORT).await.release().await;
+}
+
+pub(super) async fn trying_waits_for_nobody(managers: &[Manager]) {
+    let other = LockOwner::new();
+    let guard = managers[0].try_acquire(&keys(&["a"]), LockOwner::new(), in_ms(LONG)).await.unwrap().unwrap();
+    for manager in managers {
+        let started = Instant::now();
+        assert!(manager.try_acquire(&keys(&["b", "a"]), other, in_ms(LONG)).await.unwrap().is_none());
+        assert!(started.elapsed() < Duration::from_millis(SHORT));
+    }
+    // What was tried blocks nobody.
+    acquire(&managers[0], &["b"], SHORT).await.release().await;
+    acquire(&managers[1], &["b"], SHORT).await.release().await;
+    guard.release().await;
+    // A process may still keep the key: then trying says no, and makes it give the key up.
+    let deadline = in_ms(SHORT);
+    let guard = loop {
+        match managers[1].try_acquire(&keys(&["a", "b"]), other, in_ms(LONG)).await.unwrap() {
+            Some(guard) => break guard,
+            None => assert!(Instant::now() < deadline),
+        }
+    };
+    expect_held(&managers[0], "b").await;
+    guard.release().await;
+}
+
+pub(super) async fn the_list_names_holder_and_waiters(managers: &[Manager]) {
+    assert_eq!(managers[0].list().await.unwrap(), []);
+    let before = chrono::Utc::now() - chrono::TimeDelta::milliseconds(1);
+    let guard = acquire(&managers[0], &["b", "a/1"], LONG).await;
+    let names = keys(&["b"]);
+    let waiting = managers[1].acquire(&names, LockOwner::new(), in_ms(LONG));
+    let looking = async {
+        crate::support::eventually("one waits", Duration::from_secs(5), || async {
+            managers[0].list().await.unwrap().iter().any(|locked| locked.waiting == 1)
+        })
+        .await;
+        let listed = managers[1].list().await.unwrap();
+        let seen: Vec<_> = listed.iter().map(|l| (l.key.as_str(), l.holder.as_str(), l.waiting)).collect();
+        assert_eq!(seen, [("a/1", "test", 0), ("b", "test", 1)]);
+        for locked in &listed {
+            assert!(locked.since.is_some_and(|since| since > before && since <= chrono::Utc::now()));
+        }
+        guard.release().await;
+    };
+    let (second, ()) = tokio::join!(waiting, looking);
+    second.unwrap().release().await;
+}
+
+/// Several processes with one owner and many, sets that overlap in every way, and callers that lose patience: those who
+/// stay are all served, and no key has two owners at a time.
+pub(super) async fn random_sets_with_cancellations_all_finish(managers: &[Manager]) {
+    let held: RefCell<[Option<(LockOwner, usize)>; 8]> = RefCell::new([None; 8]);
+    let shared: Vec<LockOwner> = managers.iter().map(|_| LockOwner::new()).collect();
+    let tasks = managers.iter().enumerate().cycle().take(managers.len() * 5).enumerate();
+    let work = tasks.map(|(task, (process, manager))| {
+        let (held, shared) = (&held, &shared);
+        async move {
+            for _ in 0..15 {
+                let owner = if task % 2 == 0 { shared[process] } else { LockOwner::new() };
+                let set: BTreeSet<usize> =
+                    (0..rand::random_range(1..5)).map(|_| rand::random_range(0..8)).collect();
+                let names: Vec<String> = set.iter().map(|key| format!("key-{key}")).collect();
+                if rand::random_bool(0.3) {
+                    let patience = Duration::from_micros(rand::random_range(0..20_000));
+                    let impatient = manager.acquire(&names, owner, in_ms(LONG));
+                    drop(time::timeout(patience, impatient).await);
+                    continue;
+                }
+                let guard = manager.acquire(&names, owner, in_ms(LONG)).await.unwrap();
+                for key in &set {
+                    let mut held = held.borrow_mut();
+                    let (holder, count) = held[*key].get_or_insert((owner, 0));
+                    assert_eq!(*holder, owner, "key-{key} has two owners");
+                    *count += 1;
+                }
+                time::sleep(Duration::from_micros(300)).await;
+                for key in &set {
+                    let mut held = held.borrow_mut();
+                    let (owner, count) = held[*key].unwrap();
+                    held[*key] = (count > 1).then_some((owner, count - 1));
+                }
+                drop(guard);
+            }
+        }
+    });
+    join_all(work).await;
 }

@@ -1,9 +1,14 @@
 //! The lock contract on ZooKeeper: with locks that are kept after their use and without.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use devstack::{Stack, StackOptions};
 
 use super::lock::{self, Manager};
-use crate::support::zookeeper::{self, Locks};
+use crate::support::{
+    stack,
+    zookeeper::{self, Locks},
+};
 
 async fn managers(locks: Locks, count: usize) -> Vec<Manager> {
     let mut managers: Vec<Manager> = Vec::new();
@@ -13,23 +18,28 @@ async fn managers(locks: Locks, count: usize) -> Vec<Manager> {
     managers
 }
 
+/// A real ensemble, which nobody stops.
+fn ensemble() -> &'static str {
+    static ENSEMBLE: OnceLock<Stack> = OnceLock::new();
+    let options =
+        StackOptions { postgres: false, rabbitmq_nodes: 0, zookeeper_nodes: 3, ..StackOptions::default() };
+    zookeeper::servers(ENSEMBLE.get_or_init(|| stack::start(options)))
+}
+
 macro_rules! contract {
     ($($name:ident: $managers:literal;)*) => {
-        mod plain {
+        contract!(plain, Locks::new(zookeeper::shared()), $($name: $managers;)*);
+        contract!(kept, Locks::cached(zookeeper::shared()), $($name: $managers;)*);
+        contract!(plain_on_an_ensemble, Locks::new(ensemble()), $($name: $managers;)*);
+        contract!(kept_on_an_ensemble, Locks::cached(ensemble()), $($name: $managers;)*);
+    };
+    ($module:ident, $locks:expr, $($name:ident: $managers:literal;)*) => {
+        mod $module {
             use super::*;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    lock::$name(&managers(Locks::new(zookeeper::shared()), $managers).await).await;
-                }
-            )*
-        }
-        mod cached {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
-                    lock::$name(&managers(Locks::cached(zookeeper::shared()), $managers).await).await;
+                    lock::$name(&managers($locks, $managers).await).await;
                 }
             )*
         }
@@ -49,4 +59,8 @@ contract! {
     no_keys_need_no_lock: 1;
     closing_frees_everything_at_once: 2;
     ping_answers: 2;
+    an_owner_may_acquire_again_what_it_holds: 2;
+    trying_waits_for_nobody: 2;
+    the_list_names_holder_and_waiters: 2;
+    random_sets_with_cancellations_all_finish: 3;
 }

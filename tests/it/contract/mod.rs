@@ -2,6 +2,7 @@
 
 mod bus;
 mod lock;
+mod lock_kept;
 mod lock_zookeeper;
 mod provider;
 mod provider_failures;

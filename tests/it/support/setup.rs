@@ -7,7 +7,7 @@ use holdfast::{
     config::{self, Config},
     domain::new_order::OrderLimits,
     http,
-    lock::{LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
+    lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     worker::WorkerKind,
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -62,8 +62,12 @@ pub(super) async fn build(
 ) -> App {
     let manager: Arc<dyn LockManager> = if setup.zookeeper {
         let session_timeout = Duration::from_secs(10);
-        let options =
-            ZooKeeperOptions { session_timeout, request_timeout: session_timeout, ..locks.options() };
+        let options = ZooKeeperOptions {
+            session_timeout,
+            request_timeout: session_timeout,
+            cache: Some(CacheOptions::default()),
+            ..locks.options()
+        };
         Arc::new(ZooKeeperLock::connect(options).await.unwrap())
     } else {
         Arc::new(NoLock)

@@ -19,10 +19,9 @@ pub(super) enum HandOver {
 }
 
 impl Held {
-    /// Whether nothing is gained by keeping it while others wait. A key that was used once since it was granted is not
-    /// in demand here.
-    pub(super) fn is_over(&self, wanted: bool) -> bool {
-        self.contended.is_some() && self.pins == 0 && !wanted && self.uses < 2
+    /// Whether the key does not seem to be in demand here: used once at most since it was granted.
+    pub(super) const fn is_single_use(&self) -> bool {
+        self.uses < 2
     }
 }
 
@@ -30,29 +29,40 @@ impl Table {
     /// Somebody waits behind `node`, or still does. Gives the key up if it is time.
     pub(super) fn hand_over(&mut self, node: &Node, now: Instant, fx: &mut Effects) -> HandOver {
         let (bound, linger) = (self.options.hand_over, self.options.linger);
-        if !self.holds(node) {
-            return HandOver::Done;
-        }
-        let Some(key) = self.keys.get_mut(&node.key) else { return HandOver::Done };
-        let wanted = !key.waiting.is_empty();
-        let Some(held) = key.held.as_mut() else { return HandOver::Done };
+        let wanted = self.is_wanted(&node.key);
+        let key = self.keys.get_mut(&node.key);
+        let held = key.and_then(|key| key.held.as_mut()).filter(|held| held.node.czxid == node.czxid);
+        let Some(held) = held else { return HandOver::Done };
         let end = *held.contended.get_or_insert(now) + bound;
+        if held.kept.is_some() {
+            return HandOver::Wait(now + linger);
+        }
+        let unused = held.pins == 0 && !wanted;
         let lingered = held.last_used + linger;
-        if now >= end || held.is_over(wanted) || (held.pins == 0 && !wanted && now >= lingered) {
+        if now >= end || (unused && (held.is_single_use() || now >= lingered)) {
             held.draining = true;
         }
         if !held.draining {
-            let again = if held.pins == 0 && !wanted { lingered } else { now + linger };
+            let again = if unused { lingered } else { now + linger };
             return HandOver::Wait(again.min(end));
         }
-        if held.pins > 0 {
-            // Who waits here enters the queue now, behind those who wait elsewhere.
-            self.serve([&node.key], fx);
-            return HandOver::Draining;
+        let pinned = held.pins > 0;
+        if !pinned {
+            self.give_up(&node.key, fx);
         }
-        self.give_up(&node.key, fx);
+        // Who waits here enters the queue now, behind those who wait elsewhere.
         self.serve([&node.key], fx);
-        HandOver::Done
+        if pinned { HandOver::Draining } else { HandOver::Done }
+    }
+
+    /// Whether somebody waits here who has no other way to the key: a claim on its way brings it too.
+    pub(super) fn is_wanted(&self, name: &str) -> bool {
+        let Some(key) = self.keys.get(name) else { return false };
+        let claimed = |ticket| {
+            let flight = self.requests.get(ticket).and_then(|request| request.flight);
+            flight.is_some_and(|id| key.flights.contains(&id))
+        };
+        key.waiting.keys().any(|ticket| !claimed(ticket))
     }
 
     /// Gives up what was not used for a while.

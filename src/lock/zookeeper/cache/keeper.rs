@@ -3,17 +3,15 @@
 //! One-shot watches only. The watch on the queue is set while nobody waits behind; from then on the node is to be given up
 //! within bounds, and only its own end is of interest.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
 use super::{Cache, hand_over::HandOver, table::Node};
-use crate::lock::zookeeper::{
-    entry::RETRY,
-    path,
-    session::Fault,
-    turn::{View, view},
-};
+use crate::lock::zookeeper::{entry::RETRY, session::Fault, turn::View};
+
+/// Between two looks at a queue that may not be read.
+const BLIND: Duration = Duration::from_secs(1);
 
 /// Until the node is given up, lost, or its session is over.
 pub(super) async fn keep(cache: Arc<Cache>, node: Arc<Node>, mut view: View) {
@@ -32,14 +30,7 @@ pub(super) async fn keep(cache: Arc<Cache>, node: Arc<Node>, mut view: View) {
 
 /// Returns when somebody waits behind the node, or it is not held any more.
 async fn uncontended(cache: &Cache, node: &Node, seen: &mut View) {
-    loop {
-        let name = &node.path[node.queue.len() + 1..];
-        if !seen.children.iter().any(|child| child == name) {
-            return cache.with(|table, _, fx| table.lose_node(node, fx));
-        }
-        if path::first(&seen.children).is_some_and(|(_, waiting)| waiting > 0) {
-            return;
-        }
+    while !seen.is_contended() {
         let reconnected = node.session.reconnected();
         if let Some(watch) = seen.watch.take() {
             tokio::select! {
@@ -48,20 +39,15 @@ async fn uncontended(cache: &Cache, node: &Node, seen: &mut View) {
                 () = reconnected => {}
             }
         }
-        loop {
-            if !cache.with(|table, _, _| table.holds(node)) {
-                return;
-            }
-            match view(&node.session, &node.queue).await {
-                Ok(view) => {
-                    *seen = view;
-                    break;
-                }
-                Err(Fault::NoNode) => {
-                    *seen = View { children: Vec::new(), watch: None };
-                    break;
-                }
-                Err(_) => time::sleep(RETRY).await,
+        if !cache.with(|table, _, _| table.holds(node)) {
+            return;
+        }
+        match View::read_again(&node.session, &node.queue).await {
+            Ok(view) if view.ahead_of(node.name()).is_ok() => *seen = view,
+            Ok(_) | Err(Fault::NoNode) => return cache.with(|table, _, fx| table.lose_node(node, fx)),
+            Err(fault) => {
+                tracing::warn!(%fault, key = %node.key, "the queue behind a held lock cannot be seen");
+                time::sleep(BLIND).await;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Locks that are kept after their use: one node for each key and process, shared by everybody in the process.
 //!
-//! - `table`: who holds, pins and waits for what. `request`: who gets what next. `hand_over`: what is given up, and when.
+//! - `table`: who holds, pins and waits for what; `trust`: whether that may be believed. `request`: who gets what next. `hand_over`: what is given up, and when.
 //!   `flight`: a claim on its way. `keeper`: what happens around a held node. `sentinel`: the session. `release`: deletions.
 //!
 //! An acquisition pins held keys. If all of them are held and free, that is all: no request, no await, about a microsecond.
@@ -45,7 +45,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Plan, session::Session};
-use crate::lock::{Held, LockError, LockGuard, LockOwner, Lost, Tokens};
+use crate::lock::{Held, LockError, LockGuard, LockOwner, Lost, METRICS, Tokens};
 
 mod flight;
 mod hand_over;
@@ -54,6 +54,7 @@ mod release;
 mod request;
 mod sentinel;
 mod table;
+mod trust;
 
 use table::{Effects, NEW, Node, Table, Ticket};
 
@@ -141,13 +142,16 @@ impl Cache {
             table.pin(keys, owner, NEW, now)
         };
         if let Some(tokens) = pinned {
-            return Ok(Some(LockGuard::new(tokens, self.clone())));
+            METRICS.cache_hits.increment(1);
+            return Ok(Some(LockGuard::new(tokens, self.clone(), now)));
         }
         let (reply, answer) = oneshot::channel();
         let keys = keys.iter().map(|key| Arc::from(key.as_str())).collect();
         let ticket = self.with(|table, now, fx| table.join((keys, owner, patient), reply, now, fx));
         let mut waiting = Waiting { cache: self, ticket, answer };
-        match time::timeout_at(deadline, &mut waiting.answer).await {
+        let answer = time::timeout_at(deadline, &mut waiting.answer).await;
+        METRICS.wait.record(now.elapsed());
+        match answer {
             // Without an answer the table is gone.
             Ok(answer) => answer.unwrap_or(Err(LockError::Closed)),
             Err(_) => {
@@ -173,12 +177,12 @@ impl Cache {
         let result = work(&mut table, now, &mut fx);
         table.work(now, &mut fx);
         drop(table);
-        self.effect(fx);
+        self.effect(fx, now);
         result
     }
 
     /// Outside the mutex: a reply that nobody receives drops a guard, which needs it.
-    fn effect(&self, fx: Effects) {
+    fn effect(&self, fx: Effects, now: Instant) {
         for lost in fx.lost {
             lost.cancel();
         }
@@ -191,7 +195,7 @@ impl Cache {
         }
         let Some(this) = self.this.upgrade() else { return };
         for (reply, answer) in fx.replies {
-            let guard = |tokens| LockGuard::new(tokens, this.clone());
+            let guard = |tokens| LockGuard::new(tokens, this.clone(), now);
             drop(reply.send(answer.map(|tokens| tokens.map(guard))));
         }
         for flight in fx.starts {

@@ -7,7 +7,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CacheOptions, flight::Flight};
 use crate::lock::{
-    FencingToken, LockError, LockGuard, LockOwner, Lost, Tokens,
+    FencingToken, LockError, LockGuard, LockOwner, Lost, METRICS, Tokens,
     zookeeper::{session::Session, turn::View},
 };
 
@@ -41,6 +40,12 @@ pub(super) struct Node {
     pub(super) czxid: i64,
 }
 
+impl Node {
+    pub(super) fn name(&self) -> &str {
+        &self.path[self.queue.len() + 1..]
+    }
+}
+
 /// A held key.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -56,6 +61,8 @@ pub(super) struct Held {
     pub(super) contended: Option<Instant>,
     /// Gets no more pins, and is given up with its last.
     pub(super) draining: bool,
+    /// Must not be given up before this whole claim is over: a claim that waits in one queue keeps its place in the others.
+    pub(super) kept: Option<Ticket>,
     /// Guards that want to know when it is lost.
     pub(super) lost: Vec<Weak<CancellationToken>>,
 }
@@ -71,6 +78,16 @@ pub(super) struct Key {
     pub(super) sole: Option<LockOwner>,
 }
 
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Fresh,
+    /// Claims for all that was missing were on their way.
+    Claimed,
+    /// They landed, or not, and never was everything there at the same time.
+    Missed,
+}
+
 /// An acquisition that waits.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -79,17 +96,10 @@ pub(super) struct Request {
     pub(super) since: Instant,
     /// Whether it waits for others at all.
     pub(super) patient: bool,
-    /// Whether a claim for what was missing was made already.
-    pub(super) tried: bool,
+    pub(super) stage: Stage,
+    /// The claim that is made for this request alone.
     pub(super) flight: Option<Ticket>,
     pub(super) reply: Reply,
-}
-
-/// A claim on its way, and the request that it is made for.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    pub(super) flight: Arc<Flight>,
-    pub(super) request: Ticket,
 }
 
 /// What remains to be done once the mutex is free.
@@ -110,7 +120,11 @@ pub(super) struct Table {
     pub(super) epoch: i32,
     pub(super) keys: HashMap<Arc<str>, Key>,
     pub(super) requests: BTreeMap<Ticket, Request>,
-    pub(super) flights: HashMap<Ticket, InFlight>,
+    pub(super) flights: HashMap<Ticket, Arc<Flight>>,
+    /// The claim whose nodes are being created. The next ones are made together when it is done.
+    pub(super) entering: Option<Ticket>,
+    /// What is to be claimed then.
+    pub(super) missing: BTreeSet<Arc<str>>,
     /// How many keys are held.
     pub(super) held: usize,
     pub(super) session: Option<Arc<Session>>,
@@ -130,6 +144,8 @@ impl Table {
             keys: HashMap::new(),
             requests: BTreeMap::new(),
             flights: HashMap::new(),
+            entering: None,
+            missing: BTreeSet::new(),
             held: 0,
             session: None,
             trusted: false,
@@ -161,14 +177,6 @@ impl Table {
         if self.keys.get(name).is_some_and(idle) {
             self.keys.remove(name);
         }
-    }
-
-    /// Whether new pins may be granted at all.
-    pub(super) fn is_open(&self, now: Instant) -> bool {
-        let Some(session) = &self.session else { return false };
-        // A process that was stopped wakes up before its client knows what happened meanwhile.
-        let asleep = now.saturating_duration_since(self.alive) > session.longest_pause();
-        self.trusted && !asleep && session.is_connected()
     }
 
     /// Whether an earlier request of another owner wants the key.
@@ -231,13 +239,18 @@ impl Table {
             held.pins -= 1;
             held.last_used = now;
             held.draining |= fenced;
-            if held.pins == 0 {
-                held.owner = None;
-                held.lost.clear();
-                freed |= !key.waiting.is_empty();
-                if held.draining || held.is_over(!key.waiting.is_empty()) {
-                    self.give_up(name, fx);
-                }
+            if held.pins > 0 {
+                continue;
+            }
+            // Its own requests could have had it before.
+            freed |= held.draining || (!key.waiting.is_empty() && key.sole != held.owner);
+            held.owner = None;
+            held.lost.clear();
+            let contended = held.contended.is_some();
+            if held.draining
+                || (contended && held.kept.is_none() && held.is_single_use() && !self.is_wanted(name))
+            {
+                self.give_up(name, fx);
             }
         }
         if freed {
@@ -245,10 +258,20 @@ impl Table {
         }
     }
 
+    /// One more held key, or one less.
+    pub(super) fn count(&mut self, change: isize) {
+        self.held = self.held.saturating_add_signed(change);
+        #[expect(clippy::cast_precision_loss, reason = "never that many")]
+        METRICS.held_keys.set(self.held as f64);
+    }
+
     /// Takes the key's node out of the table, to be deleted.
     pub(super) fn give_up(&mut self, name: &str, fx: &mut Effects) {
         if let Some(held) = self.keys.get_mut(name).and_then(|key| key.held.take()) {
-            self.held -= 1;
+            if held.contended.is_some() {
+                METRICS.hand_overs.increment(1);
+            }
+            self.count(-1);
             fx.releases.push(held.node);
             self.prune(name);
         }
@@ -257,7 +280,8 @@ impl Table {
     /// The key's node is gone, and whoever holds it may not be alone.
     pub(super) fn lose(&mut self, name: &str, fx: &mut Effects) {
         if let Some(held) = self.keys.get_mut(name).and_then(|key| key.held.take()) {
-            self.held -= 1;
+            METRICS.lost.increment(1);
+            self.count(-1);
             fx.lost.extend(held.lost.iter().filter_map(Weak::upgrade));
             self.prune(name);
         }
@@ -291,52 +315,5 @@ impl Table {
             }
         }
         lost
-    }
-
-    /// A new session: nothing is held.
-    pub(super) fn begin(&mut self, session: Arc<Session>, now: Instant, fx: &mut Effects) {
-        self.session = Some(session);
-        self.trust(now, fx);
-    }
-
-    /// Every held node is known to exist.
-    pub(super) fn trust(&mut self, now: Instant, fx: &mut Effects) {
-        self.trusted = true;
-        self.alive = now;
-        fx.agenda.extend(self.requests.keys());
-    }
-
-    /// The process runs. Whether it was stopped for so long that the session is in doubt.
-    pub(super) fn wake(&mut self, longest_pause: Duration, now: Instant) -> bool {
-        let doubt = now.saturating_duration_since(self.alive) > longest_pause;
-        if !doubt {
-            self.alive = now;
-        }
-        doubt
-    }
-
-    /// The session is over: every node is gone.
-    pub(super) fn end(&mut self, fx: &mut Effects) {
-        self.trusted = false;
-        self.session = None;
-        let held: Vec<Arc<str>> =
-            self.keys.values().filter(|key| key.held.is_some()).map(|key| key.name.clone()).collect();
-        for name in held {
-            self.lose(&name, fx);
-        }
-    }
-
-    /// For ever.
-    pub(super) fn close(&mut self, fx: &mut Effects) {
-        self.closed = true;
-        self.end(fx);
-        let requests = std::mem::take(&mut self.requests);
-        fx.replies.extend(requests.into_values().map(|request| (request.reply, Err(LockError::Closed))));
-        self.flights.clear();
-        self.keys.clear();
-    }
-
-    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
-        self.keys.values().filter_map(|key| key.held.as_ref()).map(|held| held.node.clone()).collect()
     }
 }
