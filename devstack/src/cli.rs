@@ -118,6 +118,7 @@ impl Servers {
             postgres: !self.no_postgres,
             rabbitmq_management: self.management,
             zookeeper_jvm_flags: self.zookeeper_jvm_flag,
+            zookeeper_quorum: None,
             quiet: false,
         }
     }

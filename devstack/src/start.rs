@@ -40,6 +40,9 @@ pub struct StackOptions {
     pub rabbitmq_management: bool,
     /// More flags for ZooKeeper's JVM, for example `-Dznode.container.checkIntervalMs=1000`.
     pub zookeeper_jvm_flags: Vec<String>,
+    /// For an ensemble of three: the quorum address under which each server looks for each other, `[server][peer]`, so
+    /// that a proxy can stand in between. On the diagonal stands where the server listens. Without it: free ports.
+    pub zookeeper_quorum: Option<[[SocketAddr; 3]; 3]>,
     /// No progress lines on standard error.
     pub quiet: bool,
 }
@@ -53,6 +56,7 @@ impl Default for StackOptions {
             postgres: true,
             rabbitmq_management: false,
             zookeeper_jvm_flags: Vec::new(),
+            zookeeper_quorum: None,
             quiet: true,
         }
     }
@@ -82,6 +86,9 @@ pub(crate) fn start(options: &StackOptions) -> Result<Started> {
         if !matches!(nodes, 0 | 1 | 3) {
             bail!("{what} runs with 1 or 3 nodes, not {nodes}");
         }
+    }
+    if options.zookeeper_quorum.is_some() && options.zookeeper_nodes != 3 {
+        bail!("quorum addresses are those of 3 ZooKeeper nodes, not {}", options.zookeeper_nodes);
     }
     let mut attempt = 1;
     loop {

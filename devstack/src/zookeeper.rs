@@ -50,7 +50,8 @@ fn member(context: &Context, nodes: &[Node], index: usize) -> Result<Member> {
     let node = &nodes[index];
     let home = context.folder(&node.name)?;
     let config = home.join("zoo.cfg");
-    fs::write(&config, configuration(nodes, node, &home))
+    let seen = context.options.zookeeper_quorum.map(|quorum| quorum[index]);
+    fs::write(&config, configuration(nodes, node, seen, &home))
         .and_then(|()| fs::write(home.join("myid"), format!("{}\n", index + 1)))
         .with_context(|| format!("cannot write {}", home.display()))?;
     let mut args: Vec<String> = [
@@ -77,7 +78,8 @@ fn member(context: &Context, nodes: &[Node], index: usize) -> Result<Member> {
     Ok(context.member(spec, node.client, Probe::ZooKeeper))
 }
 
-fn configuration(nodes: &[Node], own: &Node, home: &Path) -> String {
+/// `seen`: the quorum addresses that this server is told, if they are not the nodes' own.
+fn configuration(nodes: &[Node], own: &Node, seen: Option<[SocketAddr; 3]>, home: &Path) -> String {
     let mut text = format!(
         "tickTime=1000\ninitLimit=10\nsyncLimit=5\nmaxClientCnxns=0\nminSessionTimeout=1000\n\
          maxSessionTimeout=60000\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
@@ -86,9 +88,10 @@ fn configuration(nodes: &[Node], own: &Node, home: &Path) -> String {
         own.client.port()
     );
     if nodes.len() > 1 {
-        for (number, node) in (1..).zip(nodes) {
+        for (index, node) in nodes.iter().enumerate() {
+            let quorum = seen.map_or(node.quorum, |seen| seen[index]);
             // Invariant: writing to a String cannot fail.
-            let _ = writeln!(text, "server.{number}={}:{}", node.quorum, node.election.port());
+            let _ = writeln!(text, "server.{}={quorum}:{}", index + 1, node.election.port());
         }
     }
     text

@@ -5,12 +5,12 @@
 //! writing runs with its token and without: with it the write is refused; without it the same write goes through and
 //! breaks the accounts, which shows that nothing else would have stopped it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use crate::support::system::{PATIENCE, Servers, System};
+use crate::support::{
+    programs::fenced_holder,
+    system::{PATIENCE, Servers, System},
+};
 
 const CASES: [(&str, &str); 4] =
     [("reserve", "on"), ("reserve", "off"), ("absolute", "on"), ("absolute", "off")];
@@ -92,17 +92,4 @@ fn hold(system: &System, name: &str, write: &str, fence: &str, go: &Path) {
     let sku = format!("{write}-{fence}");
     let args = [write, fence, &sku, &go.display().to_string()];
     system.spawn_program(name, &fenced_holder(), &args, &[]);
-}
-
-/// Cargo builds it beside the test binary, but not for a run of this binary alone: an old one would prove nothing.
-fn fenced_holder() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap().join("examples/fenced_holder");
-    let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
-    let sources = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
-    let mut sources = sources.split_whitespace().skip(1).map(Path::new);
-    let current = changed(&program)
-        .is_ok_and(|built| sources.all(|source| changed(source).is_ok_and(|source| source <= built)));
-    assert!(current, "{} is missing or out of date: cargo build --example fenced_holder", program.display());
-    program
 }

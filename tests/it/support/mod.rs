@@ -5,7 +5,12 @@ pub(crate) mod app;
 pub(crate) mod broker;
 pub(crate) mod canned;
 pub(crate) mod database;
+pub(crate) mod ensemble;
 pub(crate) mod gate;
+pub(crate) mod history;
+pub(crate) mod lock_system;
+pub(crate) mod programs;
+pub(crate) mod rival;
 pub(crate) mod sandbox;
 pub(crate) mod setup;
 pub(crate) mod shop;
@@ -13,6 +18,7 @@ pub(crate) mod stack;
 pub(crate) mod system;
 pub(crate) mod tcp_proxy;
 pub(crate) mod zookeeper;
+pub(crate) mod zookeeper_admin;
 
 use std::time::Duration;
 

@@ -286,7 +286,7 @@ fn read_sample(name: &str) -> String {
 }
 
 /// Below the kernel's ephemeral ports and below those of the servers, so that nobody takes it while its owner is down.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = rand::random_range(10_000..20_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -2,7 +2,7 @@
 //!
 //! Silent means stalled: bytes stay where they are and flow again afterwards, unless the connection is cut first.
 
-use std::{net::SocketAddr, sync::Mutex};
+use std::{net::SocketAddr, sync::Mutex, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -12,6 +12,7 @@ use tokio::{
     },
     sync::watch,
     task::JoinHandle,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,13 @@ pub(crate) struct TcpProxy {
 }
 
 impl TcpProxy {
+    /// Hangs up at once when nobody listens at the target.
     pub(crate) async fn start(target: &str) -> Self {
+        Self::start_patient(target, Duration::ZERO).await
+    }
+
+    /// Waits for so long until somebody listens at the target.
+    pub(crate) async fn start_patient(target: &str, patience: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (traffic, flow) = watch::channel(Traffic::All);
@@ -44,7 +51,8 @@ impl TcpProxy {
         let accept = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let cut = current.lock().unwrap().clone();
-                tokio::spawn(forward(client, target.clone(), flow.clone(), cut));
+                let server = connect(target.clone(), patience);
+                tokio::spawn(forward(client, server, flow.clone(), cut));
             }
         });
         Self { address, traffic, cut, accept }
@@ -71,8 +79,24 @@ impl Drop for TcpProxy {
     }
 }
 
-async fn forward(client: TcpStream, target: String, flow: watch::Receiver<Traffic>, cut: CancellationToken) {
-    let Ok(server) = TcpStream::connect(target).await else { return };
+async fn connect(target: String, patience: Duration) -> Option<TcpStream> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match TcpStream::connect(&target).await {
+            Ok(server) => return Some(server),
+            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
+            Err(_) => return None,
+        }
+    }
+}
+
+async fn forward(
+    client: TcpStream,
+    server: impl Future<Output = Option<TcpStream>>,
+    flow: watch::Receiver<Traffic>,
+    cut: CancellationToken,
+) {
+    let Some(server) = server.await else { return };
     client.set_nodelay(true).unwrap();
     server.set_nodelay(true).unwrap();
     let (from_client, to_client) = client.into_split();

@@ -1,0 +1,103 @@
+//! Claims that are given up, and a session that ends in the middle of one.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{self, sleep};
+
+use crate::support::{
+    eventually,
+    lock_system::LockSystem,
+    rival::Rival,
+    system::PATIENCE,
+    zookeeper,
+    zookeeper_admin::{end_session, knows_session},
+};
+
+/// Clients hang up from before their order is read until after it is placed. What is left is what the process keeps for
+/// its next order: one node for a SKU at most, which it hands over to the first who asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancel_storm() {
+    const SKUS: usize = 20;
+    let skus: Vec<String> = (0..SKUS).map(|number| format!("SKU-{number:02}")).collect();
+    let names: Vec<&str> = skus.iter().map(String::as_str).collect();
+    let stock: Vec<(&str, i64)> = names.iter().map(|sku| (*sku, 100_000)).collect();
+    let system = LockSystem::start(zookeeper::shared(), &[], &stock).await;
+    system.api("api").await;
+    let rival = Rival::connect(&system.locks).await;
+    let storm = (0..1000_u64).map(|number| {
+        let (system, names) = (&system, &names);
+        async move {
+            let lines: Vec<(&str, i64)> = (0..3).map(|_| (names[rand::random_range(0..SKUS)], 1)).collect();
+            sleep(Duration::from_millis(number * 4)).await;
+            // Most of them short.
+            let patience = Duration::from_secs_f64(0.5 * rand::random::<f64>().powi(3));
+            let reference = format!("storm-{number}");
+            let order = system.try_order("api", &reference, &lines);
+            u32::from(matches!(time::timeout(patience, order).await, Ok(Some(_))))
+        }
+    });
+    // Some of them give up while they wait.
+    let contend = async {
+        for _ in 0..10 {
+            let guard = rival.take(&names[..3], PATIENCE).await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+            guard.release().await;
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let (answered, ()) = tokio::join!(join_all(storm), contend);
+    let answered: u32 = answered.into_iter().sum();
+    assert!((1..1000).contains(&answered), "{answered} of 1000 were answered");
+    let settled = async || system.observer.queues().await.values().all(|nodes| *nodes <= 1);
+    eventually("one node for a SKU at most", Duration::from_secs(2), settled).await;
+    let guard = rival.take(&names, Duration::from_secs(2)).await.unwrap();
+    let handed_over = async || system.observer.nodes().await.len() == SKUS;
+    eventually("no node but the rival's", Duration::from_secs(2), handed_over).await;
+    guard.release().await;
+    system.sell("api", "last", &stock.iter().map(|(sku, _)| (*sku, 1)).collect::<Vec<_>>()).await;
+    rival.close().await;
+    let orders = usize::try_from(system.count("SELECT count(*) FROM orders").await).unwrap();
+    assert!(orders > usize::try_from(answered).unwrap());
+    system.finish(orders).await;
+}
+
+/// The servers end the session of a process that is the first for two SKUs of an order and waits for the third. Others
+/// have the two at once; the order begins anew and is placed when all three are free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expiry_during_multi() {
+    let stock = [("SKU-a", 9), ("SKU-b", 9), ("SKU-c", 9)];
+    let system = LockSystem::start(zookeeper::shared(), &[], &stock).await;
+    tokio::join!(system.api("expiring"), system.api("other"));
+    let rival = Rival::connect(&system.locks).await;
+    let third = rival.take(&["SKU-c"], PATIENCE).await.unwrap();
+    let basket: Vec<(&str, i64)> = stock.iter().map(|(sku, _)| (*sku, 2)).collect();
+    let order = async { system.sell("expiring", "expiring", &basket).await };
+    let expire = async {
+        system.observer.wait_for_nodes(4, PATIENCE).await;
+        let nodes = system.observer.nodes().await;
+        let first = nodes.iter().find(|node| node.contains("/SKU-a/")).unwrap();
+        let stat = system.observer.client.check_stat(first).await.unwrap().unwrap();
+        let session = stat.ephemeral_owner;
+        end_session(&system.locks.servers, session).await;
+        assert!(!knows_session(&system.locks.servers, session).await);
+        // Its nodes are gone with it, and those that come again stand behind whoever came first.
+        let waited = system.sell("other", "other", &[("SKU-a", 1), ("SKU-b", 1)]).await;
+        assert!(waited < Duration::from_secs(2), "{waited:?}");
+        assert_eq!(system.count("SELECT count(*) FROM orders").await, 1);
+        assert!(!third.lost().is_cancelled());
+        third.release().await;
+        session
+    };
+    let (waited, session) = tokio::join!(order, expire);
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+    let mut left = Vec::new();
+    for node in system.observer.nodes().await {
+        if let Some(stat) = system.observer.client.check_stat(&node).await.unwrap() {
+            left.push(stat.ephemeral_owner);
+        }
+    }
+    assert!(!left.contains(&session), "a node of the ended session is left");
+    rival.close().await;
+    system.finish(2).await;
+}
