@@ -1,5 +1,7 @@
 //! `holdfast locks`: who holds what, asked of the lock backend from outside.
 
+use std::time::SystemTime;
+
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 
@@ -31,7 +33,7 @@ pub(super) async fn run(config: &Config, command: LocksCommand) -> anyhow::Resul
         println!("locks: there are none, lock.backend is \"none\"");
         return Ok(());
     }
-    let now = Utc::now();
+    let now = SystemTime::now().into();
     let column =
         |texts: &mut dyn Iterator<Item = usize>, title: &str| texts.max().unwrap_or(0).max(title.len());
     let key = column(&mut listed.iter().map(|locked| locked.key.chars().count()), "KEY");

@@ -4,9 +4,10 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join_all, select_all};
 use holdfast::lock::{LockError, LockGuard, LockManager, LockOwner};
 use tokio::time::{self, Instant};
@@ -244,7 +245,8 @@ pub(super) async fn trying_waits_for_nobody(managers: &[Manager]) {
 
 pub(super) async fn the_list_names_holder_and_waiters(managers: &[Manager]) {
     assert_eq!(managers[0].list().await.unwrap(), []);
-    let before = chrono::Utc::now() - chrono::TimeDelta::milliseconds(1);
+    let now = || DateTime::<Utc>::from(SystemTime::now());
+    let before = now() - TimeDelta::milliseconds(1);
     let guard = acquire(&managers[0], &["b", "a/1"], LONG).await;
     let names = keys(&["b"]);
     let waiting = managers[1].acquire(&names, LockOwner::new(), in_ms(LONG));
@@ -257,7 +259,7 @@ pub(super) async fn the_list_names_holder_and_waiters(managers: &[Manager]) {
         let seen: Vec<_> = listed.iter().map(|l| (l.key.as_str(), l.holder.as_str(), l.waiting)).collect();
         assert_eq!(seen, [("a/1", "test", 0), ("b", "test", 1)]);
         for locked in &listed {
-            assert!(locked.since.is_some_and(|since| since > before && since <= chrono::Utc::now()));
+            assert!(locked.since.is_some_and(|since| since > before && since <= now()));
         }
         guard.release().await;
     };

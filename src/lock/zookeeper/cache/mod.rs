@@ -9,17 +9,20 @@
 //!
 //! # Why this neither deadlocks nor starves
 //! 1. A claim enters all its queues by one `multi` and waits only for nodes ahead of its own (see `entry`): claims are
-//!    totally ordered.
-//! 2. **A waiter pins nothing.** A request that lacks keys makes a claim for those alone, and the keys that are held stay
-//!    in the table, free for others. If all keys are held when that claim lands, the request pins them all at once. If some
-//!    were given up meanwhile, it makes a *whole claim*: every key anew, at the tail, behind the own nodes, which get no
-//!    more pins. A whole claim that lands gives its request every key under the same mutex. So whoever waits holds at most
-//!    the nodes of one claim that is still on its way, all of one zxid, and waiting follows the order of zxids.
-//! 3. **A holder never waits** for a lock, so a pinned node ahead goes away as soon as its holder is done; an unpinned one
-//!    within [`CacheOptions::hand_over`]. So the oldest claim always lands.
-//! 4. In the process, a request waits for every earlier one of another owner that wants one of its keys, and for no later
-//!    one: that has no cycle either. One owner's requests may overtake each other, since they share their pins; the whole
-//!    claim, which nobody can take from its request, keeps that from starving one of them.
+//!    totally ordered, by their zxid. A node lands in the table as soon as it is the first of its queue.
+//! 2. **A waiter pins nothing.** What requests lack is claimed for all of them together, and lands free for anybody. If all
+//!    keys of a request are there at the same time, it pins them all at once. What is there and not pinned is handed over
+//!    like everything else: such claims keep nothing from anybody for longer than that.
+//! 3. A request that once had all its claims on their way, and still missed a key, makes a **whole claim**: every key anew,
+//!    at the tail, behind the own nodes, which get no more pins. What lands of it is not handed over before its request is
+//!    served; in the process others may use it meanwhile. So of all claims only whole ones wait in one queue while they hold
+//!    up another one, and they are entered at once, by one `multi`: waiting follows the order of zxids and has no cycle.
+//! 4. **A holder never waits** for a lock, so a pinned node ahead goes away as soon as its holder is done; an unpinned one
+//!    within [`CacheOptions::hand_over`]. So the oldest whole claim always lands, and its request is served at that moment.
+//! 5. In the process, a request waits for every earlier one of another owner that wants one of its keys, and for no later
+//!    one: that has no cycle. It makes a whole claim only when no such request is there any more, so no whole claim waits for
+//!    anything but nodes. One owner's requests may overtake each other, since they share their pins. Whole claims that
+//!    overlap are made one after the other, the oldest request first, so each request comes to its turn.
 //!
 //! # Bounded hand-over
 //! From the moment a holder sees another node in its queue, a key that nobody here uses or wants is given up, at once or
@@ -149,23 +152,19 @@ impl Cache {
         let mut waiting = Waiting { cache: self, ticket, answer };
         let answer = time::timeout_at(deadline, &mut waiting.answer).await;
         METRICS.wait.record(now.elapsed());
-        match answer {
+        if let Ok(answer) = answer {
             // Without an answer the table is gone.
-            Ok(answer) => answer.unwrap_or(Err(LockError::Closed)),
-            Err(_) => {
-                let obstacle = self.with(|table, now, _| table.obstacle(ticket, now));
-                // It may just have come.
-                if let Ok(answer) = waiting.answer.try_recv() {
-                    return answer;
-                }
-                Err(match obstacle {
-                    Some(key) => LockError::Timeout { key: key.to_string() },
-                    None => {
-                        LockError::Unavailable(format!("no answer from ZooKeeper at {}", self.plan.servers))
-                    }
-                })
-            }
+            return answer.unwrap_or(Err(LockError::Closed));
         }
+        let obstacle = self.with(|table, now, _| table.obstacle(ticket, now));
+        // It may just have come.
+        if let Ok(answer) = waiting.answer.try_recv() {
+            return answer;
+        }
+        Err(match obstacle {
+            Some(key) => LockError::Timeout { key: key.to_string() },
+            None => LockError::Unavailable(format!("no answer from ZooKeeper at {}", self.plan.servers)),
+        })
     }
 
     /// Works on the table, and then does what that made necessary.

@@ -114,7 +114,8 @@ impl Table {
         }
         let (mut blocked, mut busy, mut missing, mut free) = (false, false, 0, Vec::new());
         for key in request.keys.iter().filter_map(|name| self.keys.get(name)) {
-            blocked |= self.is_blocked(key, request.owner, ticket, now);
+            // A whole claim must not find out later that its request has to wait for another one here.
+            blocked |= self.blocked_since(key, request.owner, ticket).is_some();
             if key.held.as_ref().is_none_or(|held| held.draining) {
                 missing += 1;
                 let on_its_way = !key.flights.is_empty() || self.missing.contains(&key.name);
@@ -333,7 +334,7 @@ impl Table {
                 other.is_some_and(|other| other == *name || !request.keys.contains(other))
             });
             let held = key.held.is_some() && !self.is_free(name, request.owner, ticket, now);
-            waits || held || self.is_blocked(key, request.owner, ticket, now)
+            waits || held || self.blocked_since(key, request.owner, ticket).is_some()
         };
         request.keys.iter().find(is_obstacle).cloned()
     }

@@ -10,7 +10,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::Cache;
+use super::{Cache, table::Table};
 use crate::lock::zookeeper::{
     entry::RETRY,
     session::{Fault, Session},
@@ -74,7 +74,7 @@ async fn follow(cache: &Cache, session: &Session) {
             }
             time::sleep(RETRY).await;
         }
-        cache.with(|table, now, fx| table.trust(now, fx));
+        cache.with(Table::trust);
     }
 }
 

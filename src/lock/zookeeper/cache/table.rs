@@ -179,28 +179,25 @@ impl Table {
         }
     }
 
-    /// Whether an earlier request of another owner wants the key.
-    pub(super) fn is_blocked(&self, key: &Key, owner: LockOwner, ticket: Ticket, now: Instant) -> bool {
+    /// Since when an earlier request of another owner waits for the key, if one does.
+    pub(super) fn blocked_since(&self, key: &Key, owner: LockOwner, ticket: Ticket) -> Option<Instant> {
         if key.waiting.is_empty() || key.sole == Some(owner) {
-            return false;
+            return None;
         }
-        let other = key.waiting.range(..ticket).find(|(_, other)| **other != owner);
-        let Some(since) = other.and_then(|(ticket, _)| self.requests.get(ticket)).map(|other| other.since)
-        else {
-            return false;
-        };
-        // Who holds the key may take it again for a while: the other could not have it yet anyway.
-        let own = key.held.as_ref().is_some_and(|held| held.pins > 0 && held.owner == Some(owner));
-        !own || now.saturating_duration_since(since) >= self.options.hand_over
+        let (other, _) = key.waiting.range(..ticket).find(|(_, other)| **other != owner)?;
+        self.requests.get(other).map(|other| other.since)
     }
 
     /// Whether `owner` may pin the key now.
     pub(super) fn is_free(&self, name: &str, owner: LockOwner, ticket: Ticket, now: Instant) -> bool {
         let Some(key) = self.keys.get(name) else { return false };
-        let Some(held) = &key.held else { return false };
-        !held.draining
-            && (held.pins == 0 || held.owner == Some(owner))
-            && !self.is_blocked(key, owner, ticket, now)
+        let Some(held) = key.held.as_ref().filter(|held| !held.draining) else { return false };
+        if held.pins > 0 && held.owner != Some(owner) {
+            return false;
+        }
+        // Who holds the key may take it again for a while: the other could not have it yet anyway.
+        let again = |since| held.pins > 0 && now.saturating_duration_since(since) < self.options.hand_over;
+        self.blocked_since(key, owner, ticket).is_none_or(again)
     }
 
     /// Pins every key, if each of them is held and free. `keys` are sorted and unique.

@@ -1,0 +1,55 @@
+-- A batch of orders, with everything that belongs to them. Parameters are columns: one array element for each level
+-- ($1 to $5), order ($7 to $14, $24 to $33) or order line ($15 to $22). See mod.rs.
+WITH wanted AS MATERIALIZED (
+    SELECT l.sku, l.location_id, n.quantity, n.epoch, n.fence, n.place,
+           l.available >= n.quantity
+               AND (l.fence_epoch, l.fence) <= (COALESCE(n.epoch, l.fence_epoch), COALESCE(n.fence, l.fence)) AS fits,
+           l.available - n.quantity AS available
+    FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::bigint[]) WITH ORDINALITY
+         AS n (sku, location_id, quantity, epoch, fence, place)
+    -- A row at a time, in this order: transactions that want the same levels cannot deadlock.
+    CROSS JOIN LATERAL (
+        SELECT i.sku, i.location_id, i.fence_epoch, i.fence,
+               i.on_hand + i.backorder_limit - i.reserved - i.committed - i.safety_stock AS available
+        FROM inventory_level i WHERE i.sku = n.sku AND i.location_id = n.location_id FOR UPDATE) l),
+reserved AS (
+    UPDATE inventory_level i
+    SET reserved = i.reserved + w.quantity, version = i.version + 1,
+        fence_epoch = COALESCE(w.epoch, i.fence_epoch), fence = COALESCE(w.fence, i.fence), updated_at = now()
+    FROM wanted w
+    WHERE i.sku = w.sku AND i.location_id = w.location_id AND w.fits
+      AND (i.fence_epoch, i.fence) <= (COALESCE(w.epoch, i.fence_epoch), COALESCE(w.fence, i.fence))
+    RETURNING 1),
+new_orders AS (
+    INSERT INTO orders (id, client_reference, customer_id, status, version, currency, total_amount, capture_method,
+                        metadata, expires_at, created_at, updated_at)
+    SELECT id, client_reference, customer_id, 'pending_payment', 1, currency, total_amount, capture_method, metadata,
+           expires_at, $6, $6
+    FROM UNNEST($7::uuid[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::jsonb[],
+                $14::timestamptz[])
+         AS n (id, client_reference, customer_id, currency, total_amount, capture_method, metadata, expires_at)),
+new_lines AS (
+    INSERT INTO order_line (id, order_id, sku, location_id, quantity, unit_amount)
+    SELECT * FROM UNNEST($15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::bigint[], $20::bigint[])),
+new_reservations AS (
+    INSERT INTO reservation (id, order_id, order_line_id, sku, location_id, quantity, status, expires_at, created_at,
+                             updated_at)
+    SELECT id, order_id, order_line_id, sku, location_id, quantity, 'held', expires_at, $6, $6
+    FROM UNNEST($21::uuid[], $16::uuid[], $15::uuid[], $17::text[], $18::text[], $19::bigint[], $22::timestamptz[])
+         AS n (id, order_id, order_line_id, sku, location_id, quantity, expires_at)),
+new_events AS (
+    INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, data)
+    SELECT event_id, shard, aggregate_id, 1, $23, subject, correlation_id, data::json
+    FROM UNNEST($24::uuid[], $25::smallint[], $7::uuid[], $26::text[], $27::text[], $28::text[])
+         AS n (event_id, shard, aggregate_id, subject, correlation_id, data)),
+new_answers AS (
+    INSERT INTO idempotency_key (api_key_id, route, key, fingerprint, status_code, response_body)
+    SELECT api_key_id, route, key, fingerprint, status_code, body
+    FROM UNNEST($29::uuid[], $30::text[], $31::text[], $32::bytea[], $33::smallint[], $28::text[])
+         AS n (api_key_id, route, key, fingerprint, status_code, body))
+SELECT CASE WHEN (SELECT count(*) FROM reserved) = $34 THEN true ELSE refuse_placement('placement_levels') END
+           AS "levels!",
+       CASE WHEN abs(extract(epoch FROM clock_timestamp() - $6)) <= 1 THEN true ELSE refuse_placement('placement_time') END
+           AS "time!",
+       clock_timestamp() AS "now!",
+       COALESCE((SELECT array_agg(available ORDER BY place) FROM wanted), '{}') AS "available!"
