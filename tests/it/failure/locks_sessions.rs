@@ -6,12 +6,8 @@ use futures_util::future::join_all;
 use tokio::time::{self, Instant, sleep};
 
 use crate::support::{
-    eventually,
-    lock_system::LockSystem,
-    rival::Rival,
-    system::PATIENCE,
-    zookeeper,
-    zookeeper_admin::{end_session, knows_session},
+    eventually, lock_system::LockSystem, rival::Rival, system::PATIENCE, zookeeper,
+    zookeeper_admin::end_session,
 };
 
 /// Clients hang up from before their order is read until after it is placed. What is left is what the process keeps for
