@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{self, sleep};
+use tokio::time::{self, Instant, sleep};
 
 use crate::support::{
-    eventually,
-    lock_system::LockSystem,
-    rival::Rival,
-    system::PATIENCE,
-    zookeeper,
-    zookeeper_admin::{end_session, knows_session},
+    eventually, lock_system::LockSystem, rival::Rival, system::PATIENCE, zookeeper,
+    zookeeper_admin::end_session,
 };
 
 /// Clients hang up from before their order is read until after it is placed. What is left is what the process keeps for
@@ -73,23 +69,27 @@ async fn expiry_during_multi() {
     let third = rival.take(&["SKU-c"], PATIENCE).await.unwrap();
     let basket: Vec<(&str, i64)> = stock.iter().map(|(sku, _)| (*sku, 2)).collect();
     let order = async { system.sell("expiring", "expiring", &basket).await };
-    let expire = async {
+    let behind = async {
         system.observer.wait_for_nodes(4, PATIENCE).await;
-        let nodes = system.observer.nodes().await;
-        let first = nodes.iter().find(|node| node.contains("/SKU-a/")).unwrap();
-        let stat = system.observer.client.check_stat(first).await.unwrap().unwrap();
-        let session = stat.ephemeral_owner;
+        system.sell("other", "other", &[("SKU-a", 1), ("SKU-b", 1)]).await;
+        Instant::now()
+    };
+    let expire = async {
+        system.observer.wait_for_nodes(6, PATIENCE).await;
+        let at_first = system.observer.nodes().await.into_iter().filter(|node| node.contains("/SKU-a/"));
+        let first = at_first.min_by_key(|node| node.rsplit('-').next().map(str::to_owned)).unwrap();
+        let session = system.observer.client.check_stat(&first).await.unwrap().unwrap().ephemeral_owner;
+        let ended = Instant::now();
         end_session(&system.locks.servers, session).await;
-        assert!(!knows_session(&system.locks.servers, session).await);
-        // Its nodes are gone with it, and those that come again stand behind whoever came first.
-        let waited = system.sell("other", "other", &[("SKU-a", 1), ("SKU-b", 1)]).await;
-        assert!(waited < Duration::from_secs(2), "{waited:?}");
-        assert_eq!(system.count("SELECT count(*) FROM orders").await, 1);
+        // Its nodes are gone with it, and those that come again stand behind whoever came before.
+        system.wait_for_orders(1).await;
+        assert_eq!(system.count("SELECT count(*) FROM orders WHERE client_reference = 'other'").await, 1);
         assert!(!third.lost().is_cancelled());
         third.release().await;
-        session
+        (session, ended)
     };
-    let (waited, session) = tokio::join!(order, expire);
+    let (waited, sold, (session, ended)) = tokio::join!(order, behind, expire);
+    assert!(sold - ended < Duration::from_secs(2), "{:?}", sold - ended);
     assert!(waited < Duration::from_secs(10), "{waited:?}");
     let mut left = Vec::new();
     for node in system.observer.nodes().await {

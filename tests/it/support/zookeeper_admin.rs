@@ -13,13 +13,14 @@ use super::{PATIENCE, eventually};
 /// What the server draws the passwords of its sessions from, unless it is configured otherwise.
 const SECRET: i64 = 0xB341_5C00;
 const CLOSE_SESSION: i32 = -11;
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// The answer to one of the four-letter commands; empty from a server that does not run.
 pub(crate) async fn ask(server: &str, command: &str) -> String {
     let mut answer = String::new();
     let Ok(mut stream) = TcpStream::connect(server).await else { return answer };
     if stream.write_all(command.as_bytes()).await.is_ok() {
-        let _ = stream.read_to_string(&mut answer).await;
+        let _ = timeout(ANSWER_WITHIN, stream.read_to_string(&mut answer)).await;
     }
     answer
 }
@@ -52,7 +53,7 @@ pub(crate) async fn end_session(server: &str, session: i64) {
         let mut stream = TcpStream::connect(server).await.unwrap();
         stream.write_all(&requests).await.unwrap();
         // The server closes the connection, but not when the owner was back before it had closed the session.
-        let _ = timeout(Duration::from_secs(1), stream.read_to_end(&mut Vec::new())).await;
+        let _ = timeout(ANSWER_WITHIN, stream.read_to_end(&mut Vec::new())).await;
         !knows_session(server, session).await
     };
     eventually("the session is over", PATIENCE, ended).await;
