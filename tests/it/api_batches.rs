@@ -3,7 +3,7 @@
 //! A batch is made by holding the row lock of a level: the first order waits for it in the database, and those that come
 //! meanwhile wait in the engine's queue.
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use holdfast::{
     app::{App, ReservationEngine, ReservationOptions},
@@ -274,7 +274,9 @@ async fn the_statement_refuses_a_time_that_is_not_the_databases() {
     let store = test.app.store.clone();
     let place = async |off: TimeDelta| {
         let levels = [(&key, ReserveStock { quantity: 1, fence: None })].into();
-        store.place(&Batch { orders: Vec::new(), levels, now: Utc::now() + off }).await
+        let clock = sqlx::query_scalar("SELECT clock_timestamp()");
+        let now: DateTime<Utc> = clock.fetch_one(&mut *test.conn().await).await.unwrap();
+        store.place(&Batch { orders: Vec::new(), levels, now: now + off }).await
     };
     for off in [TimeDelta::seconds(3), TimeDelta::seconds(-3)] {
         let refused = place(off).await.unwrap_err();

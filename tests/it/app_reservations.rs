@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::Utc;
 use holdfast::{
     app::{App, Cause},
     lock::{ZooKeeperLock, ZooKeeperOptions},
@@ -91,9 +90,9 @@ async fn the_store_refuses_a_token_older_than_the_newest_it_has_seen() {
     };
     let reserve = async |fence: Option<(i32, i64)>| {
         let mut tx = test.app.store.begin("test").await.unwrap();
+        let now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *tx).await.unwrap();
         let levels = [(&key, ReserveStock { quantity: 1, fence })].into();
-        let outcome =
-            placement::insert(&mut tx, &Batch { orders: Vec::new(), levels, now: Utc::now() }).await;
+        let outcome = placement::insert(&mut tx, &Batch { orders: Vec::new(), levels, now }).await;
         if outcome.is_ok() {
             tx.commit().await.unwrap();
         }

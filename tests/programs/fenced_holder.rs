@@ -157,5 +157,6 @@ async fn place(
         body: &serde_json::json!({ "order_id": draft.id }).to_string(),
         correlation_id: None,
     };
-    placement::insert(conn, &Batch { orders: vec![order], levels, now: Utc::now() }).await.map(drop)
+    let now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *conn).await?;
+    placement::insert(conn, &Batch { orders: vec![order], levels, now }).await.map(drop)
 }
