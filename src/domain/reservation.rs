@@ -177,5 +177,36 @@ mod tests {
                 prop_assert_eq!(level.reserved, sold.get(&level.key).copied().unwrap_or(0));
             }
         }
+
+        /// What lets a batch be written in one statement without deciding: with enough for all of them everybody gets
+        /// what he wants, in whatever order they are decided; and if everybody does, there was enough.
+        #[test]
+        fn everybody_gets_his_if_and_only_if_there_is_enough_for_all(
+            stock in prop::collection::vec(0_i64..60, 4),
+            baskets in prop::collection::vec(prop::collection::btree_map(0_usize..4, 1_i64..8, 1..4), 1..12),
+            rotation in 0_usize..12,
+        ) {
+            let levels: BTreeMap<_, _> =
+                stock.iter().enumerate().map(|(sku, &on_hand)| level(sku, on_hand, 0)).collect();
+            let mut orders: Vec<Vec<Demand>> = baskets
+                .iter()
+                .map(|basket| basket.iter().map(|(&sku, &quantity)| Demand { key: key(sku), quantity }).collect())
+                .collect();
+            let wanted = |key: &LevelKey| -> i64 {
+                orders.iter().flatten().filter(|demand| demand.key == *key).map(|demand| demand.quantity).sum()
+            };
+            let enough = levels.values().all(|level| level.available() >= wanted(&level.key));
+            let sums: BTreeMap<_, _> = levels.keys().map(|key| (key.clone(), wanted(key))).collect();
+            let turn = rotation % orders.len();
+            orders.rotate_left(turn);
+            let mut after = levels.clone();
+            let decisions = decide(&mut after, orders.iter().map(Vec::as_slice));
+            prop_assert_eq!(decisions.iter().all(|decision| *decision == Decision::Reserved), enough);
+            if enough {
+                for level in after.values() {
+                    prop_assert_eq!(level.reserved, sums[&level.key]);
+                }
+            }
+        }
     }
 }

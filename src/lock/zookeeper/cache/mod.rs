@@ -81,7 +81,7 @@ impl Default for CacheOptions {
         Self {
             hand_over: Duration::from_millis(25),
             linger: Duration::from_millis(2),
-            idle: Duration::from_secs(3),
+            idle: Duration::from_secs(30),
             keys_max: 4096,
         }
     }
