@@ -60,7 +60,7 @@ enum Command {
     Stock(stock::StockCommand),
     /// Sends an order file through the HTTP API, pays the orders, and waits until they settle.
     Replay(replay::ReplayOptions),
-    /// Measures how fast this is, beside bare `PostgreSQL`, and checks every figure.
+    /// Measures how fast this is, beside bare PostgreSQL, and checks every figure.
     Bench(bench::BenchOptions),
     /// API keys.
     #[command(subcommand)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::system::{Servers, System};
 
 /// Few and short measurements.
-const SHORT: [&str; 7] = ["bench", "--rounds", "1", "--seconds", "2", "--warm-up", "0"];
+const SHORT: [&str; 7] = ["bench", "--rounds", "1", "--seconds", "3", "--warm-up", "1"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_benchmark_reports_and_leaves_nothing_behind() {
