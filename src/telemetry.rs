@@ -1,5 +1,5 @@
 //! Logs: `tracing` to standard error, for people or for machines. Standard output belongs to the commands' results.
-//! Metrics: one recorder for the process, read by whoever asks for [`metrics`].
+//! Metrics: one recorder for the process, read by whoever asks for [`metrics()`].
 
 use std::{fmt::Display, io::IsTerminal as _, sync::OnceLock, time::Duration};
 

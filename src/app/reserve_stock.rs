@@ -24,7 +24,7 @@ use crate::{
 
 /// What an order wants, and the locks under which it wants it.
 pub(super) struct Want<'a> {
-    pub(super) demands: Vec<Demand>,
+    pub(super) demands: &'a [Demand],
     pub(super) guard: &'a LockGuard,
 }
 
@@ -39,7 +39,7 @@ impl Want<'_> {
 pub(super) fn sum<'a>(wants: impl IntoIterator<Item = &'a Want<'a>>) -> BTreeMap<&'a LevelKey, ReserveStock> {
     let mut levels = BTreeMap::<&LevelKey, ReserveStock>::new();
     for want in wants {
-        for demand in &want.demands {
+        for demand in want.demands {
             let fence = want.fence(&demand.key);
             let level = levels.entry(&demand.key).or_insert(ReserveStock { quantity: 0, fence });
             level.quantity += demand.quantity;
@@ -68,7 +68,7 @@ pub(super) struct Decided {
 /// Locks the levels that the orders want, in key order.
 pub(super) async fn lock(conn: &mut Conn, wants: &[Want<'_>]) -> Result<LockedStock, Error> {
     let mut keys: Vec<LevelKey> =
-        wants.iter().flat_map(|want| &want.demands).map(|demand| demand.key.clone()).collect();
+        wants.iter().flat_map(|want| want.demands).map(|demand| demand.key.clone()).collect();
     keys.sort();
     keys.dedup();
     let (levels, now) = inventory::lock_levels(conn, &keys).await?;
@@ -88,7 +88,7 @@ impl LockedStock {
             if want.demands.iter().any(is_stale) {
                 return None;
             }
-            decide(&mut levels, [want.demands.as_slice()]).pop()
+            decide(&mut levels, [want.demands]).pop()
         };
         let decisions = wants.into_iter().map(decide_one).collect();
         Decided { decisions, levels }

@@ -118,6 +118,7 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
         queue: reservation.queue,
         batch_orders: reservation.batch_orders,
         batch_lines: reservation.batch_lines,
+        share_locks: config.lock.zookeeper.cache,
     };
     let engine = ReservationEngine::new(store.clone(), options);
     Ok(App { store, locks: Arc::new(NoLock), engine, provider: None, settings: settings(config)? })

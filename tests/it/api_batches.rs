@@ -7,9 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use holdfast::{
     app::{App, ReservationEngine, ReservationOptions},
+    domain::{ids::ApiKeyId, new_order::NewOrder},
     store::{
         Store, StoreOptions,
-        placement::{self, Batch, ReserveStock},
+        idempotency::IdempotentRequest,
+        placement::{self, Batch, PlacedOrder, ReserveStock},
     },
 };
 use serde_json::{Value, json};
@@ -25,7 +27,7 @@ use crate::support::{
 };
 
 const ONE_LANE: ReservationOptions =
-    ReservationOptions { lanes: 1, queue: 4096, batch_orders: 256, batch_lines: 1024 };
+    ReservationOptions { lanes: 1, queue: 4096, batch_orders: 256, batch_lines: 1024, share_locks: true };
 
 /// Backends of this test's database that wait for a row lock.
 const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
@@ -267,23 +269,37 @@ async fn a_batch_whose_answer_was_lost_is_found_by_its_key() {
 async fn the_statement_refuses_a_time_that_is_not_the_databases() {
     let test = TestApp::start().await;
     test.stock("a", 10).await;
-    let key = holdfast::domain::inventory::LevelKey {
-        sku: "a".parse().unwrap(),
-        location_id: "main".parse().unwrap(),
+    let order: NewOrder = serde_json::from_value(order(&[("a", 1)])).unwrap();
+    let draft = order.validate(&test.app.settings.limits).unwrap();
+    let request = IdempotentRequest {
+        api_key_id: ApiKeyId::new(),
+        route: "POST /v1/orders",
+        key: "time".into(),
+        fingerprint: [0; 32],
+        success_status: 201,
     };
-    let store = test.app.store.clone();
     let place = async |off: TimeDelta| {
-        let levels = [(&key, ReserveStock { quantity: 1, fence: None })].into();
         let clock = sqlx::query_scalar("SELECT clock_timestamp()");
         let now: DateTime<Utc> = clock.fetch_one(&mut *test.conn().await).await.unwrap();
-        store.place(&Batch { orders: Vec::new(), levels, now: now + off }).await
+        let (created_at, expires_at) = (now + off, now + TimeDelta::minutes(1));
+        let order = PlacedOrder {
+            draft: &draft,
+            created_at,
+            expires_at,
+            request: &request,
+            body: "{}",
+            correlation_id: None,
+        };
+        let levels = [(&draft.lines[0].level, ReserveStock { quantity: 1, fence: None })].into();
+        test.app.store.place(&Batch { orders: vec![order], levels }).await
     };
+    let before = test.snapshot().await;
     for off in [TimeDelta::seconds(3), TimeDelta::seconds(-3)] {
         let refused = place(off).await.unwrap_err();
         assert_eq!(refused.constraint(), Some(placement::TIME), "{refused}");
         assert!(placement::is_refused(&refused));
     }
-    assert_eq!(test.api.level("a").await, (10, 0, 0));
+    assert_eq!(test.snapshot().await, before);
     assert_eq!(place(TimeDelta::zero()).await.unwrap().available, [9]);
     test.stop().await;
 }

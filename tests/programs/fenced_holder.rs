@@ -150,13 +150,14 @@ async fn place(
         fingerprint: [0; 32],
         success_status: 201,
     };
+    let created_at = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *conn).await?;
     let order = PlacedOrder {
         draft: &draft,
+        created_at,
         expires_at: read_at + TimeDelta::seconds(draft.ttl_seconds),
         request: &request,
         body: &serde_json::json!({ "order_id": draft.id }).to_string(),
         correlation_id: None,
     };
-    let now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *conn).await?;
-    placement::insert(conn, &Batch { orders: vec![order], levels, now }).await.map(drop)
+    placement::insert(conn, &Batch { orders: vec![order], levels }).await.map(drop)
 }

@@ -5,11 +5,11 @@
 //! statement refuses itself, or is known to, the batch is decided under row locks ([`super::super::reserve_stock`]), and
 //! each order gets its own answer. An outcome that is unknown is found out there too, by the idempotency keys.
 
-use std::time::Instant;
+use std::{borrow::Cow, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, Engine, Error, METRICS, Placed, Placement, Ticket};
+use super::{Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
 use crate::{
     app::{
         Conflict, answer,
@@ -23,31 +23,36 @@ use crate::{
     },
 };
 
+/// How old the times of an order may be that is written at once: the statement allows a second.
+const WAITED_LONG: TimeDelta = TimeDelta::milliseconds(500);
+
 type Outcomes = Vec<Result<Placed, Error>>;
+pub(super) type Answers = Vec<(Ticket, Result<Placed, Error>)>;
 
 impl Engine {
-    /// Places the orders and answers each.
-    pub(super) async fn place_batch(&self, tickets: Vec<Ticket>) {
+    /// Places the orders. Gives each with its answer.
+    pub(super) async fn place_batch(&self, tickets: Vec<Ticket>) -> Answers {
         let began = Instant::now();
         let placed = self.place_together(&tickets).await;
         METRICS.orders.increment(tickets.len() as u64);
         METRICS.duration.record(began.elapsed());
         match placed {
-            Ok(outcomes) => answer_all(tickets.into_iter().zip(outcomes)),
+            Ok(outcomes) => tickets.into_iter().zip(outcomes).collect(),
             // One order that cannot be written must not take its neighbours with it.
             Err(error) if tickets.len() > 1 && !error.is_transient() => {
                 tracing::error!(%error, orders = tickets.len(), "a batch failed, placing its orders one by one");
+                let mut answers = Vec::with_capacity(tickets.len());
                 for ticket in tickets {
                     let outcome = self.place_together(std::slice::from_ref(&ticket)).await;
                     let outcome =
                         outcome.and_then(|mut outcomes| outcomes.pop().unwrap_or_else(|| Err(undecided())));
-                    answer_all([(ticket, outcome)]);
+                    answers.push((ticket, outcome));
                 }
+                answers
             }
             Err(error) => {
                 METRICS.failed.increment(1);
-                let errors: Vec<Error> = tickets.iter().map(|_| copy_of(&error)).collect();
-                answer_all(tickets.into_iter().zip(errors.into_iter().map(Err)));
+                tickets.into_iter().map(|ticket| (ticket, Err(copy_of(&error)))).collect()
             }
         }
     }
@@ -55,7 +60,7 @@ impl Engine {
     async fn place_together(&self, tickets: &[Ticket]) -> Result<Outcomes, Error> {
         let wants: Vec<Want<'_>> = tickets
             .iter()
-            .map(|ticket| Want { demands: ticket.placement.draft.demand(), guard: &ticket.guard })
+            .map(|ticket| Want { demands: &ticket.placement.demands, guard: &ticket.guard })
             .collect();
         let (wants, mut first) = (wants.as_slice(), true);
         retry("place_orders", || {
@@ -77,14 +82,19 @@ impl Engine {
         if self.seen.is_short(levels.iter().map(|(key, change)| (*key, change.quantity))) {
             return Ok(None);
         }
-        let orders = rendered(tickets.iter().map(|ticket| &*ticket.placement), now)?;
-        let batch = placement::Batch { orders: placed(&orders), levels, now };
+        let orders: Vec<_> = tickets.iter().map(|ticket| fresh(ticket, now)).collect::<Result<_, _>>()?;
+        let batch = placement::Batch { orders: placed(&orders, tickets), levels };
         match self.store.place(&batch).await {
             Ok(written) => {
                 METRICS.at_once.increment(1);
                 self.clock.set(written.now);
                 self.seen.record(batch.levels.keys().copied().zip(written.available));
-                Ok(Some(orders.into_iter().map(|order| Ok(order.into_placed())).collect()))
+                let answers = orders.into_iter().zip(tickets);
+                Ok(Some(
+                    answers
+                        .map(|(order, ticket)| Ok(order.into_owned().into_placed(&ticket.placement)))
+                        .collect(),
+                ))
             }
             Err(error) if placement::is_refused(&error) => {
                 tracing::debug!(%error, orders = tickets.len(), "a batch has to be decided");
@@ -132,54 +142,34 @@ impl Engine {
             }
         }
         if !reserved.is_empty() {
-            let orders = rendered(reserved.iter().map(|&index| &*tickets[index].placement), stock.now)?;
+            let winners = reserved.iter().map(|&index| &tickets[index]);
+            let render = |ticket: &Ticket| Rendered::new(&ticket.placement.draft, stock.now).map(Cow::Owned);
+            let orders: Vec<_> = winners.clone().map(render).collect::<Result<_, _>>()?;
             let levels = reserve_stock::sum(reserved.iter().map(|&index| &wants[index]));
-            let batch = placement::Batch { orders: placed(&orders), levels, now: stock.now };
+            let batch = placement::Batch { orders: placed(&orders, winners), levels };
             placement::insert(&mut tx, &batch).await.map_err(changed_meanwhile)?;
             tx.commit().await?;
             for (index, order) in reserved.into_iter().zip(orders) {
-                outcomes[index] = Some(Ok(order.into_placed()));
+                outcomes[index] = Some(Ok(order.into_owned().into_placed(&tickets[index].placement)));
             }
         }
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(undecided()))).collect())
     }
 }
 
-/// An order with the JSON that tells of it.
-struct Rendered<'a> {
-    placement: &'a Placement,
-    expires_at: DateTime<Utc>,
-    body: String,
-}
-
-impl Rendered<'_> {
-    fn into_placed(self) -> Placed {
-        let status = self.placement.request.success_status;
-        Placed::Answer(Answer { status, body: self.body, replayed: false })
+/// The order as it came, or rendered now where it came long ago.
+fn fresh(ticket: &Ticket, now: DateTime<Utc>) -> Result<Cow<'_, Rendered>, Error> {
+    match &ticket.rendered {
+        Some(rendered) if now - rendered.created_at < WAITED_LONG => Ok(Cow::Borrowed(rendered)),
+        _ => Rendered::new(&ticket.placement.draft, now).map(Cow::Owned),
     }
 }
 
-fn rendered<'a>(
-    placements: impl Iterator<Item = &'a Placement>,
-    now: DateTime<Utc>,
-) -> Result<Vec<Rendered<'a>>, Error> {
-    let render = |placement: &'a Placement| {
-        let expires_at = now + TimeDelta::seconds(placement.draft.ttl_seconds);
-        let body = answer::to_json(&placement.draft.clone().into_order(now, expires_at))?;
-        Ok(Rendered { placement, expires_at, body })
-    };
-    placements.map(render).collect()
-}
-
-fn placed<'a>(orders: &'a [Rendered<'a>]) -> Vec<PlacedOrder<'a>> {
-    let order = |order: &'a Rendered<'a>| PlacedOrder {
-        draft: &order.placement.draft,
-        expires_at: order.expires_at,
-        request: &order.placement.request,
-        body: &order.body,
-        correlation_id: order.placement.correlation_id.as_deref(),
-    };
-    orders.iter().map(order).collect()
+fn placed<'a>(
+    orders: &'a [Cow<'a, Rendered>],
+    tickets: impl IntoIterator<Item = &'a Ticket>,
+) -> Vec<PlacedOrder<'a>> {
+    orders.iter().zip(tickets).map(|(order, ticket)| order.order(&ticket.placement)).collect()
 }
 
 /// What was looked up under the row locks is not what the statement met: the next try finds what is there now.
@@ -190,7 +180,8 @@ fn changed_meanwhile(error: store::Error) -> Error {
     error.into()
 }
 
-fn answer_all(answers: impl IntoIterator<Item = (Ticket, Result<Placed, Error>)>) {
+/// Tells each client, and releases each order's locks.
+pub(super) fn answer_all(answers: Answers) {
     for (ticket, outcome) in answers {
         // Released before the client can know: its next order finds the lock free.
         match &outcome {

@@ -21,7 +21,10 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Error};
 use crate::{
-    domain::{new_order::OrderDraft, reservation::Shortage},
+    domain::{
+        new_order::OrderDraft,
+        reservation::{Demand, Shortage},
+    },
     lock::{LockGuard, LockOwner},
     store::{Store, idempotency::IdempotentRequest},
 };
@@ -31,11 +34,13 @@ mod database_clock;
 mod levels_seen;
 mod metrics;
 mod queue;
+mod rendered;
 
 use database_clock::DatabaseClock;
 use levels_seen::LevelsSeen;
 use metrics::METRICS;
 use queue::{Batch, Limits, Queue, Wants};
+use rendered::Rendered;
 
 /// How orders are batched.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +53,17 @@ pub struct ReservationOptions {
     pub batch_orders: usize,
     /// The most lines of a batch of several orders.
     pub batch_lines: usize,
+    /// Whether all orders of this process are one owner, which shares its locks with itself. Only for locks that are handed
+    /// over within bounds however they are shared: others would be kept from other processes for as long as orders come.
+    pub share_locks: bool,
 }
 
 /// An order that is to be placed.
 #[derive(Debug)]
 pub(super) struct Placement {
     pub(super) draft: OrderDraft,
+    /// See [`OrderDraft::demand`].
+    pub(super) demands: Vec<Demand>,
     pub(super) request: IdempotentRequest,
     pub(super) correlation_id: Option<String>,
 }
@@ -71,6 +81,8 @@ pub(super) enum Placed {
 struct Ticket {
     placement: Arc<Placement>,
     guard: LockGuard,
+    /// The order as it will be if it is placed at once. Made by whoever brings it: the lanes are what is scarce.
+    rendered: Option<Rendered>,
     reply: oneshot::Sender<Result<Placed, Error>>,
 }
 
@@ -109,15 +121,16 @@ impl ReservationEngine {
         }))
     }
 
-    /// The owner of every guard that it is given: orders for the same SKU share the lock, the engine keeps them apart.
+    /// The owner of the next order's locks. Orders that share a lock are kept apart by the engine.
     pub(super) fn lock_owner(&self) -> LockOwner {
-        self.0.owner
+        if self.0.options.share_locks { self.0.owner } else { LockOwner::new() }
     }
 
     /// Places an order whose SKUs `guard` holds. The order is carried out even if nobody waits for the answer.
     pub(super) async fn place(&self, placement: Arc<Placement>, guard: LockGuard) -> Result<Placed, Error> {
         let (reply, placed) = oneshot::channel();
-        self.0.submit(Ticket { placement, guard, reply })?;
+        let rendered = self.0.clock.now().map(|now| Rendered::new(&placement.draft, now)).transpose()?;
+        self.0.submit(Ticket { placement, guard, rendered, reply })?;
         placed.await.unwrap_or_else(|_| Err(Error::Unknown("its batch ended without an answer".into())))
     }
 }
@@ -190,14 +203,15 @@ impl Engine {
     async fn run_lane(self: Arc<Self>, mut batch: Batch<Ticket>) {
         loop {
             let placing = AssertUnwindSafe(self.place_batch(batch.items)).catch_unwind();
-            if placing.await.is_err() {
+            let answers = placing.await.unwrap_or_else(|_| {
                 // Whoever waits for an order of it learns that its outcome is unknown.
                 tracing::error!("a batch of orders panicked");
-            }
-            match self.next(&batch.wanted) {
-                Some(next) => batch = next,
-                None => return,
-            }
+                Vec::new()
+            });
+            let Some(next) = self.next(&batch.wanted) else { return batch::answer_all(answers) };
+            // PostgreSQL works on the next batch while the clients of this one get their answers.
+            tokio::spawn(async { batch::answer_all(answers) });
+            batch = next;
         }
     }
 

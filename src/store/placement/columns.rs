@@ -20,6 +20,7 @@ pub(super) struct OrderColumns<'a> {
     pub(super) totals: Vec<i64>,
     pub(super) captures: Vec<&'a str>,
     pub(super) metadata: Vec<Json<&'a BTreeMap<String, String>>>,
+    pub(super) created: Vec<DateTime<Utc>>,
     pub(super) expiries: Vec<DateTime<Utc>>,
     pub(super) event_ids: Vec<Uuid>,
     pub(super) shards: Vec<i16>,
@@ -43,6 +44,7 @@ pub(super) struct LineColumns<'a> {
     pub(super) quantities: Vec<i64>,
     pub(super) amounts: Vec<i64>,
     pub(super) reservation_ids: Vec<Uuid>,
+    pub(super) created: Vec<DateTime<Utc>>,
     pub(super) expiries: Vec<DateTime<Utc>>,
 }
 
@@ -57,6 +59,7 @@ impl<'a> OrderColumns<'a> {
             totals: orders.iter().map(|order| order.draft.total_amount).collect(),
             captures: orders.iter().map(|order| order.draft.capture_method.as_str()).collect(),
             metadata: orders.iter().map(|order| Json(&order.draft.metadata)).collect(),
+            created: orders.iter().map(|order| order.created_at).collect(),
             expiries: orders.iter().map(|order| order.expires_at).collect(),
             event_ids: orders.iter().map(|_| EventId::new().uuid()).collect(),
             shards: aggregates().map(|aggregate| aggregate.shard()).collect(),
@@ -87,6 +90,7 @@ impl<'a> LineColumns<'a> {
                 columns.quantities.push(line.quantity);
                 columns.amounts.push(line.unit_amount);
                 columns.reservation_ids.push(ReservationId::new().uuid());
+                columns.created.push(order.created_at);
                 columns.expiries.push(order.expires_at);
             }
         }

@@ -44,6 +44,8 @@ pub struct ReserveStock {
 pub struct PlacedOrder<'a> {
     /// What is placed.
     pub draft: &'a OrderDraft,
+    /// When it was placed: the database's time, at most a second ago.
+    pub created_at: DateTime<Utc>,
     /// Until when its stock is held.
     pub expires_at: DateTime<Utc>,
     /// The request that it answers.
@@ -61,8 +63,6 @@ pub struct Batch<'a> {
     pub orders: Vec<PlacedOrder<'a>>,
     /// What they take from each level, all of them together.
     pub levels: BTreeMap<&'a LevelKey, ReserveStock>,
-    /// The database's time, at most a second old.
-    pub now: DateTime<Utc>,
 }
 
 /// What the statement found.
@@ -110,7 +110,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
         &quantities,
         &epochs as _,
         &fences as _,
-        batch.now,
+        &orders.created,
         &orders.ids,
         &orders.references as _,
         &orders.customers as _,
@@ -127,6 +127,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
         &lines.amounts,
         &lines.reservation_ids,
         &lines.expiries,
+        &lines.created,
         EventType::OrderCreated.as_str(),
         &orders.event_ids,
         &orders.shards,

@@ -1,5 +1,5 @@
 -- A batch of orders, with everything that belongs to them. Parameters are columns: one array element for each level
--- ($1 to $5), order ($7 to $14, $24 to $33) or order line ($15 to $22). See mod.rs.
+-- ($1 to $5), order ($7 to $14, $25 to $34) or order line ($15 to $22). See mod.rs.
 WITH wanted AS MATERIALIZED (
     SELECT l.sku, l.location_id, n.quantity, n.epoch, n.fence, n.place,
            l.available >= n.quantity
@@ -24,32 +24,36 @@ new_orders AS (
     INSERT INTO orders (id, client_reference, customer_id, status, version, currency, total_amount, capture_method,
                         metadata, expires_at, created_at, updated_at)
     SELECT id, client_reference, customer_id, 'pending_payment', 1, currency, total_amount, capture_method, metadata,
-           expires_at, $6, $6
+           expires_at, created_at, created_at
     FROM UNNEST($7::uuid[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::jsonb[],
-                $14::timestamptz[])
-         AS n (id, client_reference, customer_id, currency, total_amount, capture_method, metadata, expires_at)),
+                $14::timestamptz[], $6::timestamptz[])
+         AS n (id, client_reference, customer_id, currency, total_amount, capture_method, metadata, expires_at,
+               created_at)),
 new_lines AS (
     INSERT INTO order_line (id, order_id, sku, location_id, quantity, unit_amount)
     SELECT * FROM UNNEST($15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::bigint[], $20::bigint[])),
 new_reservations AS (
     INSERT INTO reservation (id, order_id, order_line_id, sku, location_id, quantity, status, expires_at, created_at,
                              updated_at)
-    SELECT id, order_id, order_line_id, sku, location_id, quantity, 'held', expires_at, $6, $6
-    FROM UNNEST($21::uuid[], $16::uuid[], $15::uuid[], $17::text[], $18::text[], $19::bigint[], $22::timestamptz[])
-         AS n (id, order_id, order_line_id, sku, location_id, quantity, expires_at)),
+    SELECT id, order_id, order_line_id, sku, location_id, quantity, 'held', expires_at, created_at, created_at
+    FROM UNNEST($21::uuid[], $16::uuid[], $15::uuid[], $17::text[], $18::text[], $19::bigint[], $22::timestamptz[],
+                $23::timestamptz[])
+         AS n (id, order_id, order_line_id, sku, location_id, quantity, expires_at, created_at)),
 new_events AS (
     INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, data)
-    SELECT event_id, shard, aggregate_id, 1, $23, subject, correlation_id, data::json
-    FROM UNNEST($24::uuid[], $25::smallint[], $7::uuid[], $26::text[], $27::text[], $28::text[])
+    SELECT event_id, shard, aggregate_id, 1, $24, subject, correlation_id, data::json
+    FROM UNNEST($25::uuid[], $26::smallint[], $7::uuid[], $27::text[], $28::text[], $29::text[])
          AS n (event_id, shard, aggregate_id, subject, correlation_id, data)),
 new_answers AS (
     INSERT INTO idempotency_key (api_key_id, route, key, fingerprint, status_code, response_body)
     SELECT api_key_id, route, key, fingerprint, status_code, body
-    FROM UNNEST($29::uuid[], $30::text[], $31::text[], $32::bytea[], $33::smallint[], $28::text[])
+    FROM UNNEST($30::uuid[], $31::text[], $32::text[], $33::bytea[], $34::smallint[], $29::text[])
          AS n (api_key_id, route, key, fingerprint, status_code, body))
-SELECT CASE WHEN (SELECT count(*) FROM reserved) = $34 THEN true ELSE refuse_placement('placement_levels') END
+SELECT CASE WHEN (SELECT count(*) FROM reserved) = $35 THEN true ELSE refuse_placement('placement_levels') END
            AS "levels!",
-       CASE WHEN abs(extract(epoch FROM clock_timestamp() - $6)) <= 1 THEN true ELSE refuse_placement('placement_time') END
+       CASE WHEN (SELECT bool_and(t BETWEEN clock_timestamp() - interval '1 s' AND clock_timestamp() + interval '1 s')
+                  FROM UNNEST($6::timestamptz[]) t) IS FALSE
+            THEN refuse_placement('placement_time') ELSE true END
            AS "time!",
        clock_timestamp() AS "now!",
        COALESCE((SELECT array_agg(available ORDER BY place) FROM wanted), '{}') AS "available!"

@@ -48,7 +48,13 @@ impl Default for Setup {
             payment_pin: Duration::from_mins(15),
             lock_timeout: PATIENCE,
             provider_timeout: Duration::from_secs(20),
-            reservation: ReservationOptions { lanes: 2, queue: 4096, batch_orders: 256, batch_lines: 1024 },
+            reservation: ReservationOptions {
+                lanes: 2,
+                queue: 4096,
+                batch_orders: 256,
+                batch_lines: 1024,
+                share_locks: true,
+            },
         }
     }
 }
