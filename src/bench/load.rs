@@ -3,7 +3,15 @@
 //! All clients run on one thread of their own, which does nothing else. A refusal that is not a 503 ends the run: the
 //! stock suffices, so it would be a fault. Invariant: no request is in flight when [`run`] has returned a tally.
 
-use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use tokio::{
@@ -16,6 +24,8 @@ use super::{orders::Orders, usage::Window, wire::Connection};
 
 /// How long after the end of the window a last answer may come.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How many connections send the orders that do not count.
+const CONNECTIONS: usize = 32;
 
 /// One client.
 #[derive(Debug, Clone)]
@@ -53,6 +63,34 @@ pub(super) async fn run(clients: Vec<Client>, window: Window) -> anyhow::Result<
     };
     thread::Builder::new().name("load".into()).spawn(work)?;
     tally.await.context("the load generator panicked")?
+}
+
+/// Sends every order once before anything counts: a process that keeps its locks then has them all, and PostgreSQL has read
+/// every level. Gives how many were accepted.
+pub(super) async fn send_each_once(address: SocketAddr, orders: &Arc<Orders>) -> anyhow::Result<u64> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (orders, next) = (Arc::clone(orders), Arc::clone(&next));
+        tasks.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            let mut accepted = 0;
+            while let Some(order) = orders.all().get(next.fetch_add(1, Ordering::Relaxed)) {
+                let (status, body) = connection.send(order).await?;
+                match status {
+                    201 => accepted += 1,
+                    503 => {}
+                    _ => bail!("an order was answered {status}: {}", String::from_utf8_lossy(body)),
+                }
+            }
+            anyhow::Ok(accepted)
+        });
+    }
+    let mut accepted = 0;
+    while let Some(finished) = tasks.join_next().await {
+        accepted += finished??;
+    }
+    Ok(accepted)
 }
 
 async fn drive(clients: Vec<Client>, window: Window) -> anyhow::Result<Tally> {

@@ -13,6 +13,8 @@ use super::{
     usage::{Watched, Window, peak_memory},
 };
 
+/// The lines of a large order.
+const LARGE: u32 = 60;
 /// One order of a paced client each.
 const PACE: Duration = Duration::from_millis(100);
 /// So that a paced client has enough of them for a 99th percentile.
@@ -73,8 +75,13 @@ impl Measuring {
             if row.workload == Workload::Fairness { self.length.max(PACED_AT_LEAST) } else { self.length };
         let watched =
             Watched { holdfast: apis.iter().map(|api| api.process.pid).collect(), ..self.watched.clone() };
+        let clients = self.clients(row, &apis);
+        let mut warmed = 0;
+        if let ([api], Some(client)) = (apis.as_slice(), clients.first()) {
+            warmed = load::send_each_once(api.address, &client.orders).await?;
+        }
         let window = Window::new(self.warm_up, length);
-        let (tally, cores) = tokio::join!(load::run(self.clients(row, &apis), window), watched.over(window));
+        let (tally, cores) = tokio::join!(load::run(clients, window), watched.over(window));
         let mut tally = tally?;
         let memory = apis.iter().filter_map(|api| peak_memory(api.process.pid)).reduce(f64::max);
         stop_all(apis.into_iter().map(|api| api.process)).await?;
@@ -82,23 +89,25 @@ impl Measuring {
             Measurement::new(rate(tally.in_window, window.seconds()), &mut tally.latencies, cores)?;
         measured.refused = tally.refused;
         measured.peak_memory_mib = memory;
-        Ok((measured, tally.accepted))
+        Ok((measured, warmed + tally.accepted))
     }
 
-    /// Spread evenly over the processes. Of fairness, all but one on the first, and that one, paced and watched, on the
+    /// Spread evenly over the processes. Of mixed, the last one orders much at a time and is not watched. Of fairness, all but one on the first, and that one, paced and watched, on the
     /// second.
     fn clients(&self, row: Row, apis: &[Api]) -> Vec<Client> {
         let orders = Arc::new(Orders::new(row.workload, &self.baskets, &self.server.secret));
+        let large = Arc::new(Orders::large(LARGE, &self.server.secret));
         let is_fairness = row.workload == Workload::Fairness;
         let client = |number: u16| {
             let is_alone = is_fairness && number == row.clients - 1;
+            let is_large = row.workload == Workload::Mixed && number == row.clients - 1;
             let process =
                 if is_fairness { usize::from(is_alone) } else { usize::from(number % row.processes) };
             Client {
                 address: apis[process].address,
-                orders: Arc::clone(&orders),
+                orders: Arc::clone(if is_large { &large } else { &orders }),
                 pace: is_alone.then_some(PACE),
-                is_watched: is_alone || !is_fairness,
+                is_watched: is_alone || !(is_fairness || is_large),
             }
         };
         (0..row.clients).map(client).collect()

@@ -50,13 +50,29 @@ impl Orders {
         let spread = || (0..SKUS).map(|at| request(&[line(FIRST_SKU + at)]));
         let (requests, choice): (Vec<Request>, _) = match workload {
             Workload::Hot | Workload::Fairness | Workload::Growth => (vec![hot()], Choice::InOrder),
-            Workload::Spread => (spread().collect(), Choice::Random),
+            Workload::Spread | Workload::Mixed => (spread().collect(), Choice::Random),
             Workload::Pipeline => (spread().flat_map(|spread| [hot(), spread]).collect(), Choice::InOrder),
             Workload::Retail | Workload::PipelineRetail => {
                 (baskets.iter().map(|basket| request(basket)).collect(), Choice::InOrder)
             }
         };
         Self { requests, choice, next: AtomicUsize::new(0) }
+    }
+
+    /// Orders of so many lines each, over the same SKUs as spread.
+    pub(super) fn large(lines: u32, secret: &str) -> Self {
+        let request = |first: u32| {
+            let lines: Vec<Value> = (first..first + lines).map(|at| line(FIRST_SKU + at % SKUS)).collect();
+            let body = json!({ "currency": "USD", "lines": lines }).to_string();
+            Request::post("/v1/orders", secret, &body)
+        };
+        let requests = (0..SKUS).step_by(7).map(request).collect();
+        Self { requests, choice: Choice::Random, next: AtomicUsize::new(0) }
+    }
+
+    /// Every order that there is.
+    pub(super) fn all(&self) -> &[Request] {
+        &self.requests
     }
 
     /// The next order.

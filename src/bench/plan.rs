@@ -17,6 +17,8 @@ pub enum Workload {
     Spread,
     /// Baskets of the order file, one after the other.
     Retail,
+    /// As spread, beside one client that orders 60 lines at a time; what the others wait is reported.
+    Mixed,
     /// One client on a second process, while the others flood one SKU on the first.
     Fairness,
     /// From the order to its shipment, with everything running: half hot, half spread.
@@ -65,7 +67,7 @@ macro_rules! names {
     };
 }
 
-names!(Workload: Hot = "hot", Spread = "spread", Retail = "retail", Fairness = "fairness", Pipeline = "pipeline",
+names!(Workload: Hot = "hot", Spread = "spread", Retail = "retail", Mixed = "mixed", Fairness = "fairness", Pipeline = "pipeline",
     PipelineRetail = "pipeline_retail", Growth = "growth");
 names!(Subject: Pgbench = "pgbench", Holdfast = "holdfast", HoldfastNone = "holdfast_none", PerOrder = "per_order",
     PgbenchLean = "pgbench_lean");
@@ -169,6 +171,7 @@ pub(super) fn rows(only: &[RowFilter]) -> Vec<Row> {
     let holdfast =
         |workload, clients, processes| Row { workload, clients, processes, subject: Subject::Holdfast };
     rows.extend([
+        holdfast(Workload::Mixed, 64, 1),
         holdfast(Workload::Fairness, 64, 2),
         holdfast(Workload::Pipeline, 16, 1),
         holdfast(Workload::PipelineRetail, 16, 1),
@@ -188,7 +191,7 @@ mod tests {
         let all = rows(&[]);
         let distinct: BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
-        assert_eq!(all.len(), 27 + 6 + 3 + 3 + 3);
+        assert_eq!(all.len(), 27 + 6 + 3 + 3 + 4);
     }
 
     #[test]

@@ -102,6 +102,8 @@ async fn forward(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
+        // First: what was stalled must not slip through when traffic is allowed again right after the cut.
+        biased;
         () = cut.cancelled() => {}
         () = pump(from_client, to_server, flow.clone(), |traffic| traffic != Traffic::None) => {}
         () = pump(from_server, to_client, flow, |traffic| traffic == Traffic::All) => {}
