@@ -60,7 +60,9 @@ fn settings(home: &Path, sockets: &Path, address: SocketAddr) -> Vec<String> {
         "fsync=on",
         "synchronous_commit=on",
         "max_connections=300",
-        "shared_buffers=256MB",
+        "shared_buffers=1GB",
+        // As a busy server has it: the default of 1 GB is written in seconds, and then the next checkpoint begins.
+        "max_wal_size=4GB",
         // Files in the data folder instead of /dev/shm, where a killed server would leave them.
         "dynamic_shared_memory_type=mmap",
         "log_line_prefix=%m [%p] %d ",

@@ -75,7 +75,7 @@ pub async fn run(config: &Config, options: Options, shutdown: CancellationToken)
     }
     let has_reference = rows.iter().any(|row| !row.subject.is_holdfast());
     let server = Server::new(config)?;
-    let measuring = Measuring {
+    let mut measuring = Measuring {
         watched: Watched {
             postgres: server.local_port().and_then(listener),
             zookeeper: port(&config.lock.zookeeper.servers).and_then(listener),
@@ -99,7 +99,7 @@ pub async fn run(config: &Config, options: Options, shutdown: CancellationToken)
 }
 
 impl Measuring {
-    async fn all(&self, config: &Config, mut rows: Vec<Row>, options: &Options) -> anyhow::Result<()> {
+    async fn all(&mut self, config: &Config, mut rows: Vec<Row>, options: &Options) -> anyhow::Result<()> {
         let mut conn = self.server.connect().await?;
         let machine = Machine::look(&mut conn, &config.lock.zookeeper.servers).await?;
         drop(conn);

@@ -1,5 +1,6 @@
 //! Idempotency keys: requests that took effect, with the answers they got.
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Conn, Error};
@@ -20,6 +21,17 @@ pub struct IdempotentRequest {
     pub success_status: u16,
 }
 
+impl IdempotentRequest {
+    /// Which request it is, as the column `digest` has it: the same for the same caller, route and key.
+    pub fn digest(&self) -> Uuid {
+        let caller = self.api_key_id.uuid().hyphenated();
+        let hash = Sha256::digest(format!("{caller}\n{}\n{}", self.route, self.key));
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash[..16]);
+        Uuid::from_bytes(digest)
+    }
+}
+
 /// The answer to a request that took effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAnswer {
@@ -34,11 +46,8 @@ pub struct StoredAnswer {
 /// The answer that this key has got, if it took effect.
 pub async fn find(conn: &mut Conn, request: &IdempotentRequest) -> Result<Option<StoredAnswer>, Error> {
     let row = sqlx::query!(
-        "SELECT fingerprint, status_code, response_body FROM idempotency_key
-         WHERE api_key_id = $1 AND route = $2 AND key = $3",
-        request.api_key_id.uuid(),
-        request.route,
-        request.key,
+        "SELECT fingerprint, status_code, response_body FROM idempotency_key WHERE digest = $1",
+        request.digest(),
     )
     .fetch_optional(conn)
     .await?;
@@ -54,16 +63,11 @@ pub async fn find_all(
     conn: &mut Conn,
     requests: &[&IdempotentRequest],
 ) -> Result<Vec<Option<StoredAnswer>>, Error> {
-    let callers: Vec<Uuid> = requests.iter().map(|request| request.api_key_id.uuid()).collect();
-    let routes: Vec<&str> = requests.iter().map(|request| request.route).collect();
-    let keys: Vec<&str> = requests.iter().map(|request| request.key.as_str()).collect();
+    let digests: Vec<Uuid> = requests.iter().map(|request| request.digest()).collect();
     let rows = sqlx::query!(
         r#"SELECT n.place AS "place!", k.fingerprint, k.status_code, k.response_body
-           FROM UNNEST($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS n (api_key_id, route, key, place)
-           JOIN idempotency_key k ON k.api_key_id = n.api_key_id AND k.route = n.route AND k.key = n.key"#,
-        &callers,
-        &routes as _,
-        &keys as _,
+           FROM UNNEST($1::uuid[]) WITH ORDINALITY AS n (digest, place) JOIN idempotency_key k USING (digest)"#,
+        &digests,
     )
     .fetch_all(conn)
     .await?;
@@ -86,8 +90,9 @@ pub async fn find_all(
 /// this one must be rolled back.
 pub async fn insert(conn: &mut Conn, request: &IdempotentRequest, body: &str) -> Result<bool, Error> {
     let result = sqlx::query!(
-        "INSERT INTO idempotency_key (api_key_id, route, key, fingerprint, status_code, response_body)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        "INSERT INTO idempotency_key (digest, api_key_id, route, key, fingerprint, status_code, response_body)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        request.digest(),
         request.api_key_id.uuid(),
         request.route,
         request.key,

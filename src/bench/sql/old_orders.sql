@@ -34,8 +34,9 @@ sent AS (
            document, at, at
     FROM documents ORDER BY n),
 keys AS (
-    INSERT INTO idempotency_key (api_key_id, route, key, fingerprint, status_code, response_body, created_at)
-    SELECT $5, 'POST /v1/orders', random, decode(random || random, 'hex'), 201, document::text, at
+    INSERT INTO idempotency_key (digest, api_key_id, route, key, fingerprint, status_code, response_body, created_at)
+    SELECT substr(encode(sha256(convert_to($5::uuid::text || E'\nPOST /v1/orders\n' || random, 'UTF8')), 'hex'), 1, 32)::uuid,
+           $5, 'POST /v1/orders', random, decode(random || random, 'hex'), 201, document::text, at
     FROM documents ORDER BY n)
 INSERT INTO orders (id, status, version, currency, total_amount, capture_method, expires_at, created_at, updated_at)
 SELECT order_id, 'expired', 1, 'USD', 499, 'automatic', at + interval '15 minutes', at, at + interval '15 minutes'

@@ -134,6 +134,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
         &orders.subjects,
         &orders.correlations as _,
         &orders.bodies as _,
+        &orders.digests,
         &orders.callers as _,
         &orders.routes as _,
         &orders.keys as _,

@@ -1,5 +1,5 @@
 -- A batch of orders, with everything that belongs to them. Parameters are columns: one array element for each level
--- ($1 to $5), order ($7 to $14, $25 to $34) or order line ($15 to $22). See mod.rs.
+-- ($1 to $5), order ($7 to $14, $25 to $35) or order line ($15 to $22). See mod.rs.
 WITH wanted AS MATERIALIZED (
     SELECT l.sku, l.location_id, n.quantity, n.epoch, n.fence, n.place,
            l.available >= n.quantity
@@ -45,11 +45,9 @@ new_events AS (
     FROM UNNEST($25::uuid[], $26::smallint[], $7::uuid[], $27::text[], $28::text[], $29::text[])
          AS n (event_id, shard, aggregate_id, subject, correlation_id, data)),
 new_answers AS (
-    INSERT INTO idempotency_key (api_key_id, route, key, fingerprint, status_code, response_body)
-    SELECT api_key_id, route, key, fingerprint, status_code, body
-    FROM UNNEST($30::uuid[], $31::text[], $32::text[], $33::bytea[], $34::smallint[], $29::text[])
-         AS n (api_key_id, route, key, fingerprint, status_code, body))
-SELECT CASE WHEN (SELECT count(*) FROM reserved) = $35 THEN true ELSE refuse_placement('placement_levels') END
+    INSERT INTO idempotency_key (digest, api_key_id, route, key, fingerprint, status_code, response_body)
+    SELECT * FROM UNNEST($30::uuid[], $31::uuid[], $32::text[], $33::text[], $34::bytea[], $35::smallint[], $29::text[]))
+SELECT CASE WHEN (SELECT count(*) FROM reserved) = $36 THEN true ELSE refuse_placement('placement_levels') END
            AS "levels!",
        CASE WHEN (SELECT bool_and(t BETWEEN clock_timestamp() - interval '1 s' AND clock_timestamp() + interval '1 s')
                   FROM UNNEST($6::timestamptz[]) t) IS FALSE
