@@ -92,8 +92,8 @@ impl Measuring {
         Ok((measured, warmed + tally.accepted))
     }
 
-    /// Spread evenly over the processes. Of mixed, the last one orders much at a time and is not watched. Of fairness, all but one on the first, and that one, paced and watched, on the
-    /// second.
+    /// Spread evenly over the processes. Of mixed, the last one orders much at a time and is not watched. Of fairness, all
+    /// but one are on the first process, and that one, paced and watched, is on the second.
     fn clients(&self, row: Row, apis: &[Api]) -> Vec<Client> {
         let orders = Arc::new(Orders::new(row.workload, &self.baskets, &self.server.secret));
         let large = Arc::new(Orders::large(LARGE, &self.server.secret));
