@@ -34,6 +34,7 @@ impl App {
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let draft = order.validate(&self.settings.limits).map_err(Error::Invalid)?;
+        let admission = self.engine.admit()?;
         let deadline = Instant::now() + self.settings.lock_timeout;
         let mut keys: Vec<String> = draft.lines.iter().map(|line| line.level.sku.to_string()).collect();
         keys.sort();
@@ -47,7 +48,7 @@ impl App {
         let mut reaped = false;
         loop {
             let guard = self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await?;
-            match self.engine.place(placement.clone(), guard).await? {
+            match self.engine.place(placement.clone(), guard, admission.clone()).await? {
                 Placed::Answer(answer) => return Ok(answer),
                 Placed::StaleFence => {
                     tracing::info!(order_id = %placement.draft.id, "fencing token is stale, locking again");

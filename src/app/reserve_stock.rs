@@ -35,18 +35,23 @@ impl Want<'_> {
     }
 }
 
-/// What orders want of each level together, under the oldest of their tokens.
-pub(super) fn sum<'a>(wants: impl IntoIterator<Item = &'a Want<'a>>) -> BTreeMap<&'a LevelKey, ReserveStock> {
+/// What orders want of each level together. `None` if they want a level under different tokens: the older ones are stale,
+/// which [`LockedStock::decide`] finds out.
+pub(super) fn sum<'a>(
+    wants: impl IntoIterator<Item = &'a Want<'a>>,
+) -> Option<BTreeMap<&'a LevelKey, ReserveStock>> {
     let mut levels = BTreeMap::<&LevelKey, ReserveStock>::new();
     for want in wants {
         for demand in want.demands {
             let fence = want.fence(&demand.key);
             let level = levels.entry(&demand.key).or_insert(ReserveStock { quantity: 0, fence });
             level.quantity += demand.quantity;
-            level.fence = level.fence.min(fence);
+            if level.fence != fence {
+                return None;
+            }
         }
     }
-    levels
+    Some(levels)
 }
 
 /// The levels that some orders want, under their row locks.
@@ -77,20 +82,86 @@ pub(super) async fn lock(conn: &mut Conn, wants: &[Want<'_>]) -> Result<LockedSt
 
 impl LockedStock {
     /// Decides the orders one after the other.
-    pub(super) fn decide<'a>(&self, wants: impl IntoIterator<Item = &'a Want<'a>>) -> Decided {
+    pub(super) fn decide<'a>(&self, wants: impl Iterator<Item = &'a Want<'a>> + Clone) -> Decided {
+        let mut newest: BTreeMap<&LevelKey, (i32, i64)> =
+            self.levels.iter().map(|(key, locked)| (key, locked.fence)).collect();
+        for (want, demand) in
+            wants.clone().flat_map(|want| want.demands.iter().map(move |demand| (want, demand)))
+        {
+            if let (Some(newest), Some(fence)) = (newest.get_mut(&demand.key), want.fence(&demand.key)) {
+                *newest = fence.max(*newest);
+            }
+        }
         let mut levels =
             self.levels.iter().map(|(key, locked)| (key.clone(), locked.level.clone())).collect();
         let decide_one = |want: &Want<'_>| {
             let is_stale = |demand: &Demand| {
-                let stored = self.levels.get(&demand.key).map(|locked| locked.fence);
-                stored.zip(want.fence(&demand.key)).is_some_and(|(stored, mine)| mine < stored)
+                let newest = newest.get(&demand.key).copied();
+                newest.zip(want.fence(&demand.key)).is_some_and(|(newest, mine)| mine < newest)
             };
             if want.demands.iter().any(is_stale) {
                 return None;
             }
             decide(&mut levels, [want.demands]).pop()
         };
-        let decisions = wants.into_iter().map(decide_one).collect();
+        let decisions = wants.map(decide_one).collect();
         Decided { decisions, levels }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::lock::{FencingToken, Held, Lost, Tokens};
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Held for Nothing {
+        fn lost(&self, _: &Tokens) -> Lost {
+            Lost::default()
+        }
+
+        fn release(&self, _: &Tokens, _: bool) {}
+
+        async fn released(&self) {}
+    }
+
+    fn guard(sequence: i64) -> LockGuard {
+        let token = FencingToken { epoch: 1, sequence };
+        LockGuard::new(vec![("a".into(), token)], Arc::new(Nothing), Instant::now())
+    }
+
+    /// A process that lost its lock and has it again may have orders under both tokens. The older ones must not be written
+    /// under the newer token, nor the newer ones be recorded under the older.
+    #[test]
+    fn of_two_tokens_of_one_level_the_older_is_stale() {
+        let key =
+            LevelKey { sku: "a".parse().expect("a SKU"), location_id: "main".parse().expect("a location") };
+        let counters = InventoryLevel {
+            key: key.clone(),
+            on_hand: 10,
+            reserved: 0,
+            committed: 0,
+            safety_stock: 0,
+            backorder_limit: 0,
+            version: 1,
+        };
+        let level = LockedLevel { level: counters, fence: (1, 3) };
+        let stock = LockedStock { levels: [(key.clone(), level)].into(), now: DateTime::UNIX_EPOCH };
+        let (older, newer) = (guard(5), guard(7));
+        let demands = [Demand { key: key.clone(), quantity: 1 }];
+        let want = |guard| Want { demands: &demands, guard };
+        let wants = [want(&older), want(&newer), want(&newer)];
+        assert_eq!(sum(&wants), None);
+        let decided = stock.decide(wants.iter());
+        assert_eq!(decided.decisions, [None, Some(Decision::Reserved), Some(Decision::Reserved)]);
+        let written = sum(&wants[1..]).expect("one token");
+        assert_eq!(written[&key], ReserveStock { quantity: 2, fence: Some((1, 7)) });
     }
 }

@@ -1,14 +1,21 @@
 //! Running a use case again when the database ended its transaction or did not answer.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use super::Error;
 use crate::store;
 
-/// How often a transaction is tried. Each try may wait for a lock time-out, so a client waits a bounded time.
+/// How often a transaction is tried.
 const ATTEMPTS: u32 = 4;
 
-/// Runs `attempt` until it succeeds, fails for good, or has been tried [`ATTEMPTS`] times.
+/// After this time there is no further try: a client waits a bounded time, and its locks are held no longer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Runs `attempt` until it succeeds, fails for good, or has been tried [`ATTEMPTS`] times. Not again where a lock was waited
+/// for in vain: whoever has it has kept it for long.
 ///
 /// Only for attempts that may be run again after an unknown commit: they find their own effect by key, status or inbox.
 pub(super) async fn retry<T, F, Fut>(name: &'static str, mut attempt: F) -> Result<T, Error>
@@ -16,7 +23,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let (mut tries, mut unknown) = (1, None);
+    let (mut tries, mut unknown, began) = (1, None, Instant::now());
     loop {
         let error = match attempt().await {
             Ok(value) => return Ok(value),
@@ -33,7 +40,7 @@ where
         if !again {
             return Err(error);
         }
-        if tries == ATTEMPTS {
+        if tries == ATTEMPTS || began.elapsed() >= PATIENCE {
             // That this try changed nothing says nothing about an earlier one.
             return Err(unknown.map_or(error, Error::Unknown));
         }

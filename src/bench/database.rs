@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::AddAssign,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -181,9 +182,9 @@ impl Database {
         Ok(u64::try_from(count)?)
     }
 
-    /// Fails unless every invariant of the system holds, but for those that take workers where none ran; every unit that is counted as sold is an order's, and at least
-    /// `accepted` orders are there: an order that was answered 201 is never lost.
-    pub(super) async fn check(&self, accepted: u64, workers_ran: bool) -> anyhow::Result<()> {
+    /// Fails unless every invariant of the system holds, but for those that take workers where none ran; every unit that is
+    /// counted as sold is an order's; and the orders that were answered 201 are there, each once.
+    pub(super) async fn check(&self, sent: Sent, workers_ran: bool) -> anyhow::Result<()> {
         let mut conn = self.connect().await?;
         // Sorts of millions of rows.
         conn.execute("SET work_mem = '256MB'").await?;
@@ -202,8 +203,30 @@ impl Database {
         .await?;
         ensure!(counted == reserved, "{counted} units are counted as sold, orders hold {reserved}");
         let orders = self.count_orders().await?;
-        ensure!(orders >= accepted, "{accepted} orders were accepted, {orders} are there");
+        // A 503 may be of an order that was placed: its client was told that the outcome is unknown.
+        ensure!(
+            (sent.accepted..=sent.accepted + sent.refused).contains(&orders),
+            "{} orders were accepted and {} answered 503, {orders} are there",
+            sent.accepted,
+            sent.refused
+        );
         Ok(())
+    }
+}
+
+/// How the orders that a database was sent were answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sent {
+    /// By 201.
+    pub(super) accepted: u64,
+    /// By 503.
+    pub(super) refused: u64,
+}
+
+impl AddAssign for Sent {
+    fn add_assign(&mut self, more: Self) {
+        self.accepted += more.accepted;
+        self.refused += more.refused;
     }
 }
 

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{
     Progress,
-    database::Database,
+    database::{Database, Sent},
     measure::Measuring,
     plan::{Row, Subject, Workload},
     result::{Measurement, ReportRow},
@@ -43,7 +43,7 @@ impl Measuring {
         let grown = self.server.create().await?;
         fill(&grown, orders, progress).await?;
         progress.done(&format!("{orders} orders written"));
-        let mut accepted = orders;
+        let mut sent = Sent { accepted: orders, refused: 0 };
         let mut rows = Vec::new();
         for workload in [Workload::Hot, Workload::Spread] {
             let row = Row { workload, clients: 64, processes: 1, subject: Subject::Holdfast };
@@ -55,13 +55,13 @@ impl Measuring {
                 grown.connect().await?.execute("CHECKPOINT").await?;
                 let (measured, more) = self.holdfast(row, &grown).await?;
                 progress.measured(&format!("growth: {row} on {orders} orders"), &measured);
-                accepted += more;
+                sent += more;
                 on_grown.push(measured);
             }
             rows.extend(ReportRow::new(row, &on_empty).map(|row| row.of_growth(0)));
             rows.extend(ReportRow::new(row, &on_grown).map(|row| row.of_growth(orders)));
         }
-        grown.check(accepted, false).await?;
+        grown.check(sent, false).await?;
         self.server.drop(grown).await?;
         Ok(rows)
     }

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout_at},
 };
 
-use super::{orders::Orders, usage::Window, wire::Connection};
+use super::{database::Sent, orders::Orders, usage::Window, wire::Connection};
 
 /// How long after the end of the window a last answer may come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,8 +43,8 @@ pub(super) struct Client {
 /// What came of it.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Orders accepted, those of the warm-up too.
-    pub(super) accepted: u64,
+    /// All orders, those of the warm-up too.
+    pub(super) sent: Sent,
     /// Orders accepted within the window.
     pub(super) in_window: u64,
     /// Orders answered by 503 within the window.
@@ -66,31 +66,31 @@ pub(super) async fn run(clients: Vec<Client>, window: Window) -> anyhow::Result<
 }
 
 /// Sends every order once before anything counts: a process that keeps its locks then has them all, and PostgreSQL has read
-/// every level. Gives how many were accepted.
-pub(super) async fn send_each_once(address: SocketAddr, orders: &Arc<Orders>) -> anyhow::Result<u64> {
+/// every level.
+pub(super) async fn send_each_once(address: SocketAddr, orders: &Arc<Orders>) -> anyhow::Result<Sent> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let (orders, next) = (Arc::clone(orders), Arc::clone(&next));
         tasks.spawn(async move {
             let mut connection = Connection::open(address).await?;
-            let mut accepted = 0;
+            let mut sent = Sent::default();
             while let Some(order) = orders.all().get(next.fetch_add(1, Ordering::Relaxed)) {
                 let (status, body) = connection.send(order).await?;
                 match status {
-                    201 => accepted += 1,
-                    503 => {}
+                    201 => sent.accepted += 1,
+                    503 => sent.refused += 1,
                     _ => bail!("an order was answered {status}: {}", String::from_utf8_lossy(body)),
                 }
             }
-            anyhow::Ok(accepted)
+            anyhow::Ok(sent)
         });
     }
-    let mut accepted = 0;
+    let mut sent = Sent::default();
     while let Some(finished) = tasks.join_next().await {
-        accepted += finished??;
+        sent += finished??;
     }
-    Ok(accepted)
+    Ok(sent)
 }
 
 async fn drive(clients: Vec<Client>, window: Window) -> anyhow::Result<Tally> {
@@ -102,7 +102,7 @@ async fn drive(clients: Vec<Client>, window: Window) -> anyhow::Result<Tally> {
         .with_context(|| format!("orders were not answered within {} s", PATIENCE.as_secs()))?
     {
         let tally = finished??;
-        sum.accepted += tally.accepted;
+        sum.sent += tally.sent;
         sum.in_window += tally.in_window;
         sum.refused += tally.refused;
         sum.latencies.extend(tally.latencies);
@@ -132,14 +132,17 @@ impl Client {
             let counts = window.contains(ended);
             match status {
                 201 => {
-                    tally.accepted += 1;
+                    tally.sent.accepted += 1;
                     tally.in_window += u64::from(counts);
                     if counts && self.is_watched {
                         let micros = ended.saturating_duration_since(began).as_micros();
                         tally.latencies.push(u32::try_from(micros).unwrap_or(u32::MAX));
                     }
                 }
-                503 => tally.refused += u64::from(counts),
+                503 => {
+                    tally.sent.refused += 1;
+                    tally.refused += u64::from(counts);
+                }
                 _ => bail!("an order was answered {status}: {}", String::from_utf8_lossy(body)),
             }
         }

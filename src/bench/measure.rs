@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    database::{Database, Server},
+    database::{Database, Sent, Server},
     load::{self, Client},
     orders::{Basket, Orders},
     pgbench,
@@ -59,8 +59,8 @@ impl Measuring {
             }
             (_, Workload::Pipeline | Workload::PipelineRetail) => self.pipeline(row, &database).await?,
             _ => {
-                let (measured, accepted) = self.holdfast(row, &database).await?;
-                database.check(accepted, false).await?;
+                let (measured, sent) = self.holdfast(row, &database).await?;
+                database.check(sent, false).await?;
                 measured
             }
         };
@@ -68,17 +68,21 @@ impl Measuring {
         Ok(measured)
     }
 
-    /// Measures orders, and gives how many were accepted.
-    pub(super) async fn holdfast(&self, row: Row, database: &Database) -> anyhow::Result<(Measurement, u64)> {
+    /// Measures orders, and gives how all that were sent were answered.
+    pub(super) async fn holdfast(
+        &self,
+        row: Row,
+        database: &Database,
+    ) -> anyhow::Result<(Measurement, Sent)> {
         let apis = self.launcher.start_apis(row.processes, &environment(row.subject, database)).await?;
         let length =
             if row.workload == Workload::Fairness { self.length.max(PACED_AT_LEAST) } else { self.length };
         let watched =
             Watched { holdfast: apis.iter().map(|api| api.process.pid).collect(), ..self.watched.clone() };
         let clients = self.clients(row, &apis);
-        let mut warmed = 0;
+        let mut sent = Sent::default();
         if let ([api], Some(client)) = (apis.as_slice(), clients.first()) {
-            warmed = load::send_each_once(api.address, &client.orders).await?;
+            sent = load::send_each_once(api.address, &client.orders).await?;
         }
         let window = Window::new(self.warm_up, length);
         let (tally, cores) = tokio::join!(load::run(clients, window), watched.over(window));
@@ -89,7 +93,8 @@ impl Measuring {
             Measurement::new(rate(tally.in_window, window.seconds()), &mut tally.latencies, cores)?;
         measured.refused = tally.refused;
         measured.peak_memory_mib = memory;
-        Ok((measured, warmed + tally.accepted))
+        sent += tally.sent;
+        Ok((measured, sent))
     }
 
     /// Spread evenly over the processes. Of mixed, the last one orders much at a time and is not watched. Of fairness, all

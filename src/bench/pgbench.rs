@@ -1,7 +1,7 @@
 //! The reference: bare PostgreSQL, driven by the server's own pgbench with the transaction of one order.
 //!
-//! The scripts in `sql/` write the same rows into the same schema, prepared, in as few round trips as one order at a time
-//! allows, without HTTP, keys and locks. Invariant: measured over the same window as everybody else, from pgbench's own
+//! The scripts in `sql/` write the same rows into the same schema, prepared, as BEGIN, one statement for each table, COMMIT,
+//! without HTTP, keys and locks. Invariant: measured over the same window as everybody else, from pgbench's own
 //! log of each transaction.
 
 use std::{

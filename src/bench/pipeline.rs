@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use rand::RngExt as _;
 use serde_json::Value;
 use sqlx::PgConnection;
 use tokio::{
@@ -21,7 +22,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    database::Database,
+    database::{Database, Sent},
     measure::{Measuring, environment},
     orders::Orders,
     plan::{Row, Workload},
@@ -65,7 +66,7 @@ impl Measuring {
 
         let memory = peak_memory(api.process.pid);
         stop_all([api.process, workers, sandbox]).await?;
-        database.check(count as u64 + 1, true).await?;
+        database.check(Sent { accepted: count as u64 + 1, refused: 0 }, true).await?;
         let mut measured =
             Measurement::new(rate(count as u64, seconds), &mut latencies(&mut conn).await?, cores)?;
         measured.peak_memory_mib = memory;
@@ -121,8 +122,9 @@ async fn place_and_pay(
 /// Sends a request again while the answer is 503, as a merchant would.
 async fn created(connection: &mut Connection, request: &Request) -> anyhow::Result<Value> {
     let deadline = Instant::now() + PATIENCE;
+    let key = rand::rng().random();
     loop {
-        let (status, body) = connection.send(request).await?;
+        let (status, body) = connection.send_as(request, key).await?;
         if status == 503 && Instant::now() < deadline {
             sleep(POLL).await;
             continue;

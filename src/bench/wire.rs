@@ -58,10 +58,15 @@ impl Connection {
 
     /// Sends a request under a new key and gives the status and body of its answer.
     pub(super) async fn send(&mut self, request: &Request) -> anyhow::Result<(u16, &[u8])> {
+        let key = rand::rng().random();
+        self.send_as(request, key).await
+    }
+
+    /// Sends a POST with this idempotency key.
+    pub(super) async fn send_as(&mut self, request: &Request, key: u128) -> anyhow::Result<(u16, &[u8])> {
         self.sending.clear();
         self.sending.extend_from_slice(&request.bytes);
-        let key = &mut self.sending[request.key_at..request.key_at + NO_KEY.len()];
-        write_hex(rand::rng().random(), key);
+        write_hex(key, &mut self.sending[request.key_at..request.key_at + NO_KEY.len()]);
         self.stream.write_all(&self.sending).await?;
         self.receive().await
     }

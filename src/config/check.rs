@@ -36,6 +36,7 @@ fn check_lock(config: &Config) -> Result<(), String> {
     at_least("lock.zookeeper.session_timeout_ms", zookeeper.session_timeout_ms, 1000)?;
     at_least("lock.zookeeper.request_timeout_ms", zookeeper.request_timeout_ms, 100)?;
     at_least("lock.zookeeper.hand_over_ms", zookeeper.hand_over_ms, 1)?;
+    at_least("lock.zookeeper.linger_ms", zookeeper.linger_ms, 1)?;
     at_least("lock.zookeeper.idle_ms", zookeeper.idle_ms, 1)?;
     at_least("lock.zookeeper.max_held_keys", zookeeper.max_held_keys as u64, 1)?;
     if zookeeper.linger_ms > zookeeper.hand_over_ms {

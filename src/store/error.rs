@@ -8,7 +8,10 @@ pub enum Error {
     /// No connection: the server is down, the pool is empty, the connection broke before a commit was sent.
     #[error("PostgreSQL is unavailable: {0}")]
     Unavailable(String),
-    /// The transaction was ended by the server and took no effect: deadlock, serialization, lock or statement time-out.
+    /// A lock was waited for in vain, and the transaction took no effect.
+    #[error("a lock was not to be had in time: {0}")]
+    LockTimeout(String),
+    /// The transaction was ended by the server and took no effect: deadlock, serialization, statement time-out.
     #[error("transaction was aborted by PostgreSQL: {0}")]
     Aborted(String),
     /// A commit was sent and no answer came: it may have taken effect.
@@ -41,7 +44,7 @@ pub enum Error {
 impl Error {
     /// Whether the same transaction may succeed when it is tried again, having taken no effect so far.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Aborted(_))
+        matches!(self, Self::Unavailable(_) | Self::LockTimeout(_) | Self::Aborted(_))
     }
 
     /// The constraint that refused the write, if one did.
@@ -77,8 +80,9 @@ impl From<sqlx::Error> for Error {
                     (code, Some(constraint)) if code.starts_with("23") => {
                         Self::Constraint { constraint: constraint.to_owned(), message }
                     }
-                    // Serialization failure, deadlock, lock not available, query canceled (time-outs).
-                    ("40001" | "40P01" | "55P03" | "57014", _) => Self::Aborted(message),
+                    ("55P03", _) => Self::LockTimeout(message),
+                    // Serialization failure, deadlock, query canceled (statement time-out).
+                    ("40001" | "40P01" | "57014", _) => Self::Aborted(message),
                     // It ended our idle transaction, or is a standby that takes no writes.
                     ("25P03" | "25006", _) => Self::Unavailable(message),
                     // Connection, resources, going down or starting, the system around it.

@@ -1,6 +1,6 @@
 //! Inventory levels and the ledger of their movements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -14,6 +14,24 @@ pub struct LockedLevel {
     pub level: InventoryLevel,
     /// `(epoch, sequence)` of the newest token.
     pub fence: (i32, i64),
+}
+
+/// Which of the levels are locked by another transaction right now. Those that are not are locked by this one, which is to
+/// be rolled back.
+pub async fn find_locked(conn: &mut Conn, keys: &[LevelKey]) -> Result<HashSet<LevelKey>, Error> {
+    let (skus, locations) = columns(keys.iter());
+    let rows = sqlx::query!(
+        r#"WITH wanted AS (SELECT * FROM UNNEST($1::text[], $2::text[]) AS k (sku, location_id)),
+                free AS (SELECT l.sku, l.location_id FROM inventory_level l JOIN wanted USING (sku, location_id)
+                         FOR UPDATE OF l SKIP LOCKED)
+           SELECT sku AS "sku!", location_id AS "location_id!" FROM inventory_level JOIN wanted USING (sku, location_id)
+           EXCEPT SELECT sku, location_id FROM free"#,
+        &skus as _,
+        &locations as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(|row| level_key(&row.sku, &row.location_id)).collect()
 }
 
 /// Locks levels in key order and reads them, with the time of the database. Unknown keys are missing in the answer.

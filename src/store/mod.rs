@@ -57,11 +57,15 @@ pub struct StoreOptions {
     pub idle_in_transaction_timeout: Duration,
 }
 
+/// What an answer may take beyond the statement that it answers.
+const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
     placements: Arc<PlacementConnections>,
+    patience: Duration,
 }
 
 impl Store {
@@ -86,7 +90,7 @@ impl Store {
             .connect_with(connect.clone())
             .await?;
         let placements = Arc::new(PlacementConnections::new(connect, options.acquire_timeout));
-        Ok(Self { pool, placements })
+        Ok(Self { pool, placements, patience: options.statement_timeout + ANSWER_MARGIN })
     }
 
     /// Applies the migrations that are missing.
@@ -109,6 +113,12 @@ impl Store {
             return Err(Error::Migration("the database lacks migrations: run `holdfast migrate`".into()));
         }
         Ok(())
+    }
+
+    /// How long a statement can take to be answered. After that the server, or the way to it, is silent: there is no sense in
+    /// waiting on.
+    pub const fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Begins a transaction. `name` shows up in errors and in PostgreSQL's log.

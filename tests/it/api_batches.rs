@@ -3,6 +3,8 @@
 //! A batch is made by holding the row lock of a level: the first order waits for it in the database, and those that come
 //! meanwhile wait in the engine's queue.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use holdfast::{
@@ -167,8 +169,37 @@ async fn an_order_that_cannot_be_written_does_not_take_its_neighbours_with_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_level_somebody_keeps_locked_does_not_take_its_neighbours_with_it() {
+    let mut test = TestApp::start().await;
+    test.stock("held", 100).await;
+    test.stock("a", 100).await;
+    let lock_timeout = Duration::from_millis(500);
+    let store = Store::connect(&StoreOptions { lock_timeout, ..test.database.options() }).await.unwrap();
+    let engine = ReservationEngine::new(store.clone(), ONE_LANE);
+    let app = App { store, engine, ..test.app.clone() };
+    test.app = app.clone();
+    let api = test.serve(app).await;
+    let held = Held::new(&test).await;
+    let mut orders = vec![send(&api, order(&[("held", 1)]))];
+    blocked(&test, 1).await;
+    // These are one batch once the first order has waited in vain.
+    for lines in [&[("a", 1)][..], &[("a", 1), ("held", 1)], &[("a", 2)], &[("nobody-has-it", 1)]] {
+        orders.push(send(&api, order(lines)));
+        waiting(&test, orders.len() - 1).await;
+    }
+    let busy = (503, "database_unavailable".to_owned());
+    let placed = (201, String::new());
+    let unknown = (422, "unknown_sku".to_owned());
+    assert_eq!(answers(orders).await, [busy.clone(), placed.clone(), busy, placed, unknown]);
+    held.release().await;
+    assert_eq!((test.api.level("a").await, test.api.level("held").await), ((100, 3, 0), (100, 0, 0)));
+    api.place(&[("held", 1)]).await.expect(201);
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_is_answered_503_and_loses_nothing() {
-    let (test, held) = held(ReservationOptions { queue: 3, ..ONE_LANE }).await;
+    let (test, held) = held(ReservationOptions { queue: 4, ..ONE_LANE }).await;
     let mut accepted = vec![send(&test.api, order(&[("held", 1)]))];
     blocked(&test, 1).await;
     for queued in 1..=3 {
@@ -235,11 +266,8 @@ async fn a_batch_whose_connection_was_ended_is_placed_again_once() {
 async fn a_batch_whose_answer_was_lost_is_found_by_its_key() {
     let mut test = TestApp::start().await;
     test.stock("a", 10).await;
-    let url = url::Url::parse(&test.database.url).unwrap();
-    let proxy = TcpProxy::start(&format!("127.0.0.1:{}", url.port().unwrap())).await;
-    let mut through = url.clone();
-    through.set_port(Some(proxy.address().rsplit_once(':').unwrap().1.parse().unwrap())).unwrap();
-    let options = StoreOptions { url: through.to_string(), ..test.database.options() };
+    let proxy = TcpProxy::start(&test.database.address()).await;
+    let options = StoreOptions { url: test.database.url_at(&proxy.address()), ..test.database.options() };
     let store = Store::connect(&options).await.unwrap();
     let engine = ReservationEngine::new(store.clone(), ONE_LANE);
     let api = test.serve(App { store, engine, ..test.app.clone() }).await;

@@ -1,39 +1,32 @@
-//! One batch of orders, placed in one transaction.
+//! What becomes of a batch: each of its orders gets an answer of its own, also where the batch as a whole failed.
 //!
-//! First at once: if every level has enough, every order gets what it wants, whatever the order of deciding. So the batch
-//! is written in one statement that checks exactly that, and its fencing tokens, and that no key was used before. Where the
-//! statement refuses itself, or is known to, the batch is decided under row locks ([`super::super::reserve_stock`]), and
-//! each order gets its own answer. An outcome that is unknown is found out there too, by the idempotency keys.
+//! One order must not take its neighbours with it: neither one that cannot be written, nor one whose level somebody keeps
+//! locked.
 
-use std::{borrow::Cow, time::Instant};
+use std::time::Instant;
 
-use chrono::{DateTime, TimeDelta, Utc};
-
-use super::{Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
+use super::{
+    Engine, Error, METRICS, Placed, Ticket,
+    placing::{Outcomes, undecided},
+};
 use crate::{
-    app::{
-        Conflict, answer,
-        reserve_stock::{self, Want},
-        retry::retry,
-    },
-    domain::{inventory::LevelKey, reservation::Decision, validation::FieldError},
-    store::{
-        self, idempotency, orders,
-        placement::{self, PlacedOrder},
-    },
+    domain::inventory::LevelKey,
+    store::{self, inventory},
 };
 
-/// How old the times of an order may be that is written at once: the statement allows a second.
-const WAITED_LONG: TimeDelta = TimeDelta::milliseconds(500);
-
-type Outcomes = Vec<Result<Placed, Error>>;
 pub(super) type Answers = Vec<(Ticket, Result<Placed, Error>)>;
 
 impl Engine {
     /// Places the orders. Gives each with its answer.
     pub(super) async fn place_batch(&self, tickets: Vec<Ticket>) -> Answers {
         let began = Instant::now();
-        let placed = self.place_together(&tickets).await;
+        let all: Vec<&Ticket> = tickets.iter().collect();
+        let mut placed = self.place_together(&all).await;
+        if let Err(Error::Store(store::Error::LockTimeout(_))) = &placed
+            && tickets.len() > 1
+        {
+            placed = self.place_around_locked(&all).await;
+        }
         METRICS.orders.increment(tickets.len() as u64);
         METRICS.duration.record(began.elapsed());
         match placed {
@@ -43,7 +36,7 @@ impl Engine {
                 tracing::error!(%error, orders = tickets.len(), "a batch failed, placing its orders one by one");
                 let mut answers = Vec::with_capacity(tickets.len());
                 for ticket in tickets {
-                    let outcome = self.place_together(std::slice::from_ref(&ticket)).await;
+                    let outcome = self.place_together(&[&ticket]).await;
                     let outcome =
                         outcome.and_then(|mut outcomes| outcomes.pop().unwrap_or_else(|| Err(undecided())));
                     answers.push((ticket, outcome));
@@ -57,127 +50,26 @@ impl Engine {
         }
     }
 
-    async fn place_together(&self, tickets: &[Ticket]) -> Result<Outcomes, Error> {
-        let wants: Vec<Want<'_>> = tickets
-            .iter()
-            .map(|ticket| Want { demands: &ticket.placement.demands, guard: &ticket.guard })
-            .collect();
-        let (wants, mut first) = (wants.as_slice(), true);
-        retry("place_orders", || {
-            let first = std::mem::take(&mut first);
-            async move {
-                if first && let Some(outcomes) = self.place_at_once(tickets, wants).await? {
-                    return Ok(outcomes);
-                }
-                self.place_under_row_locks(tickets, wants).await
+    /// Somebody keeps the row lock of a level: whoever wants that level is told so, and the others are placed.
+    async fn place_around_locked(&self, tickets: &[&Ticket]) -> Result<Outcomes, Error> {
+        let mut keys: Vec<LevelKey> = tickets.iter().flat_map(|ticket| ticket.levels()).cloned().collect();
+        keys.sort();
+        keys.dedup();
+        let mut tx = self.store.begin("find_locked").await?;
+        let locked = inventory::find_locked(&mut tx, &keys).await?;
+        tx.rollback().await?;
+        tracing::warn!(?locked, orders = tickets.len(), "the row locks of levels were not to be had in time");
+        let is_free = |ticket: &Ticket| !ticket.levels().any(|key| locked.contains(key));
+        let free: Vec<&Ticket> = tickets.iter().copied().filter(|ticket| is_free(ticket)).collect();
+        let mut placed = self.place_together(&free).await?.into_iter();
+        let outcome = |ticket: &&Ticket| {
+            if is_free(ticket) {
+                return placed.next().unwrap_or_else(|| Err(undecided()));
             }
-        })
-        .await
+            Err(store::Error::LockTimeout("another transaction keeps the row lock of a level".into()).into())
+        };
+        Ok(tickets.iter().map(outcome).collect())
     }
-
-    /// Writes the batch in one statement. `None` if that is refused: something has to be decided.
-    async fn place_at_once(&self, tickets: &[Ticket], wants: &[Want<'_>]) -> Result<Option<Outcomes>, Error> {
-        let levels = reserve_stock::sum(wants);
-        let Some(now) = self.clock.now() else { return Ok(None) };
-        if self.seen.is_short(levels.iter().map(|(key, change)| (*key, change.quantity))) {
-            return Ok(None);
-        }
-        let orders: Vec<_> = tickets.iter().map(|ticket| fresh(ticket, now)).collect::<Result<_, _>>()?;
-        let batch = placement::Batch { orders: placed(&orders, tickets), levels };
-        match self.store.place(&batch).await {
-            Ok(written) => {
-                METRICS.at_once.increment(1);
-                self.clock.set(written.now);
-                self.seen.record(batch.levels.keys().copied().zip(written.available));
-                let answers = orders.into_iter().zip(tickets);
-                Ok(Some(
-                    answers
-                        .map(|(order, ticket)| Ok(order.into_owned().into_placed(&ticket.placement)))
-                        .collect(),
-                ))
-            }
-            Err(error) if placement::is_refused(&error) => {
-                tracing::debug!(%error, orders = tickets.len(), "a batch has to be decided");
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Decides each order under the row locks of every level, and writes those that get their stock.
-    async fn place_under_row_locks(&self, tickets: &[Ticket], wants: &[Want<'_>]) -> Result<Outcomes, Error> {
-        let mut tx = self.store.begin("place_orders").await?;
-        let stock = reserve_stock::lock(&mut tx, wants).await?;
-        self.clock.set(stock.now);
-        // Under the row locks, so that a request waits for its twin instead of competing with it for the last unit.
-        let requests: Vec<_> = tickets.iter().map(|ticket| &ticket.placement.request).collect();
-        let stored = idempotency::find_all(&mut tx, &requests).await?;
-        let references =
-            tickets.iter().filter_map(|ticket| ticket.placement.draft.client_reference.as_deref());
-        let taken = orders::find_by_references(&mut tx, &references.collect::<Vec<_>>()).await?;
-        let earlier = tickets.iter().zip(stored).map(|(ticket, stored)| {
-            let placement = &ticket.placement;
-            let answered =
-                stored.map(|stored| answer::replay(&placement.request, stored).map(Placed::Answer));
-            let reference = placement.draft.client_reference.as_ref();
-            answered.or_else(|| {
-                let order_id = *taken.get(reference?)?;
-                Some(Err(Conflict::DuplicateClientReference { order_id }.into()))
-            })
-        });
-        let mut outcomes: Vec<Option<Result<Placed, Error>>> = earlier.collect();
-        let open: Vec<usize> = (0..tickets.len()).filter(|&index| outcomes[index].is_none()).collect();
-        let decided = stock.decide(open.iter().map(|&index| &wants[index]));
-        self.seen.record(decided.levels.iter().map(|(key, level)| (key, level.available())));
-        METRICS.decided.increment(1);
-        let mut reserved = Vec::new();
-        for (&index, decision) in open.iter().zip(decided.decisions) {
-            match decision {
-                None => outcomes[index] = Some(Ok(Placed::StaleFence)),
-                Some(Decision::Reserved) => reserved.push(index),
-                Some(Decision::Insufficient(items)) => outcomes[index] = Some(Ok(Placed::Short(items))),
-                Some(Decision::Unknown(keys)) => {
-                    outcomes[index] = Some(Err(unknown_skus(&tickets[index].placement, &keys)));
-                }
-            }
-        }
-        if !reserved.is_empty() {
-            let winners = reserved.iter().map(|&index| &tickets[index]);
-            let render = |ticket: &Ticket| Rendered::new(&ticket.placement.draft, stock.now).map(Cow::Owned);
-            let orders: Vec<_> = winners.clone().map(render).collect::<Result<_, _>>()?;
-            let levels = reserve_stock::sum(reserved.iter().map(|&index| &wants[index]));
-            let batch = placement::Batch { orders: placed(&orders, winners), levels };
-            placement::insert(&mut tx, &batch).await.map_err(changed_meanwhile)?;
-            tx.commit().await?;
-            for (index, order) in reserved.into_iter().zip(orders) {
-                outcomes[index] = Some(Ok(order.into_owned().into_placed(&tickets[index].placement)));
-            }
-        }
-        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(undecided()))).collect())
-    }
-}
-
-/// The order as it came, or rendered now where it came long ago.
-fn fresh(ticket: &Ticket, now: DateTime<Utc>) -> Result<Cow<'_, Rendered>, Error> {
-    match &ticket.rendered {
-        Some(rendered) if now - rendered.created_at < WAITED_LONG => Ok(Cow::Borrowed(rendered)),
-        _ => Rendered::new(&ticket.placement.draft, now).map(Cow::Owned),
-    }
-}
-
-fn placed<'a>(
-    orders: &'a [Cow<'a, Rendered>],
-    tickets: impl IntoIterator<Item = &'a Ticket>,
-) -> Vec<PlacedOrder<'a>> {
-    orders.iter().zip(tickets).map(|(order, ticket)| order.order(&ticket.placement)).collect()
-}
-
-/// What was looked up under the row locks is not what the statement met: the next try finds what is there now.
-fn changed_meanwhile(error: store::Error) -> Error {
-    if placement::is_refused(&error) {
-        return store::Error::Aborted(error.to_string()).into();
-    }
-    error.into()
 }
 
 /// Tells each client, and releases each order's locks.
@@ -193,10 +85,6 @@ pub(super) fn answer_all(answers: Answers) {
     }
 }
 
-fn undecided() -> Error {
-    store::Error::Inconsistent("an order was not decided".into()).into()
-}
-
 /// The error that a whole batch met, for one of its orders.
 fn copy_of(error: &Error) -> Error {
     match error {
@@ -204,16 +92,4 @@ fn copy_of(error: &Error) -> Error {
         Error::Store(error) => Error::Store(error.clone()),
         other => store::Error::Inconsistent(other.to_string()).into(),
     }
-}
-
-fn unknown_skus(placement: &Placement, keys: &[LevelKey]) -> Error {
-    let lines = placement.draft.lines.iter().enumerate().filter(|(_, line)| keys.contains(&line.level));
-    let errors = lines.map(|(index, line)| {
-        let LevelKey { sku, location_id } = &line.level;
-        FieldError {
-            pointer: format!("/lines/{index}/sku"),
-            detail: format!("there is no SKU {sku} at location {location_id}"),
-        }
-    });
-    Error::UnknownSku(errors.collect())
 }

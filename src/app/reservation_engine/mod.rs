@@ -7,7 +7,7 @@
 //! through. It keeps no stock: what a level has left is decided in the database ([`batch`]).
 //!
 //! Invariants: an order that was accepted is answered, whatever becomes of its batch or of the client that sent it; the
-//! queue is bounded; a lane that ends takes its levels out of flight.
+//! orders under way are bounded, those that wait for their locks included; a lane that ends takes its levels out of flight.
 
 use std::{
     collections::{HashSet, hash_map::RandomState},
@@ -17,11 +17,12 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Answer, Error};
 use crate::{
     domain::{
+        inventory::LevelKey,
         new_order::OrderDraft,
         reservation::{Demand, Shortage},
     },
@@ -33,6 +34,7 @@ mod batch;
 mod database_clock;
 mod levels_seen;
 mod metrics;
+mod placing;
 mod queue;
 mod rendered;
 
@@ -47,7 +49,7 @@ use rendered::Rendered;
 pub struct ReservationOptions {
     /// How many batches are in flight at a time, each with a connection.
     pub lanes: usize,
-    /// How many orders may wait; one more is refused.
+    /// How many orders may be under way: waiting for their locks, waiting for a lane, being written. One more is refused.
     pub queue: usize,
     /// The most orders of a batch.
     pub batch_orders: usize,
@@ -77,13 +79,24 @@ pub(super) enum Placed {
     Short(Vec<Shortage>),
 }
 
+/// Room for one order, until it is answered.
+pub(super) type Admission = Arc<OwnedSemaphorePermit>;
+
 /// A placement in the queue, under the locks of its SKUs.
 struct Ticket {
     placement: Arc<Placement>,
     guard: LockGuard,
+    /// Its client may go away before it is placed; the room that it takes is free when it is.
+    _admission: Admission,
     /// The order as it will be if it is placed at once. Made by whoever brings it: the lanes are what is scarce.
     rendered: Option<Rendered>,
     reply: oneshot::Sender<Result<Placed, Error>>,
+}
+
+impl Ticket {
+    fn levels(&self) -> impl Iterator<Item = &LevelKey> {
+        self.placement.demands.iter().map(|demand| &demand.key)
+    }
 }
 
 /// See the module. Clones share one queue.
@@ -94,6 +107,7 @@ struct Engine {
     store: Store,
     options: ReservationOptions,
     owner: LockOwner,
+    room: Arc<Semaphore>,
     state: Mutex<State>,
     hashes: RandomState,
     clock: DatabaseClock,
@@ -108,12 +122,12 @@ struct State {
 impl ReservationEngine {
     /// An engine with an empty queue. It runs on whatever runtime places an order.
     pub fn new(store: Store, options: ReservationOptions) -> Self {
-        let limits =
-            Limits { queued: options.queue, orders: options.batch_orders, lines: options.batch_lines };
+        let limits = Limits { orders: options.batch_orders, lines: options.batch_lines };
         Self(Arc::new(Engine {
             store,
             options,
             owner: LockOwner::new(),
+            room: Arc::new(Semaphore::new(options.queue)),
             state: Mutex::new(State { queue: Queue::new(limits), lanes_busy: 0 }),
             hashes: RandomState::new(),
             clock: DatabaseClock::default(),
@@ -126,11 +140,28 @@ impl ReservationEngine {
         if self.0.options.share_locks { self.0.owner } else { LockOwner::new() }
     }
 
+    /// Makes room for an order, before its locks are taken.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if there is none.
+    pub(super) fn admit(&self) -> Result<Admission, Error> {
+        let permit = self.0.room.clone().try_acquire_owned().map_err(|_| {
+            METRICS.overloaded.increment(1);
+            Error::Overloaded { waiting: self.0.options.queue }
+        })?;
+        Ok(Arc::new(permit))
+    }
+
     /// Places an order whose SKUs `guard` holds. The order is carried out even if nobody waits for the answer.
-    pub(super) async fn place(&self, placement: Arc<Placement>, guard: LockGuard) -> Result<Placed, Error> {
+    pub(super) async fn place(
+        &self,
+        placement: Arc<Placement>,
+        guard: LockGuard,
+        admission: Admission,
+    ) -> Result<Placed, Error> {
         let (reply, placed) = oneshot::channel();
         let rendered = self.0.clock.now().map(|now| Rendered::new(&placement.draft, now)).transpose()?;
-        self.0.submit(Ticket { placement, guard, rendered, reply })?;
+        self.0.submit(Ticket { placement, guard, _admission: admission, rendered, reply });
         placed.await.unwrap_or_else(|_| Err(Error::Unknown("its batch ended without an answer".into())))
     }
 }
@@ -150,20 +181,15 @@ impl Engine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(self: &Arc<Self>, ticket: Ticket) -> Result<(), Error> {
+    fn submit(self: &Arc<Self>, ticket: Ticket) {
         let wants = self.wants(&ticket.placement);
         let mut state = self.lock();
         let waits = state.lanes_busy == self.options.lanes || state.queue.has_to_wait(&wants);
-        let full = state.queue.push(wants, ticket).is_err();
-        if full {
-            METRICS.overloaded.increment(1);
-            return Err(Error::Overloaded { waiting: self.options.queue });
-        }
+        state.queue.push(wants, ticket);
         if !waits {
             self.start_lanes(&mut state);
         }
         METRICS.queued.set(f64::from(u32::try_from(state.queue.len()).unwrap_or(u32::MAX)));
-        Ok(())
     }
 
     fn wants(&self, placement: &Placement) -> Wants {

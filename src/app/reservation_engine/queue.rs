@@ -8,9 +8,6 @@
 
 use std::collections::{HashSet, VecDeque};
 
-/// How many orders that have to wait are passed over in search of one that need not.
-const PASSED_MAX: usize = 1024;
-
 /// What an order wants, as hashes: two that collide only wait for each other without need.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wants {
@@ -28,10 +25,9 @@ impl Wants {
     }
 }
 
-/// How large a batch may be, and how long the queue.
+/// How large a batch may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    pub(super) queued: usize,
     pub(super) orders: usize,
     /// Except that an order with more lines makes a batch of its own.
     pub(super) lines: usize,
@@ -67,13 +63,9 @@ impl<T> Queue<T> {
         wants.all().any(|key| self.in_flight.contains(key))
     }
 
-    /// Adds an order at the end. Gives it back if the queue is full.
-    pub(super) fn push(&mut self, wants: Wants, item: T) -> Result<(), T> {
-        if self.waiting.len() >= self.limits.queued {
-            return Err(item);
-        }
+    /// Adds an order at the end.
+    pub(super) fn push(&mut self, wants: Wants, item: T) {
         self.waiting.push_back((wants, item));
-        Ok(())
     }
 
     /// Takes every order that can be placed now, up to the limits of a batch.
@@ -81,7 +73,7 @@ impl<T> Queue<T> {
         let mut batch = Batch { items: Vec::new(), wanted: HashSet::new() };
         let (mut identities, mut kept_levels) = (HashSet::new(), HashSet::new());
         let (mut passed, mut lines) = (Vec::new(), 0);
-        while batch.items.len() < self.limits.orders && passed.len() < PASSED_MAX {
+        while batch.items.len() < self.limits.orders {
             let Some((wants, item)) = self.waiting.pop_front() else { break };
             let twin =
                 wants.identity.iter().any(|key| identities.contains(key) || self.in_flight.contains(key));

@@ -2,6 +2,7 @@
 
 mod bus_outages;
 mod bus_outcomes;
+mod database_silent;
 mod duplicates;
 mod fence;
 mod kills;

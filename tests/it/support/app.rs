@@ -90,9 +90,14 @@ impl TestApp {
         test
     }
 
+    /// What another process of the same system would have, with a database pool and a lock session of its own.
+    pub(crate) async fn another_app(&self) -> App {
+        build(&self.setup, &self.database, &self.sandbox, &self.locks).await
+    }
+
     /// Another API process: pool and lock manager of its own, the same database and the same lock path.
     pub(crate) async fn another_api(&mut self) -> Api {
-        let app = build(&self.setup, &self.database, &self.sandbox, &self.locks).await;
+        let app = self.another_app().await;
         self.serve(app).await
     }
 

@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::sync::OnceCell;
+use url::Url;
 use uuid::Uuid;
 
 use holdfast::store::{Store, StoreOptions};
@@ -65,6 +66,19 @@ impl TestDatabase {
             lock_timeout: PATIENCE,
             idle_in_transaction_timeout: PATIENCE,
         }
+    }
+
+    /// Where the server listens.
+    pub(crate) fn address(&self) -> String {
+        let url = Url::parse(&self.url).unwrap();
+        format!("127.0.0.1:{}", url.port().unwrap())
+    }
+
+    /// Its URL through a proxy.
+    pub(crate) fn url_at(&self, address: &str) -> String {
+        let mut url = Url::parse(&self.url).unwrap();
+        url.set_port(Some(address.rsplit_once(':').unwrap().1.parse().unwrap())).unwrap();
+        url.to_string()
     }
 
     /// Frees its room. Nobody may be connected to it.
