@@ -29,7 +29,7 @@ pub(super) struct BenchOptions {
     quick: bool,
     /// Only these rows; `*` stands for any. Can be given several times.
     ///
-    /// Workloads: hot, spread, retail, fairness, pipeline, `pipeline_retail`. Subjects: holdfast, `holdfast_none`,
+    /// Workloads: hot, spread, retail, mixed, fairness, pipeline, `pipeline_retail`. Subjects: holdfast, `holdfast_none`,
     /// `per_order`, pgbench, `pgbench_lean`.
     #[arg(long, value_name = "WORKLOAD[:CLIENTS[:PROCESSES[:SUBJECT]]]")]
     only: Vec<RowFilter>,

@@ -11,7 +11,7 @@ use crate::config::{Config, LockBackend};
 /// Locks.
 #[derive(Debug, Subcommand)]
 pub(super) enum LocksCommand {
-    /// Prints every key that is held, its holder, for how long it has been held, and how many wait for it.
+    /// Prints every key that is held, its holder, for how long it has been held, and how many other processes wait for it.
     List {
         /// Prints JSON.
         #[arg(long)]

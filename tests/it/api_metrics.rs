@@ -33,6 +33,7 @@ async fn a_process_tells_what_its_locks_did() {
     ] {
         assert!((value(&format!("holdfast_lock_{name}")) - expected).abs() < 0.5, "{name}: {text}");
     }
+    assert!(value("holdfast_reservation_orders_under_way").abs() < 0.5, "{text}");
     assert!(text.contains("# HELP holdfast_lock_hand_overs_total Keys given up"), "{text}");
     system.assert_clean().await;
 }

@@ -12,6 +12,7 @@ use metrics::{
 /// See the descriptions.
 pub(super) struct EngineMetrics {
     pub(super) queued: Gauge,
+    pub(super) under_way: Gauge,
     pub(super) overloaded: Counter,
     pub(super) at_once: Counter,
     pub(super) decided: Counter,
@@ -23,11 +24,20 @@ pub(super) struct EngineMetrics {
 /// The metrics of every engine of the process. The size of a batch is orders by batches.
 pub(super) static METRICS: LazyLock<EngineMetrics> = LazyLock::new(|| {
     let count = Unit::Count;
-    describe_gauge!("holdfast_reservation_queued_orders", count, "Orders that wait to be placed.");
+    describe_gauge!(
+        "holdfast_reservation_orders_under_way",
+        count,
+        "Orders not answered yet, those that wait for locks included; reservation.queue is the most."
+    );
+    describe_gauge!(
+        "holdfast_reservation_queued_orders",
+        count,
+        "Orders that have their locks and wait for a lane."
+    );
     describe_counter!(
         "holdfast_reservation_overloaded_total",
         count,
-        "Orders refused because the queue was full."
+        "Orders refused because as many as reservation.queue were under way."
     );
     describe_counter!(
         "holdfast_reservation_batches_total",
@@ -46,6 +56,7 @@ pub(super) static METRICS: LazyLock<EngineMetrics> = LazyLock::new(|| {
     );
     let batches = |outcome| counter!("holdfast_reservation_batches_total", "outcome" => outcome);
     EngineMetrics {
+        under_way: gauge!("holdfast_reservation_orders_under_way"),
         queued: gauge!("holdfast_reservation_queued_orders"),
         overloaded: counter!("holdfast_reservation_overloaded_total"),
         at_once: batches("at_once"),

@@ -80,7 +80,17 @@ pub(super) enum Placed {
 }
 
 /// Room for one order, until it is answered.
-pub(super) type Admission = Arc<OwnedSemaphorePermit>;
+pub(super) type Admission = Arc<Room>;
+
+pub(super) struct Room {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        METRICS.under_way.decrement(1);
+    }
+}
 
 /// A placement in the queue, under the locks of its SKUs.
 struct Ticket {
@@ -149,7 +159,8 @@ impl ReservationEngine {
             METRICS.overloaded.increment(1);
             Error::Overloaded { waiting: self.0.options.queue }
         })?;
-        Ok(Arc::new(permit))
+        METRICS.under_way.increment(1);
+        Ok(Arc::new(Room { _permit: permit }))
     }
 
     /// Places an order whose SKUs `guard` holds. The order is carried out even if nobody waits for the answer.

@@ -283,7 +283,9 @@ impl Table {
     /// The key's node is gone, and whoever holds it may not be alone.
     pub(super) fn lose(&mut self, name: &str, fx: &mut Effects) {
         if let Some(held) = self.keys.get_mut(name).and_then(|key| key.held.take()) {
-            METRICS.lost.increment(1);
+            if !self.closed {
+                METRICS.lost.increment(1);
+            }
             self.count(-1);
             fx.lost.extend(held.lost.iter().filter_map(Weak::upgrade));
             self.prune(name);
