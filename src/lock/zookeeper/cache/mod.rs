@@ -15,7 +15,7 @@
 //!    like everything else: such claims keep nothing from anybody for longer than that.
 //! 3. A request that once had all its claims on their way, and still missed a key, makes a **whole claim**: every key anew,
 //!    at the tail, behind the own nodes, which get no more pins. What lands of it is not handed over before its request is
-//!    served; in the process others may use it meanwhile, for [`CacheOptions::hand_over`] once another process waits. So of all claims only whole ones wait in one queue while they hold
+//!    served; in the process others may use it meanwhile. So of all claims only whole ones wait in one queue while they hold
 //!    up another one, and they are entered at once, by one `multi`: waiting follows the order of zxids and has no cycle.
 //! 4. **A holder never waits** for a lock, so a pinned node ahead goes away as soon as its holder is done; an unpinned one
 //!    within [`CacheOptions::hand_over`]. So the oldest whole claim always lands, and its request is served at that moment.

@@ -195,12 +195,6 @@ impl Table {
         if held.pins > 0 && held.owner != Some(owner) {
             return false;
         }
-        // A kept node cannot be given up yet, but nobody else goes on with it either.
-        let overdue = |since| now.saturating_duration_since(since) >= self.options.hand_over;
-        if held.kept.is_some() && held.contended.is_some_and(overdue) {
-            let flight = self.requests.get(&ticket).and_then(|request| request.flight);
-            return flight == held.kept;
-        }
         // Who holds the key may take it again for a while: the other could not have it yet anyway.
         let again = |since| held.pins > 0 && now.saturating_duration_since(since) < self.options.hand_over;
         self.blocked_since(key, owner, ticket).is_none_or(again)
