@@ -67,37 +67,45 @@ async fn expiry_during_multi() {
     tokio::join!(system.api("expiring"), system.api("other"));
     let rival = Rival::connect(&system.locks).await;
     let third = rival.take(&["SKU-c"], PATIENCE).await.unwrap();
+    let observer = &system.observer;
     let basket: Vec<(&str, i64)> = stock.iter().map(|(sku, _)| (*sku, 2)).collect();
-    let order = async { system.sell("expiring", "expiring", &basket).await };
-    let behind = async {
-        system.observer.wait_for_nodes(4, PATIENCE).await;
-        system.sell("other", "other", &[("SKU-a", 1), ("SKU-b", 1)]).await;
-        Instant::now()
-    };
+    let waiting = async { system.sell("expiring", "expiring", &basket).await };
     let expire = async {
-        system.observer.wait_for_nodes(6, PATIENCE).await;
-        let at_first = system.observer.nodes().await.into_iter().filter(|node| node.contains("/SKU-a/"));
-        let first = at_first.min_by_key(|node| node.rsplit('-').next().map(str::to_owned)).unwrap();
-        let session = system.observer.client.check_stat(&first).await.unwrap().unwrap().ephemeral_owner;
-        let ended = Instant::now();
-        end_session(&system.locks.servers, session).await;
-        // Its nodes are gone with it, and those that come again stand behind whoever came before.
-        system.wait_for_orders(1).await;
-        assert_eq!(system.count("SELECT count(*) FROM orders WHERE client_reference = 'other'").await, 1);
+        observer.wait_for_nodes(4, PATIENCE).await;
+        let session = observer.sessions_at("SKU-c").await[1];
+        // What it claims first it gives up for others. What it claims then keeps its place in every queue.
+        system.sell("other", "before", &[("SKU-a", 1), ("SKU-b", 1)]).await;
+        let keeps_its_place = async || {
+            let mut sessions = Vec::new();
+            for (sku, _) in &stock {
+                sessions.push(observer.sessions_at(sku).await);
+            }
+            sessions[0] == [session] && sessions[1] == [session] && sessions[2][1..] == [session; 2]
+        };
+        eventually("the second claim", PATIENCE, keeps_its_place).await;
+        let behind = async {
+            system.sell("other", "behind", &[("SKU-a", 1), ("SKU-b", 1)]).await;
+            Instant::now()
+        };
+        let end = async {
+            let waits_behind = async || observer.sessions_at("SKU-b").await.len() == 2;
+            eventually("an order behind it", PATIENCE, waits_behind).await;
+            assert_eq!(system.count("SELECT count(*) FROM orders").await, 1);
+            let ended = Instant::now();
+            end_session(&system.locks.servers, session).await;
+            ended
+        };
+        let (sold, ended) = tokio::join!(behind, end);
+        assert!(sold > ended && sold - ended < Duration::from_secs(2), "{:?}", sold - ended);
         assert!(!third.lost().is_cancelled());
         third.release().await;
-        (session, ended)
+        session
     };
-    let (waited, sold, (session, ended)) = tokio::join!(order, behind, expire);
-    assert!(sold - ended < Duration::from_secs(2), "{:?}", sold - ended);
+    let (waited, session) = tokio::join!(waiting, expire);
     assert!(waited < Duration::from_secs(10), "{waited:?}");
-    let mut left = Vec::new();
-    for node in system.observer.nodes().await {
-        if let Some(stat) = system.observer.client.check_stat(&node).await.unwrap() {
-            left.push(stat.ephemeral_owner);
-        }
+    for (sku, _) in &stock {
+        assert!(!observer.sessions_at(sku).await.contains(&session), "a node of the ended session is left");
     }
-    assert!(!left.contains(&session), "a node of the ended session is left");
     rival.close().await;
-    system.finish(2).await;
+    system.finish(3).await;
 }

@@ -108,6 +108,18 @@ impl Observer {
         level
     }
 
+    /// The sessions whose nodes wait for a key, from the first of the queue to the last.
+    pub(crate) async fn sessions_at(&self, key: &str) -> Vec<i64> {
+        let mut nodes = self.nodes().await;
+        nodes.retain(|node| node.contains(&format!("/{key}/")));
+        nodes.sort_by_key(|node| node.rsplit('-').next().map(str::to_owned));
+        let mut sessions = Vec::new();
+        for node in nodes {
+            sessions.extend(self.client.check_stat(&node).await.unwrap().map(|stat| stat.ephemeral_owner));
+        }
+        sessions
+    }
+
     /// How many nodes each queue has.
     pub(crate) async fn queues(&self) -> BTreeMap<String, usize> {
         let mut queues = BTreeMap::new();
