@@ -73,7 +73,7 @@ export HOLDFAST__PROVIDER__TIMEOUT_MS=3000
 say "migrating, and loading the sample stock"
 "$holdfast" migrate
 "$holdfast" stock import "$stock"
-HOLDFAST_API_KEY=$("$holdfast" keys create --name demo 2>/dev/null)
+HOLDFAST_API_KEY=$("$holdfast" keys create --name demo --scopes admin 2>/dev/null)
 export HOLDFAST_API_KEY
 
 say "starting sandbox, api and workers; logs in $logs"

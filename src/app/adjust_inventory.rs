@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Answer, App, Cause, Conflict, Error, answer, retry::retry, set_inventory::write_levels};
 use crate::{
     domain::{
-        inventory::{LevelKey, LocationId, MAX_QUANTITY, Sku},
+        inventory::{InventoryLevel, LevelKey, LocationId, MAX_QUANTITY, Sku},
         new_order::require_text,
         validation::{FieldError, Validator},
     },
@@ -21,7 +22,7 @@ use crate::{
 const MAX_ITEMS: usize = 500;
 
 /// A request to adjust levels.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdjustInventory {
     /// What changes. Several items may name one level: they add up.
@@ -33,7 +34,7 @@ pub struct AdjustInventory {
 }
 
 /// By how much one level changes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Adjustment {
     /// Which SKU.
@@ -42,6 +43,13 @@ pub struct Adjustment {
     pub location_id: Option<LocationId>,
     /// Units added, or taken away if negative. Not 0.
     pub delta: i64,
+}
+
+/// The levels after an adjustment.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdjustedInventory {
+    /// The levels, by SKU and location.
+    pub data: Vec<InventoryLevel>,
 }
 
 impl AdjustInventory {
@@ -127,7 +135,7 @@ impl App {
             reference: adjust.reference.clone(),
         };
         let written = write_levels(&mut tx, writes, &movement, cause).await?;
-        let answer = answer::store(&mut tx, request, &serde_json::json!({ "data": written })).await?;
+        let answer = answer::store(&mut tx, request, &AdjustedInventory { data: written }).await?;
         tx.commit().await?;
         Ok(answer)
     }

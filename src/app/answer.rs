@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Error;
+use super::{App, Error};
 use crate::store::{
     self, Conn,
     idempotency::{self, IdempotentRequest, StoredAnswer},
@@ -49,6 +49,15 @@ pub(super) async fn store(
         );
     }
     Ok(Answer { status: request.success_status, body, replayed: false })
+}
+
+impl App {
+    /// Stores the refusal of a request that changed nothing, so that its repetition is refused too. One that took effect
+    /// meanwhile keeps its answer.
+    pub async fn record_refusal(&self, request: &IdempotentRequest, body: &str) -> Result<(), Error> {
+        idempotency::insert(&mut *self.store.conn().await?, request, body).await?;
+        Ok(())
+    }
 }
 
 pub(super) fn to_json(body: &impl Serialize) -> Result<String, Error> {

@@ -7,7 +7,12 @@ use sha2::{Digest, Sha256};
 
 use super::{App, Error};
 use crate::{
-    domain::{ids::ApiKeyId, new_order::require_text, validation::Validator},
+    domain::{
+        access::Scopes,
+        ids::{ApiKeyId, ClientId},
+        new_order::require_text,
+        validation::Validator,
+    },
     store::api_keys,
 };
 
@@ -21,10 +26,11 @@ pub struct NewApiKey {
 }
 
 impl App {
-    /// Makes a key.
-    pub async fn create_api_key(&self, name: &str) -> Result<NewApiKey, Error> {
+    /// Makes a key, of a client of its own.
+    pub async fn create_api_key(&self, name: &str, scopes: Scopes) -> Result<NewApiKey, Error> {
         let mut check = Validator::default();
         require_text(&mut check, Some(name), "name");
+        check.require(!scopes.is_empty(), "scopes", "must name at least one scope");
         check.finish().map_err(Error::Invalid)?;
         let random: [u8; 32] = rand::rng().random();
         // The prefix lets secret scanners find it in places where it should not be.
@@ -35,7 +41,9 @@ impl App {
         }
         let key = NewApiKey { id: ApiKeyId::new(), secret };
         let mut conn = self.store.conn().await?;
-        api_keys::insert(&mut conn, key.id, name, &hash_secret(&key.secret)).await?;
+        let (client_id, hash) = (ClientId::from(key.id.uuid()), hash_secret(&key.secret));
+        let new = api_keys::NewApiKey { id: key.id, client_id, name, scopes, hash: &hash };
+        api_keys::insert(&mut conn, &new).await?;
         Ok(key)
     }
 

@@ -1,6 +1,7 @@
 //! Canceling an order: its stock is free at once, its money follows through `release_payment`.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry};
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// A request to cancel an order.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelOrder {
     /// Why, in the merchant's words.

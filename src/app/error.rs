@@ -116,6 +116,21 @@ pub enum Conflict {
 }
 
 impl Conflict {
+    /// Whether the request is answered for good: the answer is stored under its idempotency key. Of a conflict that may end,
+    /// such as too little stock, nothing is stored: nothing happened, and a repetition may win.
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::DuplicateClientReference { .. }
+            | Self::InvalidStateTransition { .. }
+            | Self::PaymentAlreadySucceeded { .. }
+            | Self::ReservationExpired {} => true,
+            Self::InsufficientStock { .. }
+            | Self::PaymentInProgress { .. }
+            | Self::StockConflict { .. }
+            | Self::BelowCommitted { .. } => false,
+        }
+    }
+
     /// A stable name of the conflict, by which programs tell them apart.
     pub const fn code(&self) -> &'static str {
         match self {

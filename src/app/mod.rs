@@ -35,7 +35,7 @@ mod set_inventory;
 mod start_payment;
 mod verify_invariants;
 
-pub use adjust_inventory::{AdjustInventory, Adjustment};
+pub use adjust_inventory::{AdjustInventory, AdjustedInventory, Adjustment};
 pub use answer::Answer;
 pub use api_keys::{NewApiKey, hash_secret};
 pub use authorize_payment::Progress;

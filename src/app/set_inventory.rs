@@ -1,6 +1,7 @@
 //! Setting a level: the absolute count of one SKU at one location, as somebody counted it.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{App, Cause, Conflict, Error, retry::retry};
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// A request to set a level. Makes the level if there is none.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetInventory {
     /// Units in the building from now on.

@@ -21,7 +21,7 @@ use super::processes::{Environment, Launcher};
 use crate::{
     app::hash_secret,
     config::Config,
-    domain::ids::ApiKeyId,
+    domain::{access::Scope, ids::ApiKeyId},
     store::{
         api_keys,
         invariants::{self, INVARIANTS, Invariant},
@@ -80,7 +80,14 @@ impl Server {
         self.administrate(&format!("CREATE DATABASE {}", template.name)).await?;
         launcher.run("migrate", &["migrate"], &template.environment()).await?;
         let mut conn = template.connect().await?;
-        api_keys::insert(&mut conn, self.api_key.into(), "bench", &hash_secret(&self.secret)).await?;
+        let key = api_keys::NewApiKey {
+            id: self.api_key.into(),
+            client_id: self.api_key.into(),
+            name: "bench",
+            scopes: [Scope::OrdersWrite].into_iter().collect(),
+            hash: &hash_secret(&self.secret),
+        };
+        api_keys::insert(&mut conn, &key).await?;
         let skus: Vec<&String> = skus.iter().collect();
         sqlx::query(
             "WITH level AS (INSERT INTO inventory_level (sku, location_id, on_hand)

@@ -3,7 +3,11 @@
 use clap::Subcommand;
 
 use super::wiring;
-use crate::{config::Config, domain::ids::ApiKeyId, store::api_keys};
+use crate::{
+    config::Config,
+    domain::{access::Scope, ids::ApiKeyId},
+    store::api_keys,
+};
 
 /// API keys.
 #[derive(Debug, Subcommand)]
@@ -13,6 +17,9 @@ pub(super) enum KeysCommand {
         /// What to call it.
         #[arg(long)]
         name: String,
+        /// What it may do: orders:read, orders:write, payments:write, inventory:write, admin; several with commas.
+        #[arg(long, value_delimiter = ',', required = true)]
+        scopes: Vec<Scope>,
     },
     /// Lists the keys, without their secrets.
     List,
@@ -26,8 +33,8 @@ pub(super) enum KeysCommand {
 pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
     let app = wiring::app(config).await?;
     match command {
-        KeysCommand::Create { name } => {
-            let key = app.create_api_key(&name).await?;
+        KeysCommand::Create { name, scopes } => {
+            let key = app.create_api_key(&name, scopes.into_iter().collect()).await?;
             eprintln!("{} was made; its secret is shown only now:", key.id);
             println!("{}", key.secret);
         }
@@ -35,7 +42,7 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
             for key in api_keys::list(&mut *app.store.conn().await?).await? {
                 let state =
                     key.revoked_at.map_or_else(|| "live".to_owned(), |since| format!("revoked {since}"));
-                println!("{}  {}  {state}  {}", key.id, key.created_at, key.name);
+                println!("{}  {}  {state}  {}  {}", key.id, key.created_at, key.scopes, key.name);
             }
         }
         KeysCommand::Revoke { id } => {

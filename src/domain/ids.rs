@@ -6,6 +6,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// A string that is not an id of the expected kind.
@@ -16,9 +17,10 @@ pub struct ParseIdError {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $pattern:literal, $example:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+        #[schema(value_type = String, pattern = $pattern, example = $example)]
         pub struct $name(Uuid);
 
         impl $name {
@@ -79,21 +81,23 @@ macro_rules! id {
 }
 
 id!(/// An order.
-    OrderId, "ord_");
+    OrderId, "ord_", "^ord_[0-9a-f]{32}$", "ord_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// A line of an order.
-    OrderLineId, "line_");
+    OrderLineId, "line_", "^line_[0-9a-f]{32}$", "line_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// A reservation of stock for one order line at one location.
-    ReservationId, "res_");
+    ReservationId, "res_", "^res_[0-9a-f]{32}$", "res_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// A payment. Also the idempotency key towards the payment provider.
-    PaymentId, "pay_");
+    PaymentId, "pay_", "^pay_[0-9a-f]{32}$", "pay_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// A refund of a payment.
-    RefundId, "ref_");
+    RefundId, "ref_", "^ref_[0-9a-f]{32}$", "ref_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// A shipment.
-    ShipmentId, "shp_");
+    ShipmentId, "shp_", "^shp_[0-9a-f]{32}$", "shp_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// An event. Its UUIDv7 time places it in a partition of the outbox history and of the inbox.
-    EventId, "evt_");
+    EventId, "evt_", "^evt_[0-9a-f]{32}$", "evt_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
+id!(/// Whose API keys they are: a key and those that it was rotated to.
+    ClientId, "cli_", "^cli_[0-9a-f]{32}$", "cli_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// An API key (its public id, not the secret).
-    ApiKeyId, "key_");
+    ApiKeyId, "key_", "^key_[0-9a-f]{32}$", "key_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 
 fn parse(text: &str, prefix: &'static str) -> Result<Uuid, ParseIdError> {
     let error = ParseIdError { prefix };

@@ -6,6 +6,7 @@
 use std::{borrow::Borrow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The largest quantity of one counter. Keeps every sum of counters exact in an `i64`.
 pub const MAX_QUANTITY: i64 = 1_000_000_000;
@@ -23,8 +24,9 @@ fn valid_name(text: &str) -> bool {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[!-~]{1,64}$")]
         pub struct $name(String);
 
         impl $name {
@@ -82,7 +84,7 @@ name!(/// Where stock lies.
       LocationId);
 
 /// One SKU at one location. Ordered by SKU, then location: the order in which levels are locked, everywhere.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub struct LevelKey {
     /// The SKU.
     pub sku: Sku,
@@ -91,7 +93,7 @@ pub struct LevelKey {
 }
 
 /// The counters of one SKU at one location.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InventoryLevel {
     /// Which level this is.
     #[serde(flatten)]

@@ -4,6 +4,7 @@
 //! Pure: no clock, no randomness but new ids, no I/O, and nothing of tokio, sqlx, axum or lapin. Every other layer may
 //! import this one; this one imports none of ours.
 
+pub mod access;
 pub mod event;
 pub mod ids;
 pub mod inventory;

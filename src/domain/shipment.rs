@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     ids::{OrderId, OrderLineId, ShipmentId},
@@ -28,7 +29,7 @@ status! {
 }
 
 /// A shipment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Shipment {
     /// Its id.
     pub id: ShipmentId,
@@ -47,7 +48,7 @@ pub struct Shipment {
 }
 
 /// What a shipment holds for one order line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShipmentLine {
     /// The order line.
     pub order_line_id: OrderLineId,

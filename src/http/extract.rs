@@ -1,7 +1,7 @@
-//! What handlers take from a request: the JSON body, ids in the path, the idempotency key, query parameters. Each failure
+//! What handlers take from a request: the JSON body, ids in the path, query parameters. Each failure
 //! is a problem that names the field and what is allowed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use axum::{
     body::to_bytes,
@@ -9,54 +9,44 @@ use axum::{
     http::{StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{auth::Caller, problem::Problem, request_id::RequestId};
+use super::{idempotency::Keyed, problem::Problem, request_id::RequestId};
 use crate::{
+    app::Cause,
     domain::{
-        ids::ApiKeyId,
         inventory::LevelKey,
         validation::{FieldError, Validator},
     },
-    store::idempotency::IdempotentRequest,
+    store::{api_keys::Caller, idempotency::IdempotentRequest},
 };
+
+/// A place in a body that is no JSON is named up to this length.
+const POINTER_MAX: usize = 128;
 
 /// The largest body.
 const BODY_LIMIT: usize = 64 * 1024;
 
-const INTERNAL: &str = "internal_error";
-
-/// A write: who asks, under which request id, and the parsed body.
+/// A write: who asks, and the parsed body.
 pub(super) struct Write<T> {
     /// The parsed body.
     pub(super) body: T,
     /// Who asks.
-    pub(super) caller: ApiKeyId,
-    /// The request's id.
-    pub(super) request_id: RequestId,
-    key: Option<String>,
-    fingerprint: [u8; 32],
+    pub(super) caller: Caller,
+    request_id: RequestId,
+    keyed: Option<Arc<Keyed>>,
 }
 
 impl<T> Write<T> {
-    /// The request as one that counts once.
-    pub(super) fn idempotent(
-        &self,
-        route: &'static str,
-        status: StatusCode,
-    ) -> Result<IdempotentRequest, Problem> {
-        let key = self.key.clone().ok_or_else(|| {
-            let detail =
-                "is missing: send 1 to 255 visible ASCII characters that are new for each new request";
-            Problem::field(StatusCode::BAD_REQUEST, "idempotency_key_missing", "Idempotency-Key", detail)
-        })?;
-        Ok(IdempotentRequest {
-            api_key_id: self.caller,
-            route,
-            key,
-            fingerprint: self.fingerprint,
-            success_status: status.as_u16(),
-        })
+    /// What the changes of this request follow from.
+    pub(super) fn cause(&self) -> Cause {
+        self.request_id.cause()
+    }
+
+    /// The request as one that counts once, answered with `status` if it takes effect.
+    pub(super) fn idempotent(&self, status: StatusCode) -> Result<IdempotentRequest, Problem> {
+        self.keyed.as_ref().and_then(|keyed| keyed.request(status)).ok_or_else(Problem::internal)
     }
 }
 
@@ -67,21 +57,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
         let (parts, body) = request.into_parts();
         let caller = parts.extensions.get::<Caller>().copied();
         let request_id = parts.extensions.get::<RequestId>().cloned();
-        let (Some(Caller(caller)), Some(request_id)) = (caller, request_id) else {
-            return Err(Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                INTERNAL,
-                "the request was not identified",
-            ));
-        };
-        let key = idempotency_key(&parts)?;
+        // Invariant: the layers put both there.
+        let (Some(caller), Some(request_id)) = (caller, request_id) else { return Err(Problem::internal()) };
+        let keyed = parts.extensions.get::<Arc<Keyed>>().cloned();
         require_json(&parts)?;
         let bytes = to_bytes(body, BODY_LIMIT).await.map_err(|_| {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body must be at most 64 KiB")
         })?;
-        let body = parse_json(&bytes)?;
-        let fingerprint = fingerprint(parts.uri.path(), &bytes);
-        Ok(Self { body, caller, request_id, key, fingerprint })
+        let value = parse_value(&bytes)?;
+        if let Some(keyed) = &keyed {
+            keyed.set_fingerprint(fingerprint(parts.uri.path(), &value));
+        }
+        Ok(Self { body: parse_body(&bytes, &value)?, caller, request_id, keyed })
     }
 }
 
@@ -95,41 +82,57 @@ fn require_json(parts: &Parts) -> Result<(), Problem> {
     Err(Problem::field(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Content-Type", detail))
 }
 
-/// The header's value, bare or as a quoted string.
-fn idempotency_key(parts: &Parts) -> Result<Option<String>, Problem> {
-    let Some(value) = parts.headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
-    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    if (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(Some(key.to_owned()));
-    }
-    let detail = "must be 1 to 255 visible ASCII characters";
-    Err(Problem::field(StatusCode::BAD_REQUEST, "idempotency_key_invalid", "Idempotency-Key", detail))
+/// The body as JSON, whatever it says.
+fn parse_value(bytes: &[u8]) -> Result<Value, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        // Read again, to learn at which field it ends.
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let place = serde_path_to_error::deserialize::<_, Value>(&mut deserializer).err();
+        let pointer = place
+            .map(|error| pointer(error.path()))
+            .filter(|pointer| (1..=POINTER_MAX).contains(&pointer.len()));
+        let (line, column) = (error.line(), error.column());
+        let detail = format!("is not JSON at line {line}, column {column}: {}", without_position(&error));
+        let pointer = pointer.as_deref().unwrap_or("body");
+        Problem::field(StatusCode::BAD_REQUEST, "malformed_json", pointer, detail)
+    })
 }
 
-/// Parses a body, or says which field is wrong and why.
-fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+/// What the body asks for, or which field is wrong and why.
+fn parse_body<T: DeserializeOwned>(bytes: &[u8], value: &Value) -> Result<T, Problem> {
+    if let Some(pointer) = find_list_for_object(value) {
+        return Err(Problem::invalid(vec![FieldError { pointer, detail: "must be an object".into() }]));
+    }
+    // From the text, not from the value: that has lost a field that was given twice.
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
-        let inner = error.into_inner();
-        if inner.is_data() {
-            return Problem::invalid(vec![field_error(pointer, without_position(&inner))]);
+        Problem::invalid(vec![field_error(pointer, without_position(&error.into_inner()))])
+    })
+}
+
+/// Serde reads an object also from a list of its fields. Nothing here is a list of lists, and no body is a list.
+fn find_list_for_object(value: &Value) -> Option<String> {
+    fn nested(value: &Value, in_list: bool, pointer: &mut String) -> bool {
+        let mut descend = |name: &dyn std::fmt::Display, child: &Value, in_list: bool| {
+            let length = pointer.len();
+            // Invariant: writing to a string cannot fail.
+            let _ = write!(pointer, "/{name}");
+            let found = nested(child, in_list, pointer);
+            if !found {
+                pointer.truncate(length);
+            }
+            found
+        };
+        match value {
+            Value::Array(_) if in_list => true,
+            Value::Array(items) => items.iter().enumerate().any(|(index, item)| descend(&index, item, true)),
+            Value::Object(fields) => fields.iter().any(|(name, field)| descend(name, field, false)),
+            _ => false,
         }
-        let (line, column) = (inner.line(), inner.column());
-        let detail = format!("is not JSON at line {line}, column {column}: {}", without_position(&inner));
-        let name = if pointer.is_empty() { "body" } else { &pointer };
-        Problem::field(StatusCode::BAD_REQUEST, "malformed_json", name, detail)
-    })?;
-    deserializer.end().map_err(|_| {
-        Problem::field(
-            StatusCode::BAD_REQUEST,
-            "malformed_json",
-            "body",
-            "must be one JSON value and nothing after it",
-        )
-    })?;
-    Ok(parsed)
+    }
+    let mut pointer = String::new();
+    nested(value, true, &mut pointer).then_some(pointer)
 }
 
 /// What is wrong with the value at `pointer`. A field that is missing or repeated is told of its object: named here.
@@ -160,14 +163,11 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 }
 
 /// SHA-256 of the path and the body, the body without regard to spaces and the order of fields.
-fn fingerprint(path: &str, bytes: &[u8]) -> [u8; 32] {
+fn fingerprint(path: &str, body: &Value) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(path.as_bytes());
     hash.update(b"\n");
-    match serde_json::from_slice::<serde_json::Value>(bytes) {
-        Ok(value) => hash.update(value.to_string().as_bytes()),
-        Err(_) => hash.update(bytes),
-    }
+    hash.update(body.to_string().as_bytes());
     hash.finalize().into()
 }
 

@@ -16,16 +16,22 @@ use crate::telemetry;
 /// How long a dependency has to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Whether the process runs.
+#[utoipa::path(get, path = "/livez", tag = "operation", security(()), responses((status = 200)))]
 pub(super) async fn livez() -> impl IntoResponse {
     Json(json!({ "status": "ok" }))
 }
 
-/// For Prometheus.
+/// What the process counted, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation", security(()), responses((status = 200)))]
 pub(super) async fn metrics() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::metrics())
 }
 
+/// Whether orders can be taken.
+///
 /// An order needs PostgreSQL and the locks. Events wait in the outbox while RabbitMQ is away, so it is not asked here.
+#[utoipa::path(get, path = "/readyz", tag = "operation", security(()), responses((status = 200), (status = 503)))]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
     let database = tokio::time::timeout(TIMEOUT, state.app.store.ping());
     let (database, lock) = tokio::join!(database, state.app.locks.ping(TIMEOUT));

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState,
@@ -15,13 +16,13 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    app::{AdjustInventory, SetInventory},
-    domain::inventory::{InventoryLevel, LevelKey, Sku},
+    app::{AdjustInventory, AdjustedInventory, SetInventory},
+    domain::inventory::{InventoryLevel, LevelKey, LocationId, Sku},
     store::inventory,
 };
 
 /// A level with what follows from its counters.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LevelView {
     #[serde(flatten)]
     level: InventoryLevel,
@@ -35,13 +36,16 @@ impl From<InventoryLevel> for LevelView {
 }
 
 /// A page of levels. `next` is the `starting_after` of the next page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LevelPage {
     data: Vec<LevelView>,
     has_more: bool,
     next: Option<String>,
 }
 
+/// Levels, by SKU and location.
+#[utoipa::path(get, path = "/v1/inventory", tag = "inventory", security(("api_key" = ["orders:read"])),
+    responses((status = 200, body = LevelPage)))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     mut query: Query,
@@ -63,6 +67,10 @@ pub(super) async fn list(
     Ok(Json(LevelPage { data: levels.into_iter().map(LevelView::from).collect(), has_more, next }))
 }
 
+/// The level of a SKU at a location.
+#[utoipa::path(get, path = "/v1/inventory/{sku}/{location}", tag = "inventory",
+    security(("api_key" = ["orders:read"])), params(("sku" = Sku, Path), ("location" = LocationId, Path)),
+    responses((status = 200, body = LevelView)))]
 pub(super) async fn read(
     State(state): State<ApiState>,
     LevelPath(key): LevelPath,
@@ -74,23 +82,30 @@ pub(super) async fn read(
     })
 }
 
+/// Sets a level, which is made if there is none.
+#[utoipa::path(put, path = "/v1/inventory/{sku}/{location}", tag = "inventory",
+    security(("api_key" = ["inventory:write"])), params(("sku" = Sku, Path), ("location" = LocationId, Path)),
+    request_body = SetInventory, responses((status = 200, body = LevelView)))]
 pub(super) async fn set(
     State(state): State<ApiState>,
     LevelPath(key): LevelPath,
     write: Write<SetInventory>,
 ) -> Result<impl IntoResponse, Problem> {
-    let cause = write.request_id.cause();
-    let level = state.app.set_inventory(&key, &write.body, &write.caller.to_string(), &cause).await?;
+    let actor = write.caller.api_key_id.to_string();
+    let level = state.app.set_inventory(&key, &write.body, &actor, &write.cause()).await?;
     Ok(Json(LevelView::from(level)))
 }
 
+/// Adds to and takes from several levels at once: all of it or nothing.
+#[utoipa::path(post, path = "/v1/inventory/adjustments", tag = "inventory",
+    security(("api_key" = ["inventory:write"])), request_body = AdjustInventory,
+    responses((status = 201, body = AdjustedInventory)))]
 pub(super) async fn adjust(
     State(state): State<ApiState>,
     write: Write<AdjustInventory>,
 ) -> Result<Response, Problem> {
-    let request = write.idempotent("POST /v1/inventory/adjustments", StatusCode::CREATED)?;
-    let cause = write.request_id.cause();
-    let actor = write.caller.to_string();
+    let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
+    let actor = write.caller.api_key_id.to_string();
     Ok(respond(state.app.adjust_inventory(&request, &write.body, &actor, &cause).await?))
 }
 

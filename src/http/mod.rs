@@ -1,24 +1,24 @@
-//! The HTTP API: this file is the whole route table.
+//! The HTTP API: this file lists every route.
 //!
 //! A handler parses and answers; it decides nothing. Writes go through `app`, reads may go to `store` directly. Every
 //! error is a problem document (RFC 9457) made in [`problem`].
 
 use std::sync::Arc;
 
-use axum::{
-    Router, middleware,
-    routing::{get, post, put},
-};
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::app::App;
 
 mod auth;
 mod extract;
 mod health;
+mod idempotency;
 mod inventory;
+mod openapi;
 mod orders;
 mod payments;
 pub mod problem;
@@ -28,27 +28,39 @@ mod request_id;
 #[derive(Clone)]
 pub(crate) struct ApiState {
     app: Arc<App>,
+    access: Arc<openapi::AccessTable>,
     keys: Arc<auth::KeyCache>,
+    in_progress: Arc<idempotency::InProgress>,
 }
 
-/// Every route.
+/// Every route: the operations of one path together. Path, scope and answers of an operation stand at its handler.
+fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(openapi::document())
+        .routes(routes!(orders::place, orders::list))
+        .routes(routes!(orders::read))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(payments::start, payments::list_of_order))
+        .routes(routes!(payments::read))
+        .routes(routes!(inventory::list))
+        .routes(routes!(inventory::set, inventory::read))
+        .routes(routes!(inventory::adjust))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// The whole API.
 pub fn router(app: App) -> Router {
-    let state = ApiState { app: Arc::new(app), keys: Arc::default() };
-    let api = Router::new()
-        .route("/orders", post(orders::place).get(orders::list))
-        .route("/orders/{id}", get(orders::read))
-        .route("/orders/{id}/cancel", post(orders::cancel))
-        .route("/orders/{id}/payments", post(payments::start).get(payments::list))
-        .route("/payments/{id}", get(payments::read))
-        .route("/inventory", get(inventory::list))
-        .route("/inventory/{sku}/{location}", put(inventory::set).get(inventory::read))
-        .route("/inventory/adjustments", post(inventory::adjust))
-        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_key));
-    Router::new()
-        .nest("/v1", api)
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+    let (routes, document) = routes().split_for_parts();
+    let state = ApiState {
+        app: Arc::new(app),
+        access: Arc::new(openapi::AccessTable::new(&document)),
+        keys: Arc::default(),
+        in_progress: Arc::default(),
+    };
+    routes
+        .route_layer(middleware::from_fn_with_state(state.clone(), idempotency::count_once))
+        .route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize))
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked))

@@ -7,11 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState,
     extract::{IdPath, Query, Write},
-    problem::Problem,
+    problem::{self, Problem},
 };
 use crate::{
     app::{Answer, CancelOrder},
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// An order with what became of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct OrderDetail {
     #[serde(flatten)]
     order: Order,
@@ -32,7 +33,7 @@ struct OrderDetail {
 }
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T> {
     pub(super) data: Vec<T>,
     pub(super) has_more: bool,
@@ -53,32 +54,41 @@ pub(super) fn respond(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     let mut response = (status, answer.body).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let is_problem = status.is_client_error() || status.is_server_error();
+    let content_type = if is_problem { problem::CONTENT_TYPE } else { "application/json" };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if answer.replayed {
         headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
     }
     response
 }
 
+/// Places an order: reserves the stock of every line, or none.
+#[utoipa::path(post, path = "/v1/orders", tag = "orders", security(("api_key" = ["orders:write"])),
+    request_body = NewOrder, responses((status = 201, body = Order)))]
 pub(super) async fn place(
     State(state): State<ApiState>,
     write: Write<NewOrder>,
 ) -> Result<Response, Problem> {
-    let request = write.idempotent("POST /v1/orders", StatusCode::CREATED)?;
-    let cause = write.request_id.cause();
+    let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
     Ok(respond(state.app.place_order(request, write.body, &cause).await?))
 }
 
+/// Cancels an order that has not shipped; its money is voided or refunded.
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", security(("api_key" = ["orders:write"])),
+    params(("id" = OrderId, Path)), request_body = CancelOrder, responses((status = 200, body = Order)))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
     IdPath(id): IdPath<OrderId>,
     write: Write<CancelOrder>,
 ) -> Result<Response, Problem> {
-    let request = write.idempotent("POST /v1/orders/{id}/cancel", StatusCode::OK)?;
-    let cause = write.request_id.cause();
+    let (request, cause) = (write.idempotent(StatusCode::OK)?, write.cause());
     Ok(respond(state.app.cancel_order(&request, id, &write.body, &cause).await?))
 }
 
+/// An order with its payments and shipments.
+#[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders", security(("api_key" = ["orders:read"])),
+    params(("id" = OrderId, Path)), responses((status = 200, body = OrderDetail)))]
 pub(super) async fn read(
     State(state): State<ApiState>,
     IdPath(id): IdPath<OrderId>,
@@ -93,6 +103,9 @@ pub(super) async fn read(
     Ok(Json(OrderDetail { order, payments, shipments }))
 }
 
+/// Orders, the newest first.
+#[utoipa::path(get, path = "/v1/orders", tag = "orders", security(("api_key" = ["orders:read"])),
+    responses((status = 200, body = Page<Order>)))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     mut query: Query,

@@ -16,21 +16,26 @@ use super::{
 use crate::{
     domain::{
         ids::{OrderId, PaymentId},
-        payment::NewPayment,
+        payment::{NewPayment, Payment},
     },
     store::{orders, payments},
 };
 
+/// Starts the payment of an order.
+#[utoipa::path(post, path = "/v1/orders/{id}/payments", tag = "payments", security(("api_key" = ["payments:write"])),
+    params(("id" = OrderId, Path)), request_body = NewPayment, responses((status = 201, body = Payment)))]
 pub(super) async fn start(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
     write: Write<NewPayment>,
 ) -> Result<Response, Problem> {
-    let request = write.idempotent("POST /v1/orders/{id}/payments", StatusCode::CREATED)?;
-    let cause = write.request_id.cause();
+    let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
     Ok(respond(state.app.start_payment(&request, order_id, &write.body, &cause).await?))
 }
 
+/// A payment.
+#[utoipa::path(get, path = "/v1/payments/{id}", tag = "payments", security(("api_key" = ["orders:read"])),
+    params(("id" = PaymentId, Path)), responses((status = 200, body = Payment)))]
 pub(super) async fn read(
     State(state): State<ApiState>,
     IdPath(id): IdPath<PaymentId>,
@@ -41,7 +46,10 @@ pub(super) async fn read(
         .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no payment {id}")))
 }
 
-pub(super) async fn list(
+/// The payments of an order, the oldest first.
+#[utoipa::path(get, path = "/v1/orders/{id}/payments", tag = "payments", security(("api_key" = ["orders:read"])),
+    params(("id" = OrderId, Path)), responses((status = 200, body = Page<Payment>)))]
+pub(super) async fn list_of_order(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
 ) -> Result<impl IntoResponse, Problem> {

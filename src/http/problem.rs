@@ -16,6 +16,9 @@ use crate::{
     domain::validation::FieldError,
 };
 
+/// The media type of a problem document.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
+
 /// An error as the client sees it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
@@ -76,7 +79,12 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail).with_errors(errors)
     }
 
-    fn internal() -> Self {
+    /// Whether asking again can never help: see [`Conflict::is_final`].
+    pub(super) fn is_final(&self) -> bool {
+        self.conflict.as_ref().is_some_and(Conflict::is_final)
+    }
+
+    pub(super) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",
@@ -115,7 +123,7 @@ pub(super) fn render(mut response: Response, request_id: &str, instance: &str) -
             rendered.headers_mut().insert(name, value.clone());
         }
     }
-    rendered.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    rendered.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     rendered
 }
 

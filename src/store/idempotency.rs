@@ -4,15 +4,15 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Conn, Error};
-use crate::domain::ids::ApiKeyId;
+use crate::domain::ids::ClientId;
 
 /// A request that counts once.
 #[derive(Debug, Clone)]
 pub struct IdempotentRequest {
     /// Who sends it.
-    pub api_key_id: ApiKeyId,
+    pub client_id: ClientId,
     /// Method and path template.
-    pub route: &'static str,
+    pub route: String,
     /// The `Idempotency-Key` header.
     pub key: String,
     /// SHA-256 of path and body.
@@ -22,14 +22,19 @@ pub struct IdempotentRequest {
 }
 
 impl IdempotentRequest {
-    /// Which request it is, as the column `digest` has it: the same for the same caller, route and key.
+    /// Which request it is, as the column `digest` has it.
     pub fn digest(&self) -> Uuid {
-        let caller = self.api_key_id.uuid().hyphenated();
-        let hash = Sha256::digest(format!("{caller}\n{}\n{}", self.route, self.key));
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&hash[..16]);
-        Uuid::from_bytes(digest)
+        digest(self.client_id, &self.route, &self.key)
     }
+}
+
+/// The same for the same client, route and key, and different for others.
+pub fn digest(client_id: ClientId, route: &str, key: &str) -> Uuid {
+    let client = client_id.uuid().hyphenated();
+    let hash = Sha256::digest(format!("{client}\n{route}\n{key}"));
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash[..16]);
+    Uuid::from_bytes(digest)
 }
 
 /// The answer to a request that took effect.
@@ -90,10 +95,10 @@ pub async fn find_all(
 /// this one must be rolled back.
 pub async fn insert(conn: &mut Conn, request: &IdempotentRequest, body: &str) -> Result<bool, Error> {
     let result = sqlx::query!(
-        "INSERT INTO idempotency_key (digest, api_key_id, route, key, fingerprint, status_code, response_body)
+        "INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body)
          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
         request.digest(),
-        request.api_key_id.uuid(),
+        request.client_id.uuid(),
         request.route,
         request.key,
         &request.fingerprint[..],

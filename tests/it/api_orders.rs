@@ -1,6 +1,9 @@
 //! Orders at the API: replays, all or nothing, lists, what is not there and who may ask.
 
-use holdfast::domain::ids::{OrderId, PaymentId};
+use holdfast::domain::{
+    access::Scope,
+    ids::{OrderId, PaymentId},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -45,7 +48,7 @@ async fn a_key_with_another_request_is_refused_and_another_callers_key_is_its_ow
     test.stock("a", 5).await;
     let first = test.api.post_as("k", "/v1/orders", &order(&[("a", 1)])).await.expect(201);
     test.api.post_as("k", "/v1/orders", &order(&[("a", 2)])).await.problem(422, "idempotency_key_reused");
-    let other = test.api.with_secret(&test.app.create_api_key("other").await.unwrap().secret);
+    let other = test.api.with_secret(&test.new_key("other", &[Scope::Admin]).await.secret);
     let theirs = other.post_as("k", "/v1/orders", &order(&[("a", 2)])).await;
     assert!(!theirs.replayed());
     assert_ne!(id(&theirs.expect(201)), id(&first));
@@ -204,7 +207,7 @@ async fn what_is_not_there_is_not_found() {
 #[tokio::test]
 async fn nobody_gets_in_without_a_live_key() {
     let test = TestApp::start().await;
-    let revoked = test.app.create_api_key("revoked").await.unwrap();
+    let revoked = test.new_key("revoked", &[Scope::Admin]).await;
     test.app.revoke_api_key(revoked.id).await.unwrap();
     let known = async |answer: Answer| {
         assert_eq!(answer.header("www-authenticate"), "Bearer");
@@ -235,7 +238,7 @@ async fn nobody_gets_in_without_a_live_key() {
 #[tokio::test]
 async fn a_key_that_is_revoked_while_in_use_stops_working_within_seconds() {
     let test = TestApp::start().await;
-    let key = test.app.create_api_key("short-lived").await.unwrap();
+    let key = test.new_key("short-lived", &[Scope::Admin]).await;
     let api = test.api.with_secret(&key.secret);
     api.get("/v1/orders").await.expect(200);
     test.app.revoke_api_key(key.id).await.unwrap();

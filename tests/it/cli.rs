@@ -207,7 +207,8 @@ async fn stock_is_imported_whole_or_the_broken_line_is_named() {
 async fn a_key_is_shown_once_listed_without_its_secret_and_revoked_once() {
     let database = TestDatabase::create().await;
     let cli = Cli::on(&database);
-    let created = cli.run(&["keys", "create", "--name", "my shop"]).await;
+    let created =
+        cli.run(&["keys", "create", "--name", "my shop", "--scopes", "orders:read,orders:write"]).await;
     assert_eq!(created.code, Some(0));
     let secret = created.stdout.trim_end();
     assert!(secret.starts_with("hf_") && secret.len() == 67, "{created:?}");
@@ -221,7 +222,7 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_revoked_once() {
     cli.run(&["keys", "revoke", id]).await.fails_with(&["there is no API key", id]);
     let refused = cli.run(&["keys", "revoke", "1"]).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    cli.run(&["keys", "create", "--name", ""]).await.fails_with(&[]);
+    cli.run(&["keys", "create", "--name", "", "--scopes", "admin"]).await.fails_with(&[]);
     database.drop().await;
 }
 

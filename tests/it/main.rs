@@ -3,6 +3,7 @@
 
 mod api_batches;
 mod api_health;
+mod api_idempotency;
 mod api_input;
 mod api_inventory;
 mod api_metrics;

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, env, path::Path, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use holdfast::{
     domain::{
-        ids::{ApiKeyId, OrderId},
+        ids::{ClientId, OrderId},
         inventory::{InventoryLevel, LevelKey},
         new_order::{NewOrder, OrderDraft, OrderLimits},
     },
@@ -144,8 +144,8 @@ async fn place(
     };
     let draft: OrderDraft = order.validate(&limits).unwrap();
     let request = IdempotentRequest {
-        api_key_id: ApiKeyId::new(),
-        route: "POST /v1/orders",
+        client_id: ClientId::new(),
+        route: "POST /v1/orders".into(),
         key: OrderId::new().to_string(),
         fingerprint: [0; 32],
         success_status: 201,

@@ -211,7 +211,7 @@ impl Engine {
             std::hash::Hasher::finish(&hasher)
         };
         let request = &placement.request;
-        let key = hash(0, &|hasher| (request.api_key_id, request.route, &request.key).hash(hasher));
+        let key = hash(0, &|hasher| (request.client_id, &request.route, &request.key).hash(hasher));
         let reference = placement.draft.client_reference.as_ref();
         Wants {
             levels: placement

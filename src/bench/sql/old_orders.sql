@@ -34,7 +34,7 @@ sent AS (
            document, at, at
     FROM documents ORDER BY n),
 keys AS (
-    INSERT INTO idempotency_key (digest, api_key_id, route, key, fingerprint, status_code, response_body, created_at)
+    INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body, created_at)
     SELECT substr(encode(sha256(convert_to($5::uuid::text || E'\nPOST /v1/orders\n' || random, 'UTF8')), 'hex'), 1, 32)::uuid,
            $5, 'POST /v1/orders', random, decode(random || random, 'hex'), 201, document::text, at
     FROM documents ORDER BY n)

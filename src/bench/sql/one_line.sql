@@ -16,6 +16,6 @@ INSERT INTO reservation (id, order_id, order_line_id, sku, location_id, quantity
     VALUES (:reservation_id, :order_id, :line_id, :sku, :location, 1, 'held', now() + interval '15 minutes', now(), now());
 INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, data)
     VALUES (:event_id, 7, :order_id, 1, 'order.created.v1', :order_id, :event_id, :document);
-INSERT INTO idempotency_key (digest, api_key_id, route, key, fingerprint, status_code, response_body)
+INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body)
     VALUES (:key, :api_key, 'POST /v1/orders', :key, :fingerprint, 201, :document);
 COMMIT;

@@ -135,7 +135,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
         &orders.correlations as _,
         &orders.bodies as _,
         &orders.digests,
-        &orders.callers as _,
+        &orders.clients as _,
         &orders.routes as _,
         &orders.keys as _,
         &orders.fingerprints as _,

@@ -45,7 +45,7 @@ new_events AS (
     FROM UNNEST($25::uuid[], $26::smallint[], $7::uuid[], $27::text[], $28::text[], $29::text[])
          AS n (event_id, shard, aggregate_id, subject, correlation_id, data)),
 new_answers AS (
-    INSERT INTO idempotency_key (digest, api_key_id, route, key, fingerprint, status_code, response_body)
+    INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body)
     SELECT * FROM UNNEST($30::uuid[], $31::uuid[], $32::text[], $33::text[], $34::bytea[], $35::smallint[], $29::text[]))
 SELECT CASE WHEN (SELECT count(*) FROM reserved) = $36 THEN true ELSE refuse_placement('placement_levels') END
            AS "levels!",

@@ -4,9 +4,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::App,
+    app::{App, NewApiKey},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
-    domain::ids::{OrderId, PaymentId},
+    domain::{
+        access::Scope,
+        ids::{OrderId, PaymentId},
+    },
     sandbox::SandboxOptions,
     worker::{self, CONSUMERS, WorkerKind},
 };
@@ -57,6 +60,11 @@ impl TestApp {
         Self::start_with(Setup { workers: &WorkerKind::ALL, ..Setup::default() }).await
     }
 
+    /// A key with these scopes, of a client of its own.
+    pub(crate) async fn new_key(&self, name: &str, scopes: &[Scope]) -> NewApiKey {
+        self.app.create_api_key(name, scopes.iter().copied().collect()).await.unwrap()
+    }
+
     pub(crate) async fn start_with(setup: Setup) -> Self {
         let database = TestDatabase::create().await;
         let options =
@@ -64,7 +72,7 @@ impl TestApp {
         let sandbox = TestSandbox::start_with(options).await;
         let locks = Locks::new(zookeeper::shared());
         let app = build(&setup, &database, &sandbox, &locks).await;
-        let secret = app.create_api_key("test").await.unwrap().secret;
+        let secret = app.create_api_key("test", [Scope::Admin].into_iter().collect()).await.unwrap().secret;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let api = serve(app.clone(), &secret, &shutdown, &mut tasks).await;

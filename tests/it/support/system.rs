@@ -101,7 +101,10 @@ impl System {
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         let mut system = Self { stack, database, http, key: String::new(), urls, environment };
         system.run(&["migrate"]).await.expect_success("migrate");
-        let output = system.run(&["keys", "create", "--name", "test"]).await.expect_success("keys create");
+        let output = system
+            .run(&["keys", "create", "--name", "test", "--scopes", "admin"])
+            .await
+            .expect_success("keys create");
         let secret = output.lines().find(|line| line.starts_with("hf_"));
         secret.unwrap().clone_into(&mut system.key);
         system
