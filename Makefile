@@ -1,6 +1,6 @@
 # The commands of the project. `make demo` and `make test` work on a fresh Debian or Ubuntu machine with Rust.
 
-.PHONY: demo run bench test lint sqlx check-sqlx setup build
+.PHONY: demo run bench test api-test lint sqlx check-sqlx setup build
 
 # Replays 500 real orders through every process, on private servers, and shows that it adds up.
 demo: build
@@ -19,6 +19,12 @@ bench: build
 # Every test, on private servers.
 test: setup
 	cargo test --workspace --locked
+
+# The API against its own OpenAPI document, on private servers, with Schemathesis.
+api-test: setup
+	devstack/api-test.sh install
+	cargo build --workspace --locked
+	HOLDFAST=target/debug/holdfast target/debug/devstack run -- devstack/demo.sh api-test
 
 # Format and lints; warnings are errors.
 lint: setup

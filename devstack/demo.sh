@@ -3,11 +3,12 @@
 #
 #   demo.sh demo    replays the sample orders to shipment, prints what happened, verifies, stops
 #   demo.sh serve   keeps serving until it is interrupted
+#   demo.sh api-test  holds the API to its OpenAPI document
 #
-# ORDERS and STOCK name other files than the samples.
+# ORDERS and STOCK name other files than the samples, HOLDFAST another binary.
 set -euo pipefail
 mode=$1
-holdfast=target/release/holdfast
+holdfast=${HOLDFAST:-target/release/holdfast}
 orders=${ORDERS:-samples/orders.csv}
 stock=${STOCK:-samples/stock.csv}
 logs=$(mktemp -d "${TMPDIR:-/tmp}/holdfast-demo.XXXXXX")
@@ -104,6 +105,15 @@ EOF
     wait -n "${pids[@]}" || true
     echo "a process has ended; logs in $logs"
     exit 1
+fi
+
+if [ "$mode" = api-test ]; then
+    devstack/api-test.sh run "http://127.0.0.1:$port"
+    say "verifying"
+    "$holdfast" verify
+    stop
+    trap - EXIT
+    exit
 fi
 
 say "replaying $orders through the API"

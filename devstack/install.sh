@@ -13,6 +13,7 @@ need() { # need PACKAGE, unless one of the files is there
     done
     missing="$missing $package"
 }
+need python3-venv '/usr/lib/python3*/ensurepip/__init__.py'
 need gcc /usr/bin/gcc /usr/bin/cc
 need libc6-dev '/usr/include/stdio.h'
 need postgresql '/usr/lib/postgresql/*/bin/postgres'

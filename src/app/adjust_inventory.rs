@@ -24,6 +24,7 @@ const MAX_ITEMS: usize = 500;
 /// A request to adjust levels.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "reason": "Delivery", "reference": "PO-311", "items": [{ "sku": "TEE-BLACK-M", "delta": 48 }] }))]
 pub struct AdjustInventory {
     /// What changes. Several items may name one level: they add up.
     pub items: Vec<Adjustment>,

@@ -15,6 +15,7 @@ use crate::{
 /// A request to cancel an order.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "reason": "The customer changed their mind" }))]
 pub struct CancelOrder {
     /// Why, in the merchant's words.
     pub reason: Option<String>,

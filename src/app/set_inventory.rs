@@ -21,6 +21,7 @@ use crate::{
 /// A request to set a level. Makes the level if there is none.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "on_hand": 120, "compare_quantity": 118, "reason": "Counted" }))]
 pub struct SetInventory {
     /// Units in the building from now on.
     pub on_hand: i64,

@@ -35,6 +35,7 @@ pub struct NewOrderLine {
 /// A new order, as asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "client_reference": "web-10042", "customer_id": "c-77", "currency": "USD", "lines": [{ "sku": "TEE-BLACK-M", "quantity": 2, "unit_amount": 1999 }] }))]
 pub struct NewOrder {
     /// The merchant's own name for the order. At most one order ever has it (G2).
     pub client_reference: Option<String>,

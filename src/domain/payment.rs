@@ -118,6 +118,7 @@ pub struct Payment {
 /// A new payment of an order, as asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "method": "card", "payment_token": "pm_card_visa" }))]
 pub struct NewPayment {
     /// How the customer pays.
     pub method: PaymentMethod,

@@ -1,9 +1,10 @@
 //! How invalid input is reported: every wrong field at once, each by its JSON pointer, with what is allowed.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// One wrong field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// JSON pointer (RFC 6901) of the field in the request body, e.g. `/lines/0/quantity`; or `?limit` for a query
     /// parameter, or the header's name.

@@ -15,7 +15,7 @@ use axum::{
 
 use super::{
     ApiState,
-    openapi::Access,
+    access::Access,
     problem::{self, Problem},
 };
 use crate::{

@@ -17,13 +17,18 @@ use crate::telemetry;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the process runs.
-#[utoipa::path(get, path = "/livez", tag = "operation", security(()), responses((status = 200)))]
+#[utoipa::path(
+    get, operation_id = "livez", path = "/livez", tag = "operation", security(()), responses((status = 200))
+)]
 pub(super) async fn livez() -> impl IntoResponse {
     Json(json!({ "status": "ok" }))
 }
 
 /// What the process counted, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "operation", security(()), responses((status = 200)))]
+#[utoipa::path(
+    get, operation_id = "metrics", path = "/metrics", tag = "operation", security(()),
+    responses((status = 200))
+)]
 pub(super) async fn metrics() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::metrics())
 }
@@ -31,7 +36,10 @@ pub(super) async fn metrics() -> impl IntoResponse {
 /// Whether orders can be taken.
 ///
 /// An order needs PostgreSQL and the locks. Events wait in the outbox while RabbitMQ is away, so it is not asked here.
-#[utoipa::path(get, path = "/readyz", tag = "operation", security(()), responses((status = 200), (status = 503)))]
+#[utoipa::path(
+    get, operation_id = "readyz", path = "/readyz", tag = "operation", security(()),
+    responses((status = 200)), extensions(("x-problems" = json!(["not_ready"])))
+)]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
     let database = tokio::time::timeout(TIMEOUT, state.app.store.ping());
     let (database, lock) = tokio::join!(database, state.app.locks.ping(TIMEOUT));

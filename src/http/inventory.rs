@@ -44,8 +44,13 @@ struct LevelPage {
 }
 
 /// Levels, by SKU and location.
-#[utoipa::path(get, path = "/v1/inventory", tag = "inventory", security(("api_key" = ["orders:read"])),
-    responses((status = 200, body = LevelPage)))]
+#[utoipa::path(
+    get, operation_id = "list_levels", path = "/v1/inventory", tag = "inventory",
+    security(("api_key" = ["orders:read"])),
+    params(("sku" = Option<Sku>, Query), ("starting_after" = Option<String>, Query), ("limit" = Option<i64>,
+        Query, minimum = 1, maximum = 100)),
+    responses((status = 200, body = LevelPage)), extensions(("x-problems" = json!(["validation_failed"])))
+)]
 pub(super) async fn list(
     State(state): State<ApiState>,
     mut query: Query,
@@ -68,9 +73,12 @@ pub(super) async fn list(
 }
 
 /// The level of a SKU at a location.
-#[utoipa::path(get, path = "/v1/inventory/{sku}/{location}", tag = "inventory",
+#[utoipa::path(
+    get, operation_id = "read_level", path = "/v1/inventory/{sku}/{location}", tag = "inventory",
     security(("api_key" = ["orders:read"])), params(("sku" = Sku, Path), ("location" = LocationId, Path)),
-    responses((status = 200, body = LevelView)))]
+    responses((status = 200, body = LevelView)),
+    extensions(("x-problems" = json!(["not_found", "validation_failed"])))
+)]
 pub(super) async fn read(
     State(state): State<ApiState>,
     LevelPath(key): LevelPath,
@@ -83,9 +91,13 @@ pub(super) async fn read(
 }
 
 /// Sets a level, which is made if there is none.
-#[utoipa::path(put, path = "/v1/inventory/{sku}/{location}", tag = "inventory",
-    security(("api_key" = ["inventory:write"])), params(("sku" = Sku, Path), ("location" = LocationId, Path)),
-    request_body = SetInventory, responses((status = 200, body = LevelView)))]
+#[utoipa::path(
+    put, operation_id = "set_level", path = "/v1/inventory/{sku}/{location}", tag = "inventory",
+    security(("api_key" = ["inventory:write"])),
+    params(("sku" = Sku, Path), ("location" = LocationId, Path)), request_body = SetInventory,
+    responses((status = 200, body = LevelView)),
+    extensions(("x-problems" = json!(["stock_conflict", "below_committed"])))
+)]
 pub(super) async fn set(
     State(state): State<ApiState>,
     LevelPath(key): LevelPath,
@@ -97,9 +109,12 @@ pub(super) async fn set(
 }
 
 /// Adds to and takes from several levels at once: all of it or nothing.
-#[utoipa::path(post, path = "/v1/inventory/adjustments", tag = "inventory",
+#[utoipa::path(
+    post, operation_id = "adjust_inventory", path = "/v1/inventory/adjustments", tag = "inventory",
     security(("api_key" = ["inventory:write"])), request_body = AdjustInventory,
-    responses((status = 201, body = AdjustedInventory)))]
+    responses((status = 201, body = AdjustedInventory)),
+    extensions(("x-problems" = json!(["unknown_sku", "below_committed"])))
+)]
 pub(super) async fn adjust(
     State(state): State<ApiState>,
     write: Write<AdjustInventory>,

@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 
+mod access;
 mod auth;
 mod extract;
 mod health;
@@ -22,13 +24,14 @@ mod openapi;
 mod orders;
 mod payments;
 pub mod problem;
+mod problem_codes;
 mod request_id;
 
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct ApiState {
     app: Arc<App>,
-    access: Arc<openapi::AccessTable>,
+    access: Arc<access::AccessTable>,
     keys: Arc<auth::KeyCache>,
     in_progress: Arc<idempotency::InProgress>,
 }
@@ -44,6 +47,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
         .routes(routes!(inventory::adjust))
+        .routes(routes!(openapi::read))
+        .routes(routes!(problem_codes::list))
+        .routes(routes!(problem_codes::read))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
@@ -51,18 +57,21 @@ fn routes() -> OpenApiRouter<ApiState> {
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let (routes, document) = routes().split_for_parts();
+    let (routes, mut document) = routes().split_for_parts();
+    let text = openapi::complete(&mut document);
     let state = ApiState {
         app: Arc::new(app),
-        access: Arc::new(openapi::AccessTable::new(&document)),
+        access: Arc::new(access::AccessTable::new(&document)),
         keys: Arc::default(),
         in_progress: Arc::default(),
     };
     routes
         .route_layer(middleware::from_fn_with_state(state.clone(), idempotency::count_once))
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize))
+        .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json").persist_authorization(false)))
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(Extension(text))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(middleware::from_fn(request_id::identify))
         .with_state(state)

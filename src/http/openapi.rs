@@ -1,93 +1,204 @@
 //! What the API says of itself: OpenAPI 3.1, made from the handlers. It is also the only place that says which scope an
-//! operation asks for, and that is what `auth` enforces.
+//! operation asks for, and that is what `auth` enforces ([`access`]).
+//!
+//! A handler says what is its own: path, scope, body, answers, and by `x-problems` the codes of its refusals. What all
+//! operations of a kind have in common is added here ([`complete`]).
 
-use std::collections::HashMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::http::Method;
+use axum::{
+    Extension,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use serde_json::json;
 use utoipa::{
     OpenApi,
     openapi::{
-        path::{Operation, PathItem},
+        Content, HeaderBuilder, Ref, RefOr, Required, Response, ResponseBuilder,
+        path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn},
+        schema::{ObjectBuilder, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
-use crate::domain::access::Scope;
-
-/// The name of the security scheme.
-const API_KEY: &str = "api_key";
+use super::{
+    access::{self, Access},
+    problem,
+    problem_codes::{self, ProblemCode},
+};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Holdfast",
-        description = "Order processing that does not oversell, does not charge twice and does not lose an event."
+        description = "Order processing that does not oversell, does not charge twice and does not lose an event.\n\n\
+            Amounts are integers in the minor unit of their currency. Every POST takes an `Idempotency-Key` and takes \
+            effect once. Every error is a problem document (RFC 9457) whose `code` is stable: see `/problems`.",
+        license(name = "MIT", identifier = "MIT")
     ),
+    servers((url = "/")),
+    tags(
+        (name = "orders", description = "Placing, changing and canceling orders"),
+        (name = "payments", description = "Paying orders"),
+        (name = "inventory", description = "Stock: levels, changes, history"),
+        (name = "contract", description = "What the API says of itself"),
+        (name = "operation", description = "For those who run it"),
+    ),
+    components(schemas(problem::Document, ProblemCode)),
     modifiers(&Bearer)
 )]
-struct Document;
+struct Description;
 
 /// The API keys.
 struct Bearer;
 
 impl utoipa::Modify for Bearer {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("hf_…")).build();
-        openapi.components.get_or_insert_default().add_security_scheme(API_KEY, SecurityScheme::Http(scheme));
+        let description = "An API key: `Authorization: Bearer hf_…`";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme(access::API_KEY, SecurityScheme::Http(scheme));
     }
 }
 
 /// The document without operations.
 pub(super) fn document() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+    Description::openapi()
 }
 
-/// What a request needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Nothing.
-    Public,
-    /// A key with this scope.
-    Key(Scope),
-}
+/// The document as text, made once.
+#[derive(Debug, Clone)]
+pub(super) struct Text(Arc<str>);
 
-/// What each operation needs, by path template. What is not in here is not allowed.
-#[derive(Debug, Default)]
-pub(super) struct AccessTable(HashMap<String, Vec<(Method, Access)>>);
-
-impl AccessTable {
-    /// Reads the table from the document.
-    pub(super) fn new(document: &utoipa::openapi::OpenApi) -> Self {
-        let operations = |item: &PathItem| {
-            let operations = [
-                (Method::GET, &item.get),
-                (Method::POST, &item.post),
-                (Method::PUT, &item.put),
-                (Method::DELETE, &item.delete),
-            ];
-            let access = |(method, operation): (Method, &Option<Operation>)| {
-                Some((method, access(operation.as_ref()?)?))
-            };
-            operations.into_iter().filter_map(access).collect()
-        };
-        Self(document.paths.paths.iter().map(|(path, item)| (path.clone(), operations(item))).collect())
+/// Adds to each operation what all of its kind have in common.
+pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) -> Text {
+    for item in document.paths.paths.values_mut() {
+        let operations = [
+            (HttpMethod::Get, &mut item.get),
+            (HttpMethod::Post, &mut item.post),
+            (HttpMethod::Put, &mut item.put),
+            (HttpMethod::Delete, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                complete_operation(&method, operation);
+            }
+        }
     }
+    // Invariant: the document is made of what serializes.
+    Text(document.to_json().unwrap_or_default().into())
+}
 
-    /// What this operation needs.
-    pub(super) fn find(&self, path: &str, method: &Method) -> Option<Access> {
-        // Axum answers HEAD by GET.
-        let method = if method == Method::HEAD { &Method::GET } else { method };
-        self.0.get(path)?.iter().find(|(other, _)| other == method).map(|(_, access)| *access)
+fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
+    let needs_key = matches!(access::of(operation), Some(Access::Key(_)));
+    let mut codes: Vec<&str> = vec!["internal_error"];
+    let own = operation.extensions.as_mut().and_then(|extensions| extensions.remove("x-problems"));
+    let own: Vec<String> = own.and_then(|codes| serde_json::from_value(codes).ok()).unwrap_or_default();
+    codes.extend(own.iter().map(String::as_str));
+    if needs_key {
+        codes.extend(["unauthenticated", "insufficient_scope", "database_unavailable"]);
+    }
+    if operation.request_body.is_some() {
+        codes.extend(["malformed_json", "body_too_large", "unsupported_media_type", "validation_failed"]);
+    }
+    let parameters = operation.parameters.get_or_insert_default();
+    if needs_key && *method == HttpMethod::Post {
+        codes.extend(["idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_in_use"]);
+        codes.extend(["idempotency_key_reused", "outcome_unknown"]);
+        parameters.push(RefOr::T(idempotency_key()));
+        let replayed = "`true`: the answer that the same request got before.";
+        for response in operation.responses.responses.values_mut() {
+            add_header(response, "Idempotent-Replayed", replayed);
+        }
+    }
+    if parameters.iter().any(is_query) {
+        codes.push("validation_failed");
+    }
+    for (status, codes) in by_status(&codes) {
+        operation.responses.responses.insert(status, RefOr::T(problem_response(&codes)));
+    }
+    for (status, response) in &mut operation.responses.responses {
+        describe(status, response);
+        add_header(response, "X-Request-Id", "The id of the request: the client's own where it sent one.");
     }
 }
 
-/// `security(())` is public, `security(("api_key" = ["orders:read"]))` needs that scope; anything else is nothing.
-fn access(operation: &Operation) -> Option<Access> {
-    let requirements = serde_json::to_value(operation.security.as_ref()?).ok()?;
-    let [requirement] = requirements.as_array()?.as_slice() else { return None };
-    let Some(scopes) = requirement.get(API_KEY) else {
-        return requirement.as_object()?.is_empty().then_some(Access::Public);
-    };
-    let [scope] = scopes.as_array()?.as_slice() else { return None };
-    scope.as_str()?.parse().ok().map(Access::Key)
+fn is_query(parameter: &RefOr<Parameter>) -> bool {
+    matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query)
+}
+
+fn by_status(codes: &[&str]) -> BTreeMap<String, Vec<&'static ProblemCode>> {
+    let mut by_status = BTreeMap::<String, Vec<&'static ProblemCode>>::new();
+    for code in codes.iter().filter_map(|code| problem_codes::find(code)) {
+        let codes = by_status.entry(code.status.to_string()).or_default();
+        if !codes.iter().any(|known| known.code == code.code) {
+            codes.push(code);
+        }
+    }
+    by_status
+}
+
+fn problem_response(codes: &[&'static ProblemCode]) -> Response {
+    let lines: Vec<String> =
+        codes.iter().map(|code| format!("- `{}`: {}", code.code, code.meaning)).collect();
+    let mut content = Content::new(Some(Ref::from_schema_name("Problem")));
+    let example = |code: &ProblemCode| json!({ "summary": code.code, "value": problem::example(code) });
+    content.examples = codes
+        .iter()
+        .filter_map(|code| Some((code.code.to_owned(), serde_json::from_value(example(code)).ok()?)))
+        .collect();
+    let response =
+        ResponseBuilder::new().description(lines.join("\n")).content(problem::CONTENT_TYPE, content);
+    let retryable = codes.iter().any(|code| code.retryable);
+    let retry_after = HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build()))
+        .description(Some("Seconds to wait before asking again."))
+        .build();
+    if retryable { response.header("Retry-After", retry_after).build() } else { response.build() }
+}
+
+/// An answer that a handler says nothing of has the name of its status.
+fn describe(status: &str, response: &mut RefOr<Response>) {
+    if let RefOr::T(response) = response
+        && response.description.is_empty()
+    {
+        let name = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
+        response.description = name.unwrap_or_default().to_owned();
+    }
+}
+
+fn add_header(response: &mut RefOr<Response>, name: &str, description: &str) {
+    if let RefOr::T(response) = response {
+        let header = HeaderBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build()))
+            .description(Some(description))
+            .build();
+        response.headers.insert(name.to_owned(), header.into());
+    }
+}
+
+fn idempotency_key() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .min_length(Some(1))
+        .max_length(Some(255))
+        .pattern(Some("^[!-~]{1,255}$"))
+        .build();
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::True)
+        .description(Some("New for each new request. The same key and body again get the same answer."))
+        .schema(Some(schema))
+        .build()
+}
+
+/// This document.
+#[utoipa::path(
+    get, operation_id = "read_openapi", path = "/openapi.json", tag = "contract", security(()),
+    responses((status = 200, body = serde_json::Value))
+)]
+pub(super) async fn read(Extension(text): Extension<Text>) -> impl IntoResponse {
+    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], text.0.to_string())
 }

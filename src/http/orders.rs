@@ -16,7 +16,13 @@ use super::{
 };
 use crate::{
     app::{Answer, CancelOrder},
-    domain::{ids::OrderId, new_order::NewOrder, order::Order, payment::Payment, shipment::Shipment},
+    domain::{
+        ids::OrderId,
+        new_order::NewOrder,
+        order::{Order, OrderStatus},
+        payment::Payment,
+        shipment::Shipment,
+    },
     store::{
         orders::{self, OrderFilter},
         payments, shipments,
@@ -64,8 +70,13 @@ pub(super) fn respond(answer: Answer) -> Response {
 }
 
 /// Places an order: reserves the stock of every line, or none.
-#[utoipa::path(post, path = "/v1/orders", tag = "orders", security(("api_key" = ["orders:write"])),
-    request_body = NewOrder, responses((status = 201, body = Order)))]
+#[utoipa::path(
+    post, operation_id = "place_order", path = "/v1/orders", tag = "orders",
+    security(("api_key" = ["orders:write"])), request_body = NewOrder,
+    responses((status = 201, body = Order)),
+    extensions(("x-problems" = json!(["insufficient_stock", "duplicate_client_reference", "unknown_sku",
+        "overloaded", "lock_unavailable"])))
+)]
 pub(super) async fn place(
     State(state): State<ApiState>,
     write: Write<NewOrder>,
@@ -75,8 +86,12 @@ pub(super) async fn place(
 }
 
 /// Cancels an order that has not shipped; its money is voided or refunded.
-#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", security(("api_key" = ["orders:write"])),
-    params(("id" = OrderId, Path)), request_body = CancelOrder, responses((status = 200, body = Order)))]
+#[utoipa::path(
+    post, operation_id = "cancel_order", path = "/v1/orders/{id}/cancel", tag = "orders",
+    security(("api_key" = ["orders:write"])), params(("id" = OrderId, Path)), request_body = CancelOrder,
+    responses((status = 200, body = Order)),
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "payment_in_progress"])))
+)]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
     IdPath(id): IdPath<OrderId>,
@@ -87,8 +102,11 @@ pub(super) async fn cancel(
 }
 
 /// An order with its payments and shipments.
-#[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders", security(("api_key" = ["orders:read"])),
-    params(("id" = OrderId, Path)), responses((status = 200, body = OrderDetail)))]
+#[utoipa::path(
+    get, operation_id = "read_order", path = "/v1/orders/{id}", tag = "orders",
+    security(("api_key" = ["orders:read"])), params(("id" = OrderId, Path)),
+    responses((status = 200, body = OrderDetail)), extensions(("x-problems" = json!(["not_found"])))
+)]
 pub(super) async fn read(
     State(state): State<ApiState>,
     IdPath(id): IdPath<OrderId>,
@@ -104,8 +122,14 @@ pub(super) async fn read(
 }
 
 /// Orders, the newest first.
-#[utoipa::path(get, path = "/v1/orders", tag = "orders", security(("api_key" = ["orders:read"])),
-    responses((status = 200, body = Page<Order>)))]
+#[utoipa::path(
+    get, operation_id = "list_orders", path = "/v1/orders", tag = "orders",
+    security(("api_key" = ["orders:read"])),
+    params(("status" = Option<OrderStatus>, Query), ("customer_id" = Option<String>, Query),
+        ("client_reference" = Option<String>, Query), ("starting_after" = Option<OrderId>, Query),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
+    responses((status = 200, body = Page<Order>)), extensions(("x-problems" = json!(["validation_failed"])))
+)]
 pub(super) async fn list(
     State(state): State<ApiState>,
     mut query: Query,

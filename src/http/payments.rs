@@ -22,8 +22,13 @@ use crate::{
 };
 
 /// Starts the payment of an order.
-#[utoipa::path(post, path = "/v1/orders/{id}/payments", tag = "payments", security(("api_key" = ["payments:write"])),
-    params(("id" = OrderId, Path)), request_body = NewPayment, responses((status = 201, body = Payment)))]
+#[utoipa::path(
+    post, operation_id = "start_payment", path = "/v1/orders/{id}/payments", tag = "payments",
+    security(("api_key" = ["payments:write"])), params(("id" = OrderId, Path)), request_body = NewPayment,
+    responses((status = 201, body = Payment)),
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "payment_in_progress",
+        "payment_already_succeeded", "reservation_expired"])))
+)]
 pub(super) async fn start(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
@@ -34,8 +39,11 @@ pub(super) async fn start(
 }
 
 /// A payment.
-#[utoipa::path(get, path = "/v1/payments/{id}", tag = "payments", security(("api_key" = ["orders:read"])),
-    params(("id" = PaymentId, Path)), responses((status = 200, body = Payment)))]
+#[utoipa::path(
+    get, operation_id = "read_payment", path = "/v1/payments/{id}", tag = "payments",
+    security(("api_key" = ["orders:read"])), params(("id" = PaymentId, Path)),
+    responses((status = 200, body = Payment)), extensions(("x-problems" = json!(["not_found"])))
+)]
 pub(super) async fn read(
     State(state): State<ApiState>,
     IdPath(id): IdPath<PaymentId>,
@@ -47,8 +55,11 @@ pub(super) async fn read(
 }
 
 /// The payments of an order, the oldest first.
-#[utoipa::path(get, path = "/v1/orders/{id}/payments", tag = "payments", security(("api_key" = ["orders:read"])),
-    params(("id" = OrderId, Path)), responses((status = 200, body = Page<Payment>)))]
+#[utoipa::path(
+    get, operation_id = "list_payments_of_order", path = "/v1/orders/{id}/payments", tag = "payments",
+    security(("api_key" = ["orders:read"])), params(("id" = OrderId, Path)),
+    responses((status = 200, body = Page<Payment>)), extensions(("x-problems" = json!(["not_found"])))
+)]
 pub(super) async fn list_of_order(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,

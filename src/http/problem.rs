@@ -10,7 +10,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::problem_codes::ProblemCode;
 use crate::{
     app::{Conflict, Error},
     domain::validation::FieldError,
@@ -20,19 +22,26 @@ use crate::{
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// An error as the client sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
+    /// Where the code is explained.
     #[serde(rename = "type")]
     type_uri: String,
+    /// The name of the status.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What went wrong: stable, for programs.
     code: &'static str,
+    /// What went wrong, for people.
     detail: String,
     /// Whether the same request may succeed later without anybody changing it.
     retryable: bool,
+    /// The wrong fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
     #[serde(flatten)]
+    #[schema(ignore)]
     conflict: Option<Conflict>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
@@ -42,7 +51,7 @@ impl Problem {
     /// A problem that the client has to mend.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            type_uri: format!("urn:holdfast:problem:{code}"),
+            type_uri: format!("/problems/{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             code,
@@ -106,15 +115,32 @@ impl IntoResponse for Problem {
     }
 }
 
+/// A problem document (RFC 9457). The facts of a conflict stand beside these fields; the code says which.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document<'a> {
+    #[serde(flatten)]
+    problem: &'a Problem,
+    /// The path of the request.
+    instance: &'a str,
+    /// The id of the request, also in the logs.
+    request_id: &'a str,
+}
+
+/// The document of a problem with this code, as an example.
+pub(super) fn example(code: &ProblemCode) -> impl Serialize {
+    let status = StatusCode::from_u16(code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let problem = Problem { retryable: code.retryable, ..Problem::new(status, code.code, code.meaning) };
+    let document = Document {
+        problem: &problem,
+        instance: "/v1/orders",
+        request_id: "req_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c",
+    };
+    serde_json::to_value(document).unwrap_or_default()
+}
+
 /// Writes the body of an answer that carries a problem.
 pub(super) fn render(mut response: Response, request_id: &str, instance: &str) -> Response {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        #[serde(flatten)]
-        problem: &'a Problem,
-        instance: &'a str,
-        request_id: &'a str,
-    }
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let document = Document { problem: &problem, instance, request_id };
     let mut rendered = (response.status(), Json(document)).into_response();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
 mod api_batches;
+mod api_contract;
 mod api_health;
 mod api_idempotency;
 mod api_input;

@@ -10,7 +10,7 @@ use reqwest::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::sandbox::http_client;
+use super::{contract, sandbox::http_client};
 
 /// Calls one API process with one key.
 #[derive(Debug, Clone)]
@@ -125,7 +125,14 @@ pub(crate) fn payment(token: &str) -> Value {
 
 /// Sends a request and reads the answer.
 pub(crate) async fn send(request: RequestBuilder) -> Answer {
-    Answer::read(request.send().await.unwrap()).await
+    let (http, request) = request.build_split();
+    let request = request.unwrap();
+    let (method, url) = (request.method().clone(), request.url().clone());
+    let answer = Answer::read(http.execute(request).await.unwrap()).await;
+    let document = contract::document(&http, &url.origin().ascii_serialization()).await;
+    let code = (answer.status >= 400).then(|| answer.code());
+    contract::assert_documented(document, (&method, url.path()), answer.status, code);
+    answer
 }
 
 impl Answer {

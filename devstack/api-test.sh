@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Holds a running API to its OpenAPI document, with Schemathesis: every operation, every check, all phases.
+#
+#   api-test.sh install      puts the pinned version into target/, once
+#   api-test.sh run URL      tests the API at URL with the key in HOLDFAST_API_KEY
+#
+# EXAMPLES is how many requests an operation gets in each phase, SEED repeats a run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=4.32.5
+venv=target/schemathesis-$version
+
+case $1 in
+install)
+    [ ! -x "$venv/bin/schemathesis" ] || exit 0
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$version"
+    ;;
+run)
+    "$venv/bin/schemathesis" run "$2/openapi.json" --url "$2" \
+        --header "Authorization: Bearer $HOLDFAST_API_KEY" \
+        --checks all --phases examples,coverage,fuzzing,stateful --mode all \
+        --max-examples "${EXAMPLES:-25}" --seed "${SEED:-20261123}" --continue-on-failure --no-color
+    ;;
+esac

@@ -1,0 +1,146 @@
+//! Every code that a problem document can carry: its status, what it means, what to do. Served at `/problems`, and the
+//! source of the answers that OpenAPI lists. A code that is not in here is a bug that the tests find.
+
+use axum::{
+    Json,
+    extract::Path,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+
+/// A code, as it is explained.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(super) struct ProblemCode {
+    /// The code.
+    pub(super) code: &'static str,
+    /// The status that it comes with.
+    pub(super) status: u16,
+    /// Whether the same request may succeed later without anybody changing it.
+    pub(super) retryable: bool,
+    /// What it means, and what to do.
+    pub(super) meaning: &'static str,
+}
+
+const fn refused(status: u16, code: &'static str, meaning: &'static str) -> ProblemCode {
+    ProblemCode { code, status, retryable: false, meaning }
+}
+
+const fn retry(status: u16, code: &'static str, meaning: &'static str) -> ProblemCode {
+    ProblemCode { code, status, retryable: true, meaning }
+}
+
+/// The table.
+pub(super) const CODES: &[ProblemCode] = &[
+    refused(400, "malformed_json", "The body is not JSON. `errors` names the place."),
+    refused(
+        400,
+        "idempotency_key_missing",
+        "A POST needs an Idempotency-Key. Send one that is new for each new request.",
+    ),
+    refused(
+        400,
+        "idempotency_key_invalid",
+        "The Idempotency-Key must be given once, 1 to 255 visible ASCII characters.",
+    ),
+    refused(
+        401,
+        "unauthenticated",
+        "The API key is missing, unknown or revoked. Send Authorization: Bearer hf_…",
+    ),
+    refused(403, "insufficient_scope", "The API key does not have the scope that the operation needs."),
+    refused(404, "not_found", "There is nothing with this id."),
+    refused(404, "unknown_route", "There is nothing at this path."),
+    refused(
+        405,
+        "method_not_allowed",
+        "The path does not take this method; Allow names those that it takes.",
+    ),
+    retry(
+        409,
+        "idempotency_key_in_use",
+        "The first request with this key is still being answered. Ask again.",
+    ),
+    refused(
+        409,
+        "insufficient_stock",
+        "Not every line can be reserved; nothing was. `items` names what is short.",
+    ),
+    refused(409, "duplicate_client_reference", "`order_id` has this client reference already."),
+    refused(
+        409,
+        "invalid_state_transition",
+        "`current_status` does not allow it; `allowed` names what may follow it.",
+    ),
+    refused(409, "payment_in_progress", "`payment_id` is not decided yet. Wait for its outcome."),
+    refused(409, "payment_already_succeeded", "`payment_id` has paid the order."),
+    refused(409, "reservation_expired", "The time to pay the order has run out. Place a new one."),
+    refused(
+        409,
+        "stock_conflict",
+        "The stock is not what was expected: `on_hand` and `version` say what it is.",
+    ),
+    refused(409, "below_committed", "The stock would fall below what is promised to orders, `minimum`."),
+    refused(413, "body_too_large", "The body is larger than the operation takes."),
+    refused(415, "unsupported_media_type", "The operation does not take a body of this media type."),
+    refused(422, "validation_failed", "Fields are wrong. `errors` names each with what is allowed."),
+    refused(422, "unknown_sku", "Lines name SKUs that are not known. `errors` names them."),
+    refused(422, "idempotency_key_reused", "The key was used for another request. Send a new one."),
+    refused(500, "internal_error", "A bug of Holdfast. It was logged under the request id."),
+    retry(503, "overloaded", "Too many orders wait. Nothing was changed; ask again after Retry-After."),
+    retry(503, "lock_unavailable", "The SKUs' locks were not to be had. Nothing was changed; ask again."),
+    retry(503, "database_unavailable", "The database is unavailable. Nothing was changed; ask again."),
+    retry(
+        503,
+        "outcome_unknown",
+        "It may have taken effect or not. Ask again with the same key to find out.",
+    ),
+    retry(503, "not_ready", "A dependency does not answer; `detail` names it."),
+];
+
+pub(super) fn find(code: &str) -> Option<&'static ProblemCode> {
+    CODES.iter().find(|known| known.code == code)
+}
+
+/// Every code that a problem document can carry.
+#[utoipa::path(
+    get, operation_id = "list_problems", path = "/problems", tag = "contract", security(()),
+    responses((status = 200, body = Vec<ProblemCode>))
+)]
+pub(super) async fn list() -> Json<&'static [ProblemCode]> {
+    Json(CODES)
+}
+
+/// What a code means: where the `type` of a problem document leads.
+#[utoipa::path(
+    get, operation_id = "read_problem", path = "/problems/{code}", tag = "contract", security(()),
+    params(("code" = String, Path, example = "insufficient_stock")),
+    responses((status = 200, body = ProblemCode)), extensions(("x-problems" = json!(["not_found"])))
+)]
+pub(super) async fn read(Path(code): Path<String>) -> Response {
+    let missing =
+        || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such code").into_response();
+    find(&code).map_or_else(missing, |code| Json(code).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_stands_once_and_only_what_may_end_is_retryable() {
+        for (index, code) in CODES.iter().enumerate() {
+            assert!(!CODES[..index].iter().any(|other| other.code == code.code), "{}", code.code);
+            assert!((400..600).contains(&code.status));
+            assert_eq!(
+                code.retryable,
+                code.status >= 503 || code.status == 429 || code.code == "idempotency_key_in_use",
+                "{}",
+                code.code
+            );
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the API says of itself is complete, and is what it does. That every answer is one that is documented is checked
+//! wherever a test gets one: see `support::contract`.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{api::send, app::TestApp, contract};
+
+async fn document(test: &TestApp) -> Value {
+    send(test.api.bare(Method::GET, "/openapi.json")).await.expect(200)
+}
+
+/// `(path, method, operation)` of every operation.
+fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let operations = paths.iter().flat_map(|(path, item)| {
+        item.as_object()
+            .unwrap()
+            .iter()
+            .map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+    });
+    operations.collect()
+}
+
+fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|field| references(field, found));
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_operation_is_described_whole() {
+    let test = TestApp::start().await;
+    let document = document(&test).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut names = BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let what = format!("{method} {path}");
+        assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{what}");
+        assert!(names.insert(operation["operationId"].as_str().unwrap()), "{what}");
+        assert!(operation["tags"][0].is_string() && operation["security"].is_array(), "{what}");
+        assert!(operation.get("x-problems").is_none(), "{what}");
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.keys().any(|status| status.starts_with('2')), "{what}");
+        for (status, response) in responses {
+            assert!(!response["description"].as_str().unwrap().is_empty(), "{what} {status}");
+            assert!(response["headers"]["X-Request-Id"].is_object(), "{what} {status}");
+            let examples = response["content"]["application/problem+json"]["examples"].as_object();
+            assert_eq!(examples.is_some(), status.as_str() >= "400", "{what} {status}");
+        }
+        if let Some(body) = operation.get("requestBody") {
+            let (_, content) = body["content"].as_object().unwrap().iter().next().unwrap();
+            assert!(
+                content["example"].is_object() || content["example"].is_string(),
+                "{what} has no example"
+            );
+        }
+    }
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn the_codes_are_explained_where_a_problem_points() {
+    let test = TestApp::start().await;
+    let problem = test.api.get("/v1/nothing").await.problem(404, "unknown_route");
+    let kind = problem["type"].as_str().unwrap();
+    let code = send(test.api.bare(Method::GET, kind)).await.expect(200);
+    assert_eq!((&code["code"], &code["status"]), (&problem["code"], &problem["status"]));
+    let all = send(test.api.bare(Method::GET, "/problems")).await.expect(200);
+    assert!(all.as_array().unwrap().contains(&code));
+    send(test.api.bare(Method::GET, "/problems/none")).await.problem(404, "not_found");
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn the_page_to_try_it_needs_nothing_from_elsewhere() {
+    let test = TestApp::start().await;
+    let page = test.api.bare(Method::GET, "/docs/").send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.unwrap();
+    assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+    for (_, rest) in page.match_indices("=\"./").map(|(at, found)| page.split_at(at + found.len())) {
+        let asset = rest.split('"').next().unwrap();
+        let answer = test.api.bare(Method::GET, &format!("/docs/{asset}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{asset}");
+    }
+    let initializer = test.api.bare(Method::GET, "/docs/swagger-initializer.js").send().await.unwrap();
+    assert!(initializer.text().await.unwrap().contains("/openapi.json"));
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn an_operation_is_found_by_its_path() {
+    let test = TestApp::start().await;
+    let document = document(&test).await;
+    let adjust = contract::operation(&document, &Method::POST, "/v1/inventory/adjustments").unwrap();
+    assert_eq!(adjust["operationId"], "adjust");
+    assert!(contract::operation(&document, &Method::POST, "/v1/nothing").is_none());
+    test.finish().await;
+}
