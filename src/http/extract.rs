@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    body::to_bytes,
     extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
     http::{StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::{auth::Caller, problem::Problem, request_id::RequestId};
+use super::{auth::Caller, body, problem::Problem, request_id::RequestId};
 use crate::{
     domain::{
         ids::ApiKeyId,
@@ -20,9 +19,6 @@ use crate::{
     },
     store::idempotency::IdempotentRequest,
 };
-
-/// The largest body.
-const BODY_LIMIT: usize = 64 * 1024;
 
 const INTERNAL: &str = "internal_error";
 
@@ -76,9 +72,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
         };
         let key = idempotency_key(&parts)?;
         require_json(&parts)?;
-        let bytes = to_bytes(body, BODY_LIMIT).await.map_err(|_| {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body must be at most 64 KiB")
-        })?;
+        let bytes = body::read(&parts, body).await?;
         let body = parse_json(&bytes)?;
         let fingerprint = fingerprint(parts.uri.path(), &bytes);
         Ok(Self { body, caller, request_id, key, fingerprint })

@@ -6,23 +6,27 @@
 use std::sync::Arc;
 
 use axum::{
-    Router, middleware,
+    Extension, Router, middleware,
     routing::{get, post, put},
 };
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::app::App;
+use crate::{app::App, config::Http};
 
 mod auth;
+mod body;
 mod extract;
 mod health;
 mod inventory;
+mod metrics;
 mod orders;
 mod payments;
 pub mod problem;
 mod request_id;
+mod server;
+
+use body::BodyLimits;
+pub use server::{Server, TlsError};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -31,8 +35,13 @@ pub(crate) struct ApiState {
     keys: Arc<auth::KeyCache>,
 }
 
+/// The API, ready to listen.
+pub fn server(app: App, settings: &Http) -> Result<Server, TlsError> {
+    Server::new(router(app, BodyLimits::new(settings)), settings)
+}
+
 /// Every route.
-pub fn router(app: App) -> Router {
+fn router(app: App, limits: BodyLimits) -> Router {
     let state = ApiState { app: Arc::new(app), keys: Arc::default() };
     let api = Router::new()
         .route("/orders", post(orders::place).get(orders::list))
@@ -44,32 +53,20 @@ pub fn router(app: App) -> Router {
         .route("/inventory/{sku}/{location}", put(inventory::set).get(inventory::read))
         .route("/inventory/adjustments", post(inventory::adjust))
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_key));
-    Router::new()
+    let routes = Router::new()
         .nest("/v1", api)
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+        .route("/metrics", get(health::metrics));
+    with_contract(routes, limits).with_state(state)
+}
+
+/// What holds for every route and for what is none: limits, an id for each request, errors as problem documents.
+fn with_contract<S: Clone + Send + Sync + 'static>(routes: Router<S>, limits: BodyLimits) -> Router<S> {
+    routes
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(middleware::from_fn(request_id::identify))
-        .with_state(state)
-}
-
-/// Serves the API until `shutdown` fires, then lets the requests in flight finish, for `drain` at most.
-pub async fn serve(
-    listener: TcpListener,
-    app: App,
-    shutdown: CancellationToken,
-    drain: std::time::Duration,
-) -> std::io::Result<()> {
-    let graceful = shutdown.clone().cancelled_owned();
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(graceful);
-    tokio::select! {
-        served = std::future::IntoFuture::into_future(server) => served,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(drain).await } => {
-            tracing::warn!("connections were still open after {} s", drain.as_secs());
-            Ok(())
-        }
-    }
+        .layer(Extension(limits))
 }
