@@ -70,3 +70,7 @@ fn with_contract<S: Clone + Send + Sync + 'static>(routes: Router<S>, limits: Bo
         .layer(middleware::from_fn(request_id::identify))
         .layer(Extension(limits))
 }
+
+#[cfg(test)]
+#[path = "contract_tests.rs"]
+mod tests;

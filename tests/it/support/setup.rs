@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
     app::{App, ReservationEngine, ReservationOptions, Settings},
-    config::{self, Config},
+    config::Config,
     domain::new_order::OrderLimits,
     http,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
