@@ -94,7 +94,7 @@ async fn requests_are_counted_by_route_and_connections_by_what_became_of_them() 
     let scrape = Scrape::of(&system).await;
     assert!(scrape.value("holdfast_http_connections_refused_total") > 0.5, "{}", scrape.0);
     let open_now = scrape.value("holdfast_http_connections_open");
-    assert!(open_now <= 8.0 && open_now >= open.len() as f64, "{}", scrape.0);
+    assert!((1.5..8.5).contains(&open_now), "{}", scrape.0);
     scrape.is(r#"holdfast_http_connections_cut_total{reason="silent"}"#, 1.0);
     scrape.is(r#"holdfast_http_requests_total{route="none",method="none",status="408"}"#, 1.0);
     assert_eq!(scrape.series_of_requests().iter().filter(|series| series.contains("\"408\"")).count(), 1);
