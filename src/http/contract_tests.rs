@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{
+    Extension,
     body::{Body, to_bytes},
     extract::Request,
     http::{StatusCode, header},

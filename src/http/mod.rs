@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Router, middleware,
+    Router, middleware,
     routing::{get, post, put},
 };
 use tower_http::catch_panic::CatchPanicLayer;
@@ -67,8 +67,7 @@ fn with_contract<S: Clone + Send + Sync + 'static>(routes: Router<S>, limits: Bo
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(middleware::from_fn(request_id::identify))
-        .layer(Extension(limits))
+        .layer(middleware::from_fn_with_state(limits, request_id::identify))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! problem documents, in the logs, and as correlation id in the events that follow.
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{
+    body::BodyLimits,
     metrics::{self, Observed},
     problem::{self, Problem},
     server::Refusal,
@@ -30,7 +31,9 @@ impl RequestId {
     }
 }
 
-pub(super) async fn identify(mut request: Request, next: Next) -> Response {
+/// What every request is given: its id, and the limits of its body, which its route may widen. One layer for all of it,
+/// because each costs allocations.
+pub(super) async fn identify(State(limits): State<BodyLimits>, mut request: Request, next: Next) -> Response {
     let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
     // What a client sends goes into logs and events: nothing that is long or could pass for something else.
     let usable = given.filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
@@ -39,6 +42,7 @@ pub(super) async fn identify(mut request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", method = %request.method(), path, request_id = id);
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(limits);
     let response = next.run(request).instrument(span).await;
     observed.end(response.status());
     finish(response, &id, &path)

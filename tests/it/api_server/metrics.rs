@@ -42,7 +42,7 @@ impl Scrape {
 async fn requests_are_counted_by_route_and_connections_by_what_became_of_them() {
     let settings = [
         ("HOLDFAST__HTTP__MAX_CONNECTIONS", "8"),
-        ("HOLDFAST__HTTP__HEADER_TIMEOUT_MS", "300"),
+        ("HOLDFAST__HTTP__HEADER_TIMEOUT_MS", "1000"),
         ("HOLDFAST__HTTP__IDLE_TIMEOUT_MS", "300000"),
     ];
     let system = System::start(Servers::Neither, &settings).await;
@@ -95,7 +95,8 @@ async fn requests_are_counted_by_route_and_connections_by_what_became_of_them() 
     assert!(scrape.value("holdfast_http_connections_refused_total") > 0.5, "{}", scrape.0);
     let open_now = scrape.value("holdfast_http_connections_open");
     assert!((1.5..8.5).contains(&open_now), "{}", scrape.0);
-    scrape.is(r#"holdfast_http_connections_cut_total{reason="silent"}"#, 1.0);
+    // The other client may have opened connections that it did not need.
+    assert!(scrape.value(r#"holdfast_http_connections_cut_total{reason="silent"}"#) > 0.5, "{}", scrape.0);
     scrape.is(r#"holdfast_http_requests_total{route="none",method="none",status="408"}"#, 1.0);
     assert_eq!(scrape.series_of_requests().iter().filter(|series| series.contains("\"408\"")).count(), 1);
 }

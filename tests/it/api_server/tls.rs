@@ -106,10 +106,10 @@ async fn both_versions_of_tls_speak_http_1_with_all_its_limits() {
 #[tokio::test]
 async fn who_does_not_speak_tls_is_closed_and_disturbs_nobody() {
     let identity = Identity::create();
-    let limit = Duration::from_millis(400);
+    let limit = Duration::from_secs(1);
     let served = Served::start(|settings| {
         settings.tls = identity.settings.clone();
-        settings.header_timeout_ms = 400;
+        settings.header_timeout_ms = 1_000;
     })
     .await;
     let mut plain = served.connect().await;
