@@ -24,8 +24,9 @@ pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
     telemetry::record_metrics().map_err(anyhow::Error::msg)?;
     let app = App { locks: wiring::locks(config).await?, ..wiring::app(config).await? };
+    let server = http::server(app.clone(), &config.http)?;
     let listener = bind("http.bind", &config.http.bind).await?;
-    http::serve(listener, app.clone(), shutdown, config.http.drain()).await?;
+    server.serve(listener, shutdown).await;
     close(&app).await;
     Ok(())
 }
@@ -56,14 +57,14 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     let app = App { locks, provider, ..wiring::app(config).await? };
     let bus = wiring::bus(config);
     wiring::check_bus(config, bus.as_ref()).await?;
+    let server = http::server(app.clone(), &config.http)?;
     let listener = bind("http.bind", &config.http.bind).await?;
-    let (served, worked) = tokio::join!(
-        http::serve(listener, app.clone(), shutdown.clone(), config.http.drain()),
+    let ((), worked) = tokio::join!(
+        server.serve(listener, shutdown.clone()),
         worker::run(&WorkerKind::ALL, &app, &bus, &config.worker, &shutdown),
     );
     bus.close().await;
     close(&app).await;
-    served?;
     Ok(worked?)
 }
 

@@ -1,10 +1,13 @@
 //! Refuses values that are of the right type and still unsafe.
 
+use std::ops::RangeInclusive;
+
 use super::{Config, LockBackend};
 use crate::domain::inventory::LocationId;
 
 /// Gives one line that names the first wrong setting and what is allowed.
 pub(super) fn check(config: &Config) -> Result<(), String> {
+    check_http(config)?;
     check_database(config)?;
     check_lock(config)?;
     check_reservation(config)?;
@@ -14,6 +17,40 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 
 fn at_least(name: &str, value: u64, least: u64) -> Result<(), String> {
     if value >= least { Ok(()) } else { Err(format!("{name} is {value}: must be at least {least}")) }
+}
+
+fn within(name: &str, value: u64, allowed: RangeInclusive<u64>) -> Result<(), String> {
+    let (least, most) = (allowed.start(), allowed.end());
+    if allowed.contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{name} is {value}: must be {least} to {most}"))
+    }
+}
+
+fn check_http(config: &Config) -> Result<(), String> {
+    let http = &config.http;
+    // A time-out that is off, or lasts for hours, lets a client hold a connection for nothing.
+    for (name, value) in [
+        ("header_timeout_ms", http.header_timeout_ms),
+        ("idle_timeout_ms", http.idle_timeout_ms),
+        ("body_timeout_ms", http.body_timeout_ms),
+        ("write_timeout_ms", http.write_timeout_ms),
+    ] {
+        within(&format!("http.{name}"), value, 100..=600_000)?;
+    }
+    within("http.max_connections", http.max_connections as u64, 1..=1_000_000)?;
+    within("http.max_header_bytes", http.max_header_bytes as u64, 8_192..=1_048_576)?;
+    within("http.max_body_bytes", http.max_body_bytes as u64, 1_024..=16_777_216)?;
+    match (http.tls.certificate_file.is_empty(), http.tls.private_key_file.is_empty()) {
+        (true, false) => {
+            Err("http.tls.certificate_file is empty: set it and http.tls.private_key_file".into())
+        }
+        (false, true) => {
+            Err("http.tls.private_key_file is empty: set it and http.tls.certificate_file".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_database(config: &Config) -> Result<(), String> {

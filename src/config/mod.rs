@@ -12,7 +12,7 @@ mod sections;
 
 pub use sections::{
     Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider,
-    ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
+    ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry, Tls, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
@@ -121,6 +121,13 @@ mod tests {
             ),
             ("HOLDFAST__ORDER__DEFAULT_LOCATION", "a b", "order.default_location"),
             ("HOLDFAST__WORKER__RELAY__WINDOW", "0", "worker.relay.window"),
+            ("HOLDFAST__HTTP__HEADER_TIMEOUT_MS", "0", "http.header_timeout_ms"),
+            ("HOLDFAST__HTTP__BODY_TIMEOUT_MS", "600001", "http.body_timeout_ms"),
+            ("HOLDFAST__HTTP__MAX_CONNECTIONS", "0", "http.max_connections"),
+            ("HOLDFAST__HTTP__MAX_HEADER_BYTES", "8191", "http.max_header_bytes"),
+            ("HOLDFAST__HTTP__MAX_BODY_BYTES", "16777217", "http.max_body_bytes"),
+            ("HOLDFAST__HTTP__TLS__CERTIFICATE_FILE", "/x.pem", "http.tls.private_key_file"),
+            ("HOLDFAST__HTTP__TLS__PRIVATE_KEY_FILE", "/x.pem", "http.tls.certificate_file"),
         ];
         for (key, value, named) in wrong {
             let error = load(&[(key, value)]).expect_err(key);

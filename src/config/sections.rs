@@ -27,6 +27,21 @@ impl fmt::Debug for Secret {
 pub struct Http {
     pub bind: String,
     pub drain_seconds: u64,
+    pub max_connections: usize,
+    pub header_timeout_ms: u64,
+    pub idle_timeout_ms: u64,
+    pub body_timeout_ms: u64,
+    pub write_timeout_ms: u64,
+    pub max_header_bytes: usize,
+    pub max_body_bytes: usize,
+    pub tls: Tls,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub certificate_file: String,
+    pub private_key_file: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use axum::{
-    body::to_bytes,
     extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
     http::{StatusCode, header, request::Parts},
 };
@@ -12,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{idempotency::Keyed, problem::Problem, request_id::RequestId};
+use super::{body, idempotency::Keyed, problem::Problem, request_id::RequestId};
 use crate::{
     app::Cause,
     domain::{
@@ -24,9 +23,6 @@ use crate::{
 
 /// A place in a body that is no JSON is named up to this length.
 const POINTER_MAX: usize = 128;
-
-/// The largest body.
-const BODY_LIMIT: usize = 64 * 1024;
 
 /// A write: who asks, and the parsed body.
 pub(super) struct Write<T> {
@@ -61,9 +57,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
         let (Some(caller), Some(request_id)) = (caller, request_id) else { return Err(Problem::internal()) };
         let keyed = parts.extensions.get::<Arc<Keyed>>().cloned();
         require_json(&parts)?;
-        let bytes = to_bytes(body, BODY_LIMIT).await.map_err(|_| {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body must be at most 64 KiB")
-        })?;
+        let bytes = body::read(&parts, body).await?;
         let value = parse_value(&bytes)?;
         if let Some(keyed) = &keyed {
             keyed.set_fingerprint(fingerprint(parts.uri.path(), &value));

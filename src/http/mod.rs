@@ -6,26 +6,30 @@
 use std::sync::Arc;
 
 use axum::{Extension, Router, middleware};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::app::App;
+use crate::{app::App, config::Http};
 
 mod access;
 mod auth;
+mod body;
 mod extract;
 mod health;
 mod idempotency;
 mod inventory;
+mod metrics;
 mod openapi;
 mod orders;
 mod payments;
 pub mod problem;
 mod problem_codes;
 mod request_id;
+mod server;
+
+use body::BodyLimits;
+pub use server::{Server, TlsError};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -34,6 +38,11 @@ pub(crate) struct ApiState {
     access: Arc<access::AccessTable>,
     keys: Arc<auth::KeyCache>,
     in_progress: Arc<idempotency::InProgress>,
+}
+
+/// The API, ready to listen.
+pub fn server(app: App, settings: &Http) -> Result<Server, TlsError> {
+    Server::new(router(app, BodyLimits::new(settings)), settings)
 }
 
 /// Every route: the operations of one path together. Path, scope and answers of an operation stand at its handler.
@@ -55,8 +64,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::metrics))
 }
 
-/// The whole API.
-pub fn router(app: App) -> Router {
+fn router(app: App, limits: BodyLimits) -> Router {
     let (routes, mut document) = routes().split_for_parts();
     let text = openapi::complete(&mut document);
     let state = ApiState {
@@ -65,32 +73,23 @@ pub fn router(app: App) -> Router {
         keys: Arc::default(),
         in_progress: Arc::default(),
     };
-    routes
+    let routes = routes
         .route_layer(middleware::from_fn_with_state(state.clone(), idempotency::count_once))
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize))
         .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json").persist_authorization(false)))
-        .fallback(problem::unknown_route)
-        .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(Extension(text))
-        .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(middleware::from_fn(request_id::identify))
-        .with_state(state)
+        .layer(Extension(text));
+    with_contract(routes, limits).with_state(state)
 }
 
-/// Serves the API until `shutdown` fires, then lets the requests in flight finish, for `drain` at most.
-pub async fn serve(
-    listener: TcpListener,
-    app: App,
-    shutdown: CancellationToken,
-    drain: std::time::Duration,
-) -> std::io::Result<()> {
-    let graceful = shutdown.clone().cancelled_owned();
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(graceful);
-    tokio::select! {
-        served = std::future::IntoFuture::into_future(server) => served,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(drain).await } => {
-            tracing::warn!("connections were still open after {} s", drain.as_secs());
-            Ok(())
-        }
-    }
+/// What holds for every route and for what is none: limits, an id for each request, errors as problem documents.
+fn with_contract<S: Clone + Send + Sync + 'static>(routes: Router<S>, limits: BodyLimits) -> Router<S> {
+    routes
+        .fallback(problem::unknown_route)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(middleware::from_fn_with_state(limits, request_id::identify))
 }
+
+#[cfg(test)]
+#[path = "contract_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problem_codes::ProblemCode;
+use super::{body::BodyFailure, problem_codes::ProblemCode, server::Refusal};
 use crate::{
     app::{Conflict, Error},
     domain::validation::FieldError,
@@ -45,6 +45,9 @@ pub struct Problem {
     conflict: Option<Conflict>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
+    /// Whether the connection ends with this answer, because the rest of the request is not read.
+    #[serde(skip)]
+    closes: bool,
 }
 
 impl Problem {
@@ -60,6 +63,7 @@ impl Problem {
             errors: Vec::new(),
             conflict: None,
             retry_after_seconds: None,
+            closes: false,
         }
     }
 
@@ -76,6 +80,12 @@ impl Problem {
         self
     }
 
+    /// Says that the connection ends with this answer.
+    fn closing(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
     /// Names one wrong field.
     pub fn field(status: StatusCode, code: &'static str, pointer: &str, detail: impl Into<String>) -> Self {
         let error = FieldError { pointer: pointer.to_owned(), detail: detail.into() };
@@ -86,6 +96,13 @@ impl Problem {
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = errors.first().map_or_else(String::new, |e| format!("{} {}", e.pointer, e.detail));
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail).with_errors(errors)
+    }
+
+    /// Nothing was begun: the same request may be sent again.
+    fn request_timeout(detail: &'static str) -> Self {
+        let mut problem = Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail);
+        problem.retryable = true;
+        problem
     }
 
     /// Whether asking again can never help: see [`Conflict::is_final`].
@@ -109,6 +126,9 @@ impl IntoResponse for Problem {
         let mut response = status.into_response();
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.closes {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.extensions_mut().insert(self);
         response
@@ -209,6 +229,47 @@ impl From<Error> for Problem {
                 Self::internal()
             }
         }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let problem = match refusal {
+            Refusal::Malformed(detail) => Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail),
+            Refusal::HeadTooLarge => {
+                Self::new(too_large, "headers_too_large", "the request line and the headers are too long")
+            }
+            Refusal::TooManyHeaders => {
+                Self::new(too_large, "headers_too_large", "a request must have at most 100 headers")
+            }
+            Refusal::TargetTooLong => {
+                Self::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the path and the query are too long")
+            }
+            Refusal::HeadTooSlow => Self::request_timeout("the headers did not come in time"),
+            Refusal::TooManyConnections => {
+                let detail = "too many connections are open; nothing was changed";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", detail).retry_after(1)
+            }
+        };
+        problem.closing()
+    }
+}
+
+impl From<BodyFailure> for Problem {
+    fn from(failure: BodyFailure) -> Self {
+        let problem = match failure {
+            BodyFailure::TooLarge { most } => {
+                let detail = format!("the body must be at most {most} bytes");
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+            }
+            BodyFailure::TooSlow => Self::request_timeout("the body did not come in time"),
+            BodyFailure::Broken => {
+                let detail = "the body ended early, or its chunks are malformed";
+                Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+            }
+        };
+        problem.closing()
     }
 }
 

@@ -2,15 +2,20 @@
 //! problem documents, in the logs, and as correlation id in the events that follow.
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::problem;
+use super::{
+    body::BodyLimits,
+    metrics::{self, Observed},
+    problem::{self, Problem},
+    server::Refusal,
+};
 use crate::app::Cause;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,17 +31,37 @@ impl RequestId {
     }
 }
 
-pub(super) async fn identify(mut request: Request, next: Next) -> Response {
+/// What every request is given: its id, and the limits of its body, which its route may widen. One layer for all of it,
+/// because each costs allocations.
+pub(super) async fn identify(State(limits): State<BodyLimits>, mut request: Request, next: Next) -> Response {
     let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
     // What a client sends goes into logs and events: nothing that is long or could pass for something else.
     let usable = given.filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
-    let id = usable.map_or_else(|| format!("req_{}", Uuid::now_v7().simple()), str::to_owned);
+    let id = usable.map_or_else(new_id, str::to_owned);
+    let observed = Observed::begin(&request);
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", method = %request.method(), path, request_id = id);
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(limits);
     let response = next.run(request).instrument(span).await;
-    let mut response = problem::render(response, &id, &path);
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    observed.end(response.status());
+    finish(response, &id, &path)
+}
+
+/// The answer to a request whose head was refused: of that, nothing is taken over.
+pub(super) fn refuse(refusal: Refusal) -> Response {
+    let response = Problem::from(refusal).into_response();
+    metrics::refused(response.status());
+    finish(response, &new_id(), "/")
+}
+
+fn new_id() -> String {
+    format!("req_{}", Uuid::now_v7().simple())
+}
+
+fn finish(response: Response, id: &str, path: &str) -> Response {
+    let mut response = problem::render(response, id, path);
+    if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(HEADER, value);
     }
     response

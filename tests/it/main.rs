@@ -10,6 +10,7 @@ mod api_inventory;
 mod api_metrics;
 mod api_orders;
 mod api_races;
+mod api_server;
 mod app_payments;
 mod app_reservations;
 mod app_verify;

@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bus", &["domain"]),
     ("sandbox", &["domain"]),
     ("app", &["store", "lock", "provider", "domain"]),
-    ("http", &["app", "store", "domain", "telemetry"]),
+    ("http", &["app", "store", "config", "domain", "telemetry"]),
     ("bench", &["app", "store", "config", "domain"]),
     ("worker", &["app", "store", "bus", "config", "domain"]),
     (
@@ -49,9 +49,13 @@ const CRATES: &[(&str, &[&str])] = &[
     ("zookeeper_client", &["lock"]),
     ("reqwest", &["provider", "cli"]),
     ("axum", &["http", "sandbox"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
+    ("httparse", &["http"]),
+    ("tokio_rustls", &["http"]),
     ("clap", &["cli", "worker"]),
     ("anyhow", &["cli", "bench"]),
-    ("metrics", &["app", "lock", "telemetry"]),
+    ("metrics", &["app", "http", "lock", "telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
 ];
 

@@ -39,6 +39,11 @@ impl Api {
         Self { secret: secret.into(), ..self.clone() }
     }
 
+    /// The value of `Authorization`.
+    pub(crate) fn authorization(&self) -> String {
+        format!("Bearer {}", self.secret)
+    }
+
     /// A request without headers.
     pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.url))

@@ -27,7 +27,7 @@ use super::{
     database::TestDatabase,
     eventually,
     sandbox::{SECRET_KEY, TestSandbox},
-    setup::{build, serve, worker_settings},
+    setup::{build, serve, settings},
     zookeeper::{self, Locks},
 };
 
@@ -133,7 +133,7 @@ impl TestApp {
     pub(crate) fn start_workers_on(&mut self, kinds: &[WorkerKind], bus: Arc<dyn EventBus>) {
         self.running.extend(kinds);
         let (kinds, app) = (kinds.to_vec(), self.app.clone());
-        let (settings, shutdown) = (worker_settings(), self.shutdown.clone());
+        let (settings, shutdown) = (settings().worker, self.shutdown.clone());
         self.tasks.spawn(async move { worker::run(&kinds, &app, &bus, &settings, &shutdown).await.unwrap() });
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod gate;
 pub(crate) mod history;
 pub(crate) mod lock_system;
 pub(crate) mod programs;
+pub(crate) mod raw_http;
 pub(crate) mod rival;
 pub(crate) mod sandbox;
 pub(crate) mod setup;

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
     app::{App, ReservationEngine, ReservationOptions, Settings},
-    config::{self, Config},
+    config::Config,
     domain::new_order::OrderLimits,
     http,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
@@ -108,12 +108,13 @@ pub(super) async fn serve(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = shutdown.clone();
-    tasks.spawn(async move { http::serve(listener, app, shutdown, Duration::from_secs(1)).await.unwrap() });
+    let server = http::server(app, &settings().http).unwrap();
+    tasks.spawn(server.serve(listener, shutdown));
     Api::new(&url, secret)
 }
 
 /// See `settings.toml`.
-pub(super) fn worker_settings() -> config::Worker {
+pub(crate) fn settings() -> Config {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/settings.toml");
-    Config::load(Some(&file)).unwrap().worker
+    Config::load(Some(&file)).unwrap()
 }
