@@ -11,7 +11,8 @@ use crate::{
     config::Config,
     http,
     lifecycle::shutdown_token,
-    sandbox::{self, SandboxOptions},
+    provider::install_crypto_provider,
+    sandbox::{self, SandboxOptions, WebhookOptions},
     telemetry,
     worker::{self, WorkerKind},
 };
@@ -76,7 +77,16 @@ pub(super) async fn sandbox(config: &Config) -> anyhow::Result<()> {
         "provider.secret_key is empty: set the key that the sandbox is to accept"
     );
     let listener = bind("sandbox.bind", &config.sandbox.bind).await?;
-    Ok(sandbox::serve(listener, SandboxOptions::new(secret_key), shutdown).await?)
+    let settings = &config.sandbox;
+    let secret = config.provider.webhook_secrets().into_iter().next();
+    let webhooks = secret.filter(|_| !settings.webhook_url.is_empty());
+    let options = SandboxOptions {
+        late_success: Duration::from_secs(settings.late_success_seconds),
+        webhooks: webhooks.map(|secret| WebhookOptions { url: settings.webhook_url.clone(), secret }),
+        ..SandboxOptions::new(secret_key)
+    };
+    install_crypto_provider();
+    Ok(sandbox::serve(listener, options, shutdown).await?)
 }
 
 async fn bind(setting: &str, address: &str) -> anyhow::Result<TcpListener> {

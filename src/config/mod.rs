@@ -11,8 +11,9 @@ mod check;
 mod sections;
 
 pub use sections::{
-    Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider,
-    ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
+    Breaker, Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order,
+    PaymentWorker, Provider, ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry,
+    Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
@@ -121,6 +122,9 @@ mod tests {
             ),
             ("HOLDFAST__ORDER__DEFAULT_LOCATION", "a b", "order.default_location"),
             ("HOLDFAST__WORKER__RELAY__WINDOW", "0", "worker.relay.window"),
+            ("HOLDFAST__PROVIDER__BUDGET_MS", "9999", "provider.budget_ms"),
+            ("HOLDFAST__PROVIDER__WEBHOOK_SECRETS", "whsec_long_enough_1,short", "provider.webhook_secrets"),
+            ("HOLDFAST__SANDBOX__WEBHOOK_URL", "http://127.0.0.1:8080", "provider.webhook_secrets"),
         ];
         for (key, value, named) in wrong {
             let error = load(&[(key, value)]).expect_err(key);
@@ -143,6 +147,7 @@ mod tests {
         let config = load(&[
             ("HOLDFAST__DATABASE__URL", "postgres://u:hunter2@db/h"),
             ("HOLDFAST__PROVIDER__SECRET_KEY", "hunter2"),
+            ("HOLDFAST__PROVIDER__WEBHOOK_SECRETS", "whsec_hunter2_hunter2"),
             ("HOLDFAST__BUS__RABBITMQ__URL", "amqp://u:hunter2@mq"),
             ("HOLDFAST__LOCK__ZOOKEEPER__AUTH", "u:hunter2"),
         ]);

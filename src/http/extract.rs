@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    body::to_bytes,
+    body::{Body, Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
     http::{StatusCode, header, request::Parts},
 };
@@ -76,13 +76,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
         };
         let key = idempotency_key(&parts)?;
         require_json(&parts)?;
-        let bytes = to_bytes(body, BODY_LIMIT).await.map_err(|_| {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body must be at most 64 KiB")
-        })?;
+        let bytes = read_body(body).await?;
         let body = parse_json(&bytes)?;
         let fingerprint = fingerprint(parts.uri.path(), &bytes);
         Ok(Self { body, caller, request_id, key, fingerprint })
     }
+}
+
+/// The whole body, if it is not too large.
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Problem> {
+    to_bytes(body, BODY_LIMIT).await.map_err(|_| {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body must be at most 64 KiB")
+    })
 }
 
 fn require_json(parts: &Parts) -> Result<(), Problem> {

@@ -21,7 +21,9 @@ mod health;
 mod inventory;
 mod orders;
 mod payments;
+mod prefer;
 pub mod problem;
+mod provider_webhooks;
 mod request_id;
 
 /// What the handlers share.
@@ -43,7 +45,9 @@ pub fn router(app: App) -> Router {
         .route("/inventory", get(inventory::list))
         .route("/inventory/{sku}/{location}", put(inventory::set).get(inventory::read))
         .route("/inventory/adjustments", post(inventory::adjust))
-        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_key));
+        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_key))
+        // Below the layer: providers have no key, and sign what they send.
+        .route("/provider-webhooks/{provider}", post(provider_webhooks::receive));
     Router::new()
         .nest("/v1", api)
         .route("/livez", get(health::livez))

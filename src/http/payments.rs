@@ -10,13 +10,14 @@ use axum::{
 use super::{
     ApiState,
     extract::{IdPath, Write},
-    orders::{Page, respond},
+    orders::Page,
+    prefer::Wait,
     problem::Problem,
 };
 use crate::{
     domain::{
         ids::{OrderId, PaymentId},
-        payment::NewPayment,
+        payment::{NewPayment, PaymentStatus},
     },
     store::{orders, payments},
 };
@@ -24,11 +25,13 @@ use crate::{
 pub(super) async fn start(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
+    wait: Wait,
     write: Write<NewPayment>,
 ) -> Result<Response, Problem> {
     let request = write.idempotent("POST /v1/orders/{id}/payments", StatusCode::CREATED)?;
     let cause = write.request_id.cause();
-    Ok(respond(state.app.start_payment(&request, order_id, &write.body, &cause).await?))
+    let answer = state.app.start_payment(&request, order_id, &write.body, &cause).await?;
+    wait.respond(&state, answer, PaymentStatus::Processing).await
 }
 
 pub(super) async fn read(

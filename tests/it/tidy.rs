@@ -47,11 +47,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "bench"]),
     ("lapin", &["bus"]),
     ("zookeeper_client", &["lock"]),
-    ("reqwest", &["provider", "cli"]),
+    ("reqwest", &["provider", "sandbox", "cli"]),
+    ("hmac", &["provider", "sandbox"]),
     ("axum", &["http", "sandbox"]),
     ("clap", &["cli", "worker"]),
     ("anyhow", &["cli", "bench"]),
-    ("metrics", &["app", "lock", "telemetry"]),
+    ("metrics", &["app", "lock", "provider", "telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
 ];
 
