@@ -18,6 +18,7 @@ bench: build
 
 # Every test, on private servers.
 test: setup
+	devstack/stripe-mock.sh
 	cargo test --workspace --locked
 
 # Format and lints; warnings are errors.

@@ -40,14 +40,11 @@ impl App {
         if !provider_events::insert(&mut tx, provider, event, payment_id).await? {
             return Ok(());
         }
-        let (event_id, event_type) = (&event.id, &event.event_type);
-        match payment_id {
-            Some(payment_id) => {
-                payment_lookups::mark_due(&mut tx, payment_id).await?;
-                tracing::info!(event_id, event_type, %payment_id, "the provider told of a payment");
-            }
-            None => tracing::info!(event_id, event_type, "the provider told of a payment that is not ours"),
+        if let Some(payment_id) = payment_id {
+            payment_lookups::mark_due(&mut tx, payment_id).await?;
         }
+        let (event_id, event_type) = (&event.id, &event.event_type);
+        tracing::info!(event_id, event_type, ?payment_id, "the provider told of a payment");
         Ok(tx.commit().await?)
     }
 }

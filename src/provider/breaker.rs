@@ -100,7 +100,7 @@ impl Admission<'_> {
         let (breaker, is_probe) = (self.breaker, std::mem::take(&mut self.is_probe));
         let mut state = breaker.state();
         match &mut *state {
-            State::HalfOpen if is_probe && !failed => breaker.become_closed(&mut state),
+            State::HalfOpen if is_probe && !failed => become_closed(&mut state),
             State::HalfOpen if is_probe => breaker.become_open(&mut state),
             State::Closed(window) => {
                 if window.count(&breaker.options, failed) {
@@ -121,6 +121,12 @@ impl Drop for Admission<'_> {
     }
 }
 
+fn become_closed(state: &mut State) {
+    tracing::info!("the payment provider answers again");
+    *state = State::Closed(Window::default());
+    BREAKER_STATE.set(0.0);
+}
+
 impl CircuitBreaker {
     /// Closed.
     pub fn new(inner: Arc<dyn PaymentProvider>, options: BreakerOptions) -> Self {
@@ -136,12 +142,6 @@ impl CircuitBreaker {
         tracing::error!(open = ?self.options.open, "calls to the payment provider fail: it is left alone");
         *state = State::Open { until: Instant::now() + self.options.open };
         BREAKER_STATE.set(2.0);
-    }
-
-    fn become_closed(&self, state: &mut State) {
-        tracing::info!("the payment provider answers again");
-        *state = State::Closed(Window::default());
-        BREAKER_STATE.set(0.0);
     }
 
     fn admit(&self) -> Option<Admission<'_>> {

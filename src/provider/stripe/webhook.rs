@@ -115,7 +115,8 @@ struct Data {
 /// A payment intent, or something that belongs to one.
 #[derive(Deserialize)]
 struct Object {
-    object: String,
+    #[serde(rename = "object")]
+    kind: String,
     id: Option<String>,
     payment_intent: Option<String>,
     metadata: Option<HashMap<String, serde_json::Value>>,
@@ -126,7 +127,7 @@ fn read(body: &[u8]) -> Result<Option<ProviderEvent>, String> {
     let json = &mut serde_json::Deserializer::from_slice(body);
     let event: Event = serde_path_to_error::deserialize(json).map_err(|error| error.to_string())?;
     let object = event.data.object;
-    let reference = match object.object.as_str() {
+    let reference = match object.kind.as_str() {
         "payment_intent" => object.id,
         "charge" | "refund" => object.payment_intent,
         _ => None,
