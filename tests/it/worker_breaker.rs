@@ -17,7 +17,7 @@ async fn an_outage_of_the_provider_fails_nothing_and_ends_with_it() {
     let mut test = TestApp::start().await;
     let provider = test.make_faulty(Fault::Away);
     let options = BreakerOptions {
-        window: Duration::from_secs(60),
+        window: Duration::from_mins(1),
         failures: 3,
         open: Duration::from_millis(500),
         budget: Duration::from_secs(20),
