@@ -2,7 +2,7 @@
 //!
 //! However many wait, one task of the process asks the database about all of their payments in one query, and rests
 //! between two of them. It starts with the first that waits and ends with the last. A client that goes away is forgotten
-//! by the next query. Nothing is held while waiting: no connection, no transaction.
+//! by the next query. Nothing is held while waiting: no connection, no transaction. A stopping process lets everybody go.
 
 use std::{
     collections::HashMap,
@@ -43,6 +43,7 @@ pub struct AwaitedPayments {
 struct Waiting {
     statuses: Statuses,
     is_asking: bool,
+    is_closed: bool,
 }
 
 impl AwaitedPayments {
@@ -55,15 +56,25 @@ impl AwaitedPayments {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends when the payment is seen in another status.
+    /// Nobody waits from now on: each is answered with what there is.
+    pub fn close(&self) {
+        let mut waiting = self.waiting();
+        waiting.is_closed = true;
+        waiting.statuses.clear();
+    }
+
+    /// Ends when the payment is seen in another status, or nobody looks any more.
     async fn leaves(&self, id: PaymentId, status: PaymentStatus) {
         let mut seen = self.subscribe(id);
-        // It fails only where the asking task is gone, and then nothing would ever be seen.
+        // It fails where the sender is gone, because of `close`.
         let _ = seen.wait_for(|seen| seen.is_some_and(|seen| seen != status)).await;
     }
 
     fn subscribe(&self, id: PaymentId) -> watch::Receiver<Option<PaymentStatus>> {
         let mut waiting = self.waiting();
+        if waiting.is_closed {
+            return watch::Sender::new(None).subscribe();
+        }
         let seen = waiting.statuses.entry(id).or_insert_with(|| watch::Sender::new(None)).subscribe();
         if !std::mem::replace(&mut waiting.is_asking, true) {
             tokio::spawn(self.clone().ask());

@@ -67,7 +67,11 @@ pub async fn serve(
     shutdown: CancellationToken,
     drain: std::time::Duration,
 ) -> std::io::Result<()> {
-    let graceful = shutdown.clone().cancelled_owned();
+    let (stopping, awaited) = (shutdown.clone(), app.awaited.clone());
+    let graceful = async move {
+        stopping.cancelled().await;
+        awaited.close();
+    };
     let server = axum::serve(listener, router(app)).with_graceful_shutdown(graceful);
     tokio::select! {
         served = std::future::IntoFuture::into_future(server) => served,

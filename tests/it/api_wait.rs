@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
+    PATIENCE,
     api::{Answer, payment, send},
     app::{Setup, TestApp},
+    eventually,
 };
 
 async fn started(workers: &'static [WorkerKind]) -> TestApp {
@@ -122,4 +124,17 @@ async fn more_wait_than_the_pool_has_connections_and_nobody_starves() {
     let (answers, ()) = tokio::join!(waiting, decided);
     assert!(answers.iter().all(|payment| payment["status"] == "authorized"), "{answers:?}");
     test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopping_process_answers_who_waits() {
+    let test = started(&[]).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let path = format!("/v1/orders/{order_id}/payments");
+    let request = test.api.request(Method::POST, &path).header("Idempotency-Key", new_key());
+    let waiting = tokio::spawn(send(request.header("Prefer", "wait=30").json(&payment("pm_card_visa"))));
+    let begun = async || test.count("SELECT count(*) FROM payment").await == 1;
+    eventually("the payment is committed", PATIENCE, begun).await;
+    test.stop().await;
+    assert_eq!(waiting.await.unwrap().expect(201)["status"], "processing");
 }
