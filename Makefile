@@ -18,6 +18,7 @@ bench: build
 
 # Every test, on private servers.
 test: setup
+	devstack/stripe-mock.sh
 	cargo test --workspace --locked
 
 # The API against its own OpenAPI document, on private servers, with Schemathesis.

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what `make demo` and `make test` need and what is missing, on Debian and Ubuntu: a C linker for Rust, and the
-# servers. Through sudo where this is not root. The packages' own services are not started: devstack starts private ones.
+# Installs what `make demo` and `make test` need and what is missing, on Debian and Ubuntu: a C linker for Rust, the
+# servers, and Go for stripe-mock. Through sudo where this is not root. The packages' own services are not started: devstack starts private ones.
 set -eu
 
 missing=
@@ -20,6 +20,7 @@ need postgresql '/usr/lib/postgresql/*/bin/postgres'
 need default-jre-headless /usr/bin/java
 need zookeeper /usr/share/java/zookeeper.jar
 need rabbitmq-server '/usr/lib/rabbitmq/bin/rabbitmq-server'
+need golang-go "$(command -v go || true)"
 [ -n "$missing" ] || exit 0
 
 command -v apt-get >/dev/null || {

@@ -3,21 +3,26 @@
 //! The call is made outside any transaction, under the payment's id, so that a crash before, during or after it is
 //! repaired by doing it again. An answer that does not come leaves the payment `processing`, with the time since when
 //! the outcome is unknown; the next try looks the payment up before it asks again.
+//!
+//! It is asked for again only while the provider surely knows the payment's id from the first time. Two days after it was
+//! made a payment that the provider does not know of does not exist there, and has failed: that is its bound.
 
 use chrono::TimeDelta;
 
 use super::{App, Error, Handling, record_payment::Then};
 use crate::{
-    domain::{
-        ids::PaymentId,
-        payment::{Payment, PaymentStatus},
-    },
+    domain::{ids::PaymentId, payment::Payment},
     provider::{Authorize, ProviderError, ProviderPayment, ProviderStatus},
-    store::payments,
+    store::{payments, provider_events},
 };
 
-/// How long a provider surely knows an idempotency key again; Stripe says 24 hours.
-const ID_REMEMBERED: TimeDelta = TimeDelta::hours(20);
+/// How long a payment may be asked for, counted from when it was made: it cannot have been asked for before, and a provider
+/// surely knows an idempotency key that long. Stripe says 24 hours.
+const ASKED_FOR: TimeDelta = TimeDelta::hours(20);
+
+/// After this a payment that is not found was never made: it was last asked for a day before, and what a provider's
+/// search does not show lags behind by minutes, in an outage by an hour.
+const NEVER_MADE: TimeDelta = TimeDelta::hours(48);
 
 /// Whether an event is handled, or has to come again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +36,14 @@ pub enum Progress {
 impl App {
     /// Carries a `payment.created` event out.
     pub async fn authorize_payment(&self, handling: &Handling, id: PaymentId) -> Result<Progress, Error> {
+        self.authorize(Some(handling), id).await
+    }
+
+    /// The same, whether an event led here or not.
+    pub(super) async fn authorize(&self, event: Option<&Handling>, id: PaymentId) -> Result<Progress, Error> {
         let payment = self.find_payment(id).await?;
-        if !matches!(payment.status, PaymentStatus::Processing | PaymentStatus::RequiresAction) {
-            self.mark_handled(handling).await?;
+        if !payment.status.is_undecided() {
+            self.mark_handled(event).await?;
             return Ok(Progress::Done);
         }
         let seen = match self.ask_for_authorization(&payment).await {
@@ -52,20 +62,23 @@ impl App {
         };
         let undecided = matches!(seen.status, ProviderStatus::Processing | ProviderStatus::RequiresAction);
         let then = if undecided { Then::Continue } else { Then::Finish };
-        self.record_payment(handling, &payment, &seen, then).await?;
+        self.record_payment(event, &payment, &seen, then).await?;
         Ok(if undecided { Progress::Waiting } else { Progress::Done })
     }
 
     async fn ask_for_authorization(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
-        if let Some(reference) = &payment.provider_reference {
-            return Ok(self.provider()?.get(reference).await?);
-        }
-        if let Some(since) = payment.outcome_unknown_since {
-            if let Some(seen) = self.provider()?.find(payment.id).await? {
+        let age = payments::now(&mut *self.store.conn().await?).await? - payment.created_at;
+        if payment.outcome_unknown_since.is_some() || payment.provider_reference.is_some() || age > ASKED_FOR
+        {
+            if let Some(seen) = self.look_up(payment).await? {
                 return Ok(seen);
             }
-            // Not found is no proof. Asking again is safe only while the provider still remembers the id.
-            if payments::now(&mut *self.store.conn().await?).await? - since > ID_REMEMBERED {
+            if age > NEVER_MADE {
+                tracing::error!(payment_id = %payment.id, "the provider does not know of the payment, and never will");
+                return Ok(refused(payment, "not_found".into()));
+            }
+            // Not found is no proof yet. Asking again is safe only while the provider still remembers the id.
+            if age > ASKED_FOR {
                 let error = format!("payment {} is not found, and too old to ask again", payment.id);
                 return Err(ProviderError::Unknown(error).into());
             }
@@ -78,6 +91,19 @@ impl App {
             token: payment.payment_token.clone(),
         };
         Ok(self.provider()?.authorize(&request).await?)
+    }
+
+    /// What the provider knows of a payment: by its own id where that is known, else by ours.
+    pub(super) async fn look_up(&self, payment: &Payment) -> Result<Option<ProviderPayment>, Error> {
+        let reference = match &payment.provider_reference {
+            Some(reference) => Some(reference.clone()),
+            // An event may tell it before the answer to the request does.
+            None => provider_events::find_reference(&mut *self.store.conn().await?, payment.id).await?,
+        };
+        Ok(match reference {
+            Some(reference) => Some(self.provider()?.get(&reference).await?),
+            None => self.provider()?.find(payment.id).await?,
+        })
     }
 
     /// Notes on the payment that its outcome is unknown, if that is what went wrong. Gives the error back.

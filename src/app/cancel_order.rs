@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::{Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry};
 use crate::{
     domain::{
-        event::EventType, ids::OrderId, new_order::require_text, order::OrderStatus, payment::PaymentStatus,
+        event::EventType, ids::OrderId, new_order::require_text, order::OrderStatus,
         reservation::ReservationStatus, shipment::ShipmentStatus, validation::Validator,
     },
     store::{Conn, idempotency::IdempotentRequest, orders, payments, reservations, shipments},
@@ -79,8 +79,7 @@ impl App {
 /// Canceling under a payment that the provider has not decided could take money for nothing.
 async fn refuse_undecided_payment(conn: &mut Conn, id: OrderId) -> Result<(), Error> {
     let payments = payments::lock_of_order(conn, id).await?;
-    let undecided = [PaymentStatus::Processing, PaymentStatus::RequiresAction];
-    match payments.iter().find(|payment| undecided.contains(&payment.status)) {
+    match payments.iter().find(|payment| payment.status.is_undecided()) {
         Some(payment) => Err(Conflict::PaymentInProgress { payment_id: payment.id }.into()),
         None => Ok(()),
     }

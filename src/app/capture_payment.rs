@@ -15,24 +15,29 @@ impl App {
     /// Carries a `payment.authorized` event out: captures where the capture is automatic, and lets the money go where
     /// the order died meanwhile.
     pub async fn capture_payment(&self, handling: &Handling, id: PaymentId) -> Result<Progress, Error> {
+        self.capture(Some(handling), id).await
+    }
+
+    /// The same, whether an event led here or not.
+    pub(super) async fn capture(&self, event: Option<&Handling>, id: PaymentId) -> Result<Progress, Error> {
         let payment = self.find_payment(id).await?;
         if payment.status != PaymentStatus::Authorized {
-            self.mark_handled(handling).await?;
+            self.mark_handled(event).await?;
             return Ok(Progress::Done);
         }
         let order = orders::find(&mut *self.store.conn().await?, payment.order_id).await?;
         if order.is_none_or(|order| order.status.is_dead()) {
-            return self.release_payment(handling, payment.order_id).await;
+            return self.release(event, payment.order_id).await;
         }
         if payment.capture_method == CaptureMethod::Manual {
-            self.mark_handled(handling).await?;
+            self.mark_handled(event).await?;
             return Ok(Progress::Done);
         }
         let seen = match self.ask_for_capture(&payment).await {
             Ok(seen) => seen,
             Err(error) => return Err(self.note_unknown(id, error).await?),
         };
-        self.record_payment(handling, &payment, &seen, Then::Finish).await?;
+        self.record_payment(event, &payment, &seen, Then::Finish).await?;
         Ok(Progress::Done)
     }
 

@@ -9,7 +9,7 @@ use crate::{
         validation::FieldError,
     },
     lock::LockError,
-    provider::ProviderError,
+    provider::{ProviderError, WebhookError},
     store,
 };
 
@@ -48,6 +48,9 @@ pub enum Error {
     /// The provider gave no answer that could be used.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// A webhook that is not taken.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// The database did not carry it out.
     #[error(transparent)]
     Store(store::Error),
@@ -97,6 +100,14 @@ pub enum Conflict {
     /// The time to pay the order has run out.
     #[error("the time to pay the order has run out")]
     ReservationExpired {},
+    /// The provider refused the payment that the client waited for.
+    #[error("the provider refused payment {payment_id}")]
+    PaymentDeclined {
+        /// That payment.
+        payment_id: PaymentId,
+        /// Why, in the provider's words.
+        decline_code: Option<String>,
+    },
     /// The stock is not what the request expected.
     #[error("on_hand is {on_hand}")]
     StockConflict {
@@ -125,6 +136,7 @@ impl Conflict {
             | Self::PaymentAlreadySucceeded { .. }
             | Self::ReservationExpired {} => true,
             Self::InsufficientStock { .. }
+            | Self::PaymentDeclined { .. }
             | Self::PaymentInProgress { .. }
             | Self::StockConflict { .. }
             | Self::BelowCommitted { .. } => false,
@@ -140,6 +152,7 @@ impl Conflict {
             Self::PaymentInProgress { .. } => "payment_in_progress",
             Self::PaymentAlreadySucceeded { .. } => "payment_already_succeeded",
             Self::ReservationExpired {} => "reservation_expired",
+            Self::PaymentDeclined { .. } => "payment_declined",
             Self::StockConflict { .. } => "stock_conflict",
             Self::BelowCommitted { .. } => "below_committed",
         }
@@ -157,6 +170,7 @@ impl Error {
             | Self::UnknownSku(_)
             | Self::NotFound { .. }
             | Self::Conflict(_)
+            | Self::Webhook(_)
             | Self::IdempotencyKeyReused => false,
         }
     }

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     domain::{ids::EventId, new_order::OrderLimits},
     lock::LockManager,
-    provider::{PaymentProvider, ProviderError},
+    provider::{PaymentProvider, ProviderError, StripeWebhooks},
     store::Store,
 };
 
@@ -18,6 +18,7 @@ mod adjust_inventory;
 mod answer;
 mod api_keys;
 mod authorize_payment;
+mod await_payment;
 mod cancel_order;
 mod capture_payment;
 mod error;
@@ -26,6 +27,8 @@ mod fulfil_order;
 mod import_stock;
 mod order_change;
 mod place_order;
+mod receive_provider_event;
+mod reconcile_payments;
 mod record_payment;
 mod release_payment;
 mod reservation_engine;
@@ -39,12 +42,15 @@ pub use adjust_inventory::{AdjustInventory, AdjustedInventory, Adjustment};
 pub use answer::Answer;
 pub use api_keys::{NewApiKey, hash_secret};
 pub use authorize_payment::Progress;
+pub use await_payment::AwaitedPayments;
 pub use cancel_order::CancelOrder;
 pub use error::{Conflict, Error};
 pub use import_stock::{ImportStockError, ImportedStock, StockRow};
 pub use reservation_engine::{ReservationEngine, ReservationOptions};
 pub use set_inventory::SetInventory;
 pub use verify_invariants::Verification;
+
+pub use crate::provider::WebhookError;
 
 /// What the use cases need.
 #[derive(Debug, Clone)]
@@ -57,6 +63,10 @@ pub struct App {
     pub engine: ReservationEngine,
     /// Who moves the money. Only a process that runs the payment worker needs it, and holds its key.
     pub provider: Option<Arc<dyn PaymentProvider>>,
+    /// Whose webhooks count.
+    pub webhooks: StripeWebhooks,
+    /// The payments that clients of this process wait for.
+    pub awaited: AwaitedPayments,
     /// What a deployment decides.
     pub settings: Settings,
 }

@@ -27,10 +27,11 @@ pub(super) enum Then {
 }
 
 impl App {
-    /// Records the provider's view of a payment. Gives the payment's status from then on.
+    /// Records the provider's view of a payment. Gives the payment's status from then on. `event` is what led here, if one
+    /// did: it is marked in the same transaction where it is done with.
     pub(super) async fn record_payment(
         &self,
-        handling: &Handling,
+        event: Option<&Handling>,
         payment: &Payment,
         seen: &ProviderPayment,
         then: Then,
@@ -40,21 +41,26 @@ impl App {
             let message = format!("payment {id} is of {ours}, the provider says {theirs}");
             return Err(store::Error::Inconsistent(message).into());
         }
-        retry("record_payment", || self.record_once(handling, payment.order_id, payment.id, seen, then)).await
+        retry("record_payment", || self.record_once(event, payment.order_id, payment.id, seen, then)).await
     }
 
     async fn record_once(
         &self,
-        handling: &Handling,
+        event: Option<&Handling>,
         order_id: OrderId,
         payment_id: PaymentId,
         seen: &ProviderPayment,
         then: Then,
     ) -> Result<PaymentStatus, Error> {
         let mut tx = self.store.begin("record_payment").await?;
-        let first =
-            then == Then::Continue || inbox::insert(&mut tx, handling.consumer, handling.event_id).await?;
-        let mut change = OrderChange::lock(&mut tx, order_id, &handling.cause).await?;
+        let first = match event {
+            Some(event) if then == Then::Finish => {
+                inbox::insert(&mut tx, event.consumer, event.event_id).await?
+            }
+            _ => true,
+        };
+        let cause = event.map(|event| event.cause.clone()).unwrap_or_default();
+        let mut change = OrderChange::lock(&mut tx, order_id, &cause).await?;
         let mut payment = locked(&mut tx, order_id, payment_id).await?;
         if !first {
             return Ok(payment.status);
@@ -62,17 +68,21 @@ impl App {
         for next in path(payment.status, target(seen)) {
             move_payment(&mut tx, &mut change, &mut payment, next, seen).await?;
         }
+        if payment.provider_reference.is_none() && !seen.reference.is_empty() {
+            payments::mark_reference(&mut tx, payment_id, &seen.reference).await?;
+        }
         let status = payment.status;
         change.save(&mut tx).await?;
         tx.commit().await?;
         Ok(status)
     }
 
-    /// Marks an event as handled that has nothing left to do.
-    pub(super) async fn mark_handled(&self, handling: &Handling) -> Result<(), Error> {
+    /// Marks an event as handled that has nothing left to do, if one led here.
+    pub(super) async fn mark_handled(&self, event: Option<&Handling>) -> Result<(), Error> {
+        let Some(event) = event else { return Ok(()) };
         retry("mark_handled", || async {
             let mut tx = self.store.begin("mark_handled").await?;
-            inbox::insert(&mut tx, handling.consumer, handling.event_id).await?;
+            inbox::insert(&mut tx, event.consumer, event.event_id).await?;
             Ok(tx.commit().await?)
         })
         .await

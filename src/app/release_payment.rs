@@ -21,9 +21,18 @@ const ROUNDS: usize = 4;
 impl App {
     /// Lets go of whatever money a dead order holds. An order that is not dead keeps it.
     pub async fn release_payment(&self, handling: &Handling, order_id: OrderId) -> Result<Progress, Error> {
+        self.release(Some(handling), order_id).await
+    }
+
+    /// The same, whether an event led here or not.
+    pub(super) async fn release(
+        &self,
+        event: Option<&Handling>,
+        order_id: OrderId,
+    ) -> Result<Progress, Error> {
         for _ in 0..ROUNDS {
             let Some(payment) = self.find_money_of_dead_order(order_id).await? else {
-                self.mark_handled(handling).await?;
+                self.mark_handled(event).await?;
                 return Ok(Progress::Done);
             };
             let seen = match self.let_go(&payment).await {
@@ -31,7 +40,7 @@ impl App {
                 Ok(None) => continue,
                 Err(error) => return Err(self.note_unknown(payment.id, error).await?),
             };
-            self.record_payment(handling, &payment, &seen, Then::Continue).await?;
+            self.record_payment(event, &payment, &seen, Then::Continue).await?;
         }
         Ok(Progress::Waiting)
     }

@@ -87,8 +87,7 @@ async fn refuse_live_payment(conn: &mut Conn, order_id: OrderId) -> Result<(), E
     let payments = payments::lock_of_order(conn, order_id).await?;
     let Some(live) = payments.into_iter().find(|payment| payment.status.is_live()) else { return Ok(()) };
     let payment_id = live.id;
-    let undecided = matches!(live.status, PaymentStatus::Processing | PaymentStatus::RequiresAction);
-    Err(if undecided {
+    Err(if live.status.is_undecided() {
         Conflict::PaymentInProgress { payment_id }.into()
     } else {
         Conflict::PaymentAlreadySucceeded { payment_id }.into()

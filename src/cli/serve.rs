@@ -11,7 +11,8 @@ use crate::{
     config::Config,
     http,
     lifecycle::shutdown_token,
-    sandbox::{self, SandboxOptions},
+    provider::install_crypto_provider,
+    sandbox::{self, SandboxOptions, WebhookOptions},
     telemetry,
     worker::{self, WorkerKind},
 };
@@ -24,9 +25,9 @@ pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
     telemetry::record_metrics().map_err(anyhow::Error::msg)?;
     let app = App { locks: wiring::locks(config).await?, ..wiring::app(config).await? };
-    let server = http::server(app.clone(), &config.http)?;
+    let server = http::server(app.clone(), &config.http, shutdown.clone())?;
     let listener = bind("http.bind", &config.http.bind).await?;
-    server.serve(listener, shutdown).await;
+    server.serve(listener).await;
     close(&app).await;
     Ok(())
 }
@@ -57,10 +58,10 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     let app = App { locks, provider, ..wiring::app(config).await? };
     let bus = wiring::bus(config);
     wiring::check_bus(config, bus.as_ref()).await?;
-    let server = http::server(app.clone(), &config.http)?;
+    let server = http::server(app.clone(), &config.http, shutdown.clone())?;
     let listener = bind("http.bind", &config.http.bind).await?;
     let ((), worked) = tokio::join!(
-        server.serve(listener, shutdown.clone()),
+        server.serve(listener),
         worker::run(&WorkerKind::ALL, &app, &bus, &config.worker, &shutdown),
     );
     bus.close().await;
@@ -77,7 +78,16 @@ pub(super) async fn sandbox(config: &Config) -> anyhow::Result<()> {
         "provider.secret_key is empty: set the key that the sandbox is to accept"
     );
     let listener = bind("sandbox.bind", &config.sandbox.bind).await?;
-    Ok(sandbox::serve(listener, SandboxOptions::new(secret_key), shutdown).await?)
+    let settings = &config.sandbox;
+    let secret = config.provider.webhook_secrets().into_iter().next();
+    let webhooks = secret.filter(|_| !settings.webhook_url.is_empty());
+    let options = SandboxOptions {
+        late_success: Duration::from_secs(settings.late_success_seconds),
+        webhooks: webhooks.map(|secret| WebhookOptions { url: settings.webhook_url.clone(), secret }),
+        ..SandboxOptions::new(secret_key)
+    };
+    install_crypto_provider();
+    Ok(sandbox::serve(listener, options, shutdown).await?)
 }
 
 async fn bind(setting: &str, address: &str) -> anyhow::Result<TcpListener> {

@@ -6,12 +6,14 @@ use anyhow::{Context as _, anyhow};
 use url::Url;
 
 use crate::{
-    app::{App, ReservationEngine, ReservationOptions, Settings},
+    app::{App, AwaitedPayments, ReservationEngine, ReservationOptions, Settings},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::new_order::OrderLimits,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
-    provider::{PaymentProvider, StripeOptions, StripeProvider},
+    provider::{
+        BreakerOptions, CircuitBreaker, PaymentProvider, StripeOptions, StripeProvider, StripeWebhooks,
+    },
     store::{Store, StoreOptions},
 };
 
@@ -105,7 +107,14 @@ pub(super) fn provider(config: &Config) -> anyhow::Result<Arc<dyn PaymentProvide
     });
     let provider = provider
         .context("the payment provider cannot be used: see provider.base_url and provider.secret_key")?;
-    Ok(Arc::new(provider))
+    let breaker = &config.provider.breaker;
+    let options = BreakerOptions {
+        window: Duration::from_millis(breaker.window_ms),
+        failures: breaker.failures,
+        open: Duration::from_millis(breaker.open_ms),
+        budget: Duration::from_millis(config.provider.budget_ms),
+    };
+    Ok(Arc::new(CircuitBreaker::new(Arc::new(provider), options)))
 }
 
 /// The use cases on the database alone. What a command needs besides, it adds: locks to place orders, the provider to
@@ -121,7 +130,15 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
         share_locks: config.lock.zookeeper.cache,
     };
     let engine = ReservationEngine::new(store.clone(), options);
-    Ok(App { store, locks: Arc::new(NoLock), engine, provider: None, settings: settings(config)? })
+    Ok(App {
+        awaited: AwaitedPayments::new(store.clone()),
+        store,
+        locks: Arc::new(NoLock),
+        engine,
+        provider: None,
+        webhooks: StripeWebhooks::new(config.provider.webhook_secrets()),
+        settings: settings(config)?,
+    })
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {

@@ -12,6 +12,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     check_lock(config)?;
     check_reservation(config)?;
     check_order(config)?;
+    check_provider(config)?;
     check_worker(config)
 }
 
@@ -138,9 +139,30 @@ fn check_order(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
+fn check_provider(config: &Config) -> Result<(), String> {
+    let provider = &config.provider;
+    at_least("provider.timeout_ms", provider.timeout_ms, 100)?;
+    at_least("provider.budget_ms", provider.budget_ms, provider.timeout_ms)?;
+    at_least("provider.breaker.failures", provider.breaker.failures.into(), 1)?;
+    at_least("provider.breaker.window_ms", provider.breaker.window_ms, 100)?;
+    at_least("provider.breaker.open_ms", provider.breaker.open_ms, 1)?;
+    let secrets = provider.webhook_secrets();
+    // Whoever can guess it can make the service look payments up, as fast as they like.
+    if secrets.iter().any(|secret| secret.len() < 16) {
+        return Err("provider.webhook_secrets: each must have 16 characters or more".into());
+    }
+    if !config.sandbox.webhook_url.is_empty() && secrets.is_empty() {
+        return Err(
+            "provider.webhook_secrets is empty: set what sandbox.webhook_url is to be signed with".into()
+        );
+    }
+    Ok(())
+}
+
 fn check_worker(config: &Config) -> Result<(), String> {
     let worker = &config.worker;
     at_least("worker.payment.concurrency", worker.payment.concurrency.into(), 1)?;
+    at_least("worker.payment.lookup_interval_ms", worker.payment.lookup_interval_ms, 10)?;
     at_least("worker.fulfilment.concurrency", worker.fulfilment.concurrency.into(), 1)?;
     at_least("worker.expiry.interval_ms", worker.expiry.interval_ms, 10)?;
     at_least("worker.expiry.batch", worker.expiry.batch.into(), 1)?;
@@ -149,7 +171,6 @@ fn check_worker(config: &Config) -> Result<(), String> {
     at_least("worker.relay.lease_seconds", worker.relay.lease_seconds, 2)?;
     at_least("bus.rabbitmq.confirm_timeout_ms", config.bus.rabbitmq.confirm_timeout_ms, 100)?;
     at_least("bus.rabbitmq.delivery_limit", config.bus.rabbitmq.delivery_limit.into(), 1)?;
-    at_least("provider.timeout_ms", config.provider.timeout_ms, 100)?;
     if config.bus.rabbitmq.prefix.is_empty() {
         return Err("bus.rabbitmq.prefix must not be empty".into());
     }

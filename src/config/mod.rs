@@ -11,8 +11,9 @@ mod check;
 mod sections;
 
 pub use sections::{
-    Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider,
-    ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry, Tls, Worker, ZooKeeper,
+    Breaker, Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order,
+    PaymentWorker, Provider, ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry,
+    Tls, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
@@ -128,6 +129,9 @@ mod tests {
             ("HOLDFAST__HTTP__MAX_BODY_BYTES", "16777217", "http.max_body_bytes"),
             ("HOLDFAST__HTTP__TLS__CERTIFICATE_FILE", "/x.pem", "http.tls.private_key_file"),
             ("HOLDFAST__HTTP__TLS__PRIVATE_KEY_FILE", "/x.pem", "http.tls.certificate_file"),
+            ("HOLDFAST__PROVIDER__BUDGET_MS", "9999", "provider.budget_ms"),
+            ("HOLDFAST__PROVIDER__WEBHOOK_SECRETS", "whsec_long_enough_1,short", "provider.webhook_secrets"),
+            ("HOLDFAST__SANDBOX__WEBHOOK_URL", "http://127.0.0.1:8080", "provider.webhook_secrets"),
         ];
         for (key, value, named) in wrong {
             let error = load(&[(key, value)]).expect_err(key);
@@ -150,6 +154,7 @@ mod tests {
         let config = load(&[
             ("HOLDFAST__DATABASE__URL", "postgres://u:hunter2@db/h"),
             ("HOLDFAST__PROVIDER__SECRET_KEY", "hunter2"),
+            ("HOLDFAST__PROVIDER__WEBHOOK_SECRETS", "whsec_hunter2_hunter2"),
             ("HOLDFAST__BUS__RABBITMQ__URL", "amqp://u:hunter2@mq"),
             ("HOLDFAST__LOCK__ZOOKEEPER__AUTH", "u:hunter2"),
         ]);

@@ -124,6 +124,17 @@ pub struct Provider {
     pub base_url: String,
     pub secret_key: Secret,
     pub timeout_ms: u64,
+    pub budget_ms: u64,
+    pub webhook_secrets: Secret,
+    pub breaker: Breaker,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    pub failures: u32,
+    pub window_ms: u64,
+    pub open_ms: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -149,6 +160,7 @@ pub struct Worker {
 #[serde(deny_unknown_fields)]
 pub struct PaymentWorker {
     pub concurrency: u16,
+    pub lookup_interval_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -184,6 +196,8 @@ pub struct RelayWorker {
 #[serde(deny_unknown_fields)]
 pub struct Sandbox {
     pub bind: String,
+    pub webhook_url: String,
+    pub late_success_seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -222,6 +236,14 @@ impl ZooKeeper {
     /// `user:password`, if set.
     pub fn credentials(&self) -> Option<(&str, &str)> {
         self.auth.reveal().split_once(':')
+    }
+}
+
+impl Provider {
+    /// One by one.
+    pub fn webhook_secrets(&self) -> Vec<String> {
+        let secrets = self.webhook_secrets.reveal().split(',').map(str::trim);
+        secrets.filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
     }
 }
 

@@ -12,6 +12,7 @@ pub mod money;
 pub mod new_order;
 pub mod order;
 pub mod payment;
+pub mod provider_event;
 pub mod reservation;
 pub mod shipment;
 mod status;

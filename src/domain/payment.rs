@@ -39,6 +39,11 @@ impl PaymentStatus {
     pub const fn is_live(self) -> bool {
         !matches!(self, Self::Voided | Self::Failed)
     }
+
+    /// Whether the provider, or the customer there, has yet to decide.
+    pub const fn is_undecided(self) -> bool {
+        matches!(self, Self::Processing | Self::RequiresAction)
+    }
 }
 
 /// How the customer pays.

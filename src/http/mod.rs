@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::{Extension, Router, middleware};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -23,8 +24,10 @@ mod metrics;
 mod openapi;
 mod orders;
 mod payments;
+mod prefer;
 pub mod problem;
 mod problem_codes;
+mod provider_webhooks;
 mod request_id;
 mod server;
 
@@ -38,11 +41,14 @@ pub(crate) struct ApiState {
     access: Arc<access::AccessTable>,
     keys: Arc<auth::KeyCache>,
     in_progress: Arc<idempotency::InProgress>,
+    /// Fires when the process stops: whoever waits is answered with what there is.
+    stopping: CancellationToken,
 }
 
-/// The API, ready to listen.
-pub fn server(app: App, settings: &Http) -> Result<Server, TlsError> {
-    Server::new(router(app, BodyLimits::new(settings)), settings)
+/// The API, ready to listen, until `stopping` fires.
+pub fn server(app: App, settings: &Http, stopping: CancellationToken) -> Result<Server, TlsError> {
+    let router = router(app, BodyLimits::new(settings), stopping.clone());
+    Server::new(router, settings, stopping)
 }
 
 /// Every route: the operations of one path together. Path, scope and answers of an operation stand at its handler.
@@ -53,6 +59,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(orders::cancel))
         .routes(routes!(payments::start, payments::list_of_order))
         .routes(routes!(payments::read))
+        .routes(routes!(provider_webhooks::receive))
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
         .routes(routes!(inventory::adjust))
@@ -64,7 +71,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::metrics))
 }
 
-fn router(app: App, limits: BodyLimits) -> Router {
+fn router(app: App, limits: BodyLimits, stopping: CancellationToken) -> Router {
     let (routes, mut document) = routes().split_for_parts();
     let text = openapi::complete(&mut document);
     let state = ApiState {
@@ -72,6 +79,7 @@ fn router(app: App, limits: BodyLimits) -> Router {
         access: Arc::new(access::AccessTable::new(&document)),
         keys: Arc::default(),
         in_progress: Arc::default(),
+        stopping,
     };
     let routes = routes
         .route_layer(middleware::from_fn_with_state(state.clone(), idempotency::count_once))

@@ -100,7 +100,14 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
         codes.extend(["unauthenticated", "insufficient_scope", "database_unavailable"]);
     }
     if operation.request_body.is_some() {
-        codes.extend(["malformed_json", "body_too_large", "unsupported_media_type", "validation_failed"]);
+        codes.extend([
+            "malformed_request",
+            "request_timeout",
+            "malformed_json",
+            "body_too_large",
+            "unsupported_media_type",
+            "validation_failed",
+        ]);
     }
     let parameters = operation.parameters.get_or_insert_default();
     if needs_key && *method == HttpMethod::Post {

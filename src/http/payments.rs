@@ -10,13 +10,14 @@ use axum::{
 use super::{
     ApiState,
     extract::{IdPath, Write},
-    orders::{Page, respond},
+    orders::Page,
+    prefer::Wait,
     problem::Problem,
 };
 use crate::{
     domain::{
         ids::{OrderId, PaymentId},
-        payment::{NewPayment, Payment},
+        payment::{NewPayment, Payment, PaymentStatus},
     },
     store::{orders, payments},
 };
@@ -27,15 +28,17 @@ use crate::{
     security(("api_key" = ["payments:write"])), params(("id" = OrderId, Path)), request_body = NewPayment,
     responses((status = 201, body = Payment)),
     extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "payment_in_progress",
-        "payment_already_succeeded", "reservation_expired"])))
+        "payment_already_succeeded", "reservation_expired", "payment_declined"])))
 )]
 pub(super) async fn start(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
+    wait: Wait,
     write: Write<NewPayment>,
 ) -> Result<Response, Problem> {
     let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
-    Ok(respond(state.app.start_payment(&request, order_id, &write.body, &cause).await?))
+    let answer = state.app.start_payment(&request, order_id, &write.body, &cause).await?;
+    wait.respond(&state, answer, PaymentStatus::Processing).await
 }
 
 /// A payment.

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::{body::BodyFailure, problem_codes::ProblemCode, server::Refusal};
 use crate::{
-    app::{Conflict, Error},
+    app::{Conflict, Error, WebhookError},
     domain::validation::FieldError,
 };
 
@@ -186,12 +186,24 @@ impl From<Error> for Problem {
             .with_errors(errors),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
             Error::Conflict(conflict) => {
-                let mut problem = Self::new(StatusCode::CONFLICT, conflict.code(), conflict.to_string());
+                let status = match conflict {
+                    Conflict::PaymentDeclined { .. } => StatusCode::PAYMENT_REQUIRED,
+                    _ => StatusCode::CONFLICT,
+                };
+                let mut problem = Self::new(status, conflict.code(), conflict.to_string());
                 problem.conflict = Some(conflict);
                 problem
             }
             Error::IdempotencyKeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error.to_string())
+            }
+            Error::Webhook(WebhookError::Signature(_)) => {
+                tracing::warn!(%error, "a webhook was refused");
+                Self::new(StatusCode::BAD_REQUEST, "webhook_signature_invalid", error.to_string())
+            }
+            Error::Webhook(WebhookError::Unreadable(_)) => {
+                tracing::warn!(%error, "a webhook was refused");
+                Self::new(StatusCode::BAD_REQUEST, "malformed_json", error.to_string())
             }
             Error::Overloaded { .. } => {
                 let detail = "too many orders are waiting; nothing was changed";

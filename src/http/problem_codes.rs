@@ -33,71 +33,43 @@ const fn retry(status: u16, code: &'static str, meaning: &'static str) -> Proble
     ProblemCode { code, status, retryable: true, meaning }
 }
 
-/// The table.
+/// The table, by status.
+#[rustfmt::skip]
 pub(super) const CODES: &[ProblemCode] = &[
+    refused(400, "malformed_request", "What came is not HTTP, or another server might understand it differently."),
     refused(400, "malformed_json", "The body is not JSON. `errors` names the place."),
-    refused(
-        400,
-        "idempotency_key_missing",
-        "A POST needs an Idempotency-Key. Send one that is new for each new request.",
-    ),
-    refused(
-        400,
-        "idempotency_key_invalid",
-        "The Idempotency-Key must be given once, 1 to 255 visible ASCII characters.",
-    ),
-    refused(
-        401,
-        "unauthenticated",
-        "The API key is missing, unknown or revoked. Send Authorization: Bearer hf_…",
-    ),
+    refused(400, "idempotency_key_missing", "A POST needs an Idempotency-Key. Send one that is new for each new request."),
+    refused(400, "idempotency_key_invalid", "The Idempotency-Key must be given once, 1 to 255 visible ASCII characters."),
+    refused(400, "webhook_signature_invalid", "The signature is missing, wrong, or more than five minutes off."),
+    refused(401, "unauthenticated", "The API key is missing, unknown or revoked. Send Authorization: Bearer hf_…"),
+    refused(402, "payment_declined", "The provider refused the payment, `decline_code` says why. Another may be started."),
     refused(403, "insufficient_scope", "The API key does not have the scope that the operation needs."),
     refused(404, "not_found", "There is nothing with this id."),
     refused(404, "unknown_route", "There is nothing at this path."),
-    refused(
-        405,
-        "method_not_allowed",
-        "The path does not take this method; Allow names those that it takes.",
-    ),
-    retry(
-        409,
-        "idempotency_key_in_use",
-        "The first request with this key is still being answered. Ask again.",
-    ),
-    refused(
-        409,
-        "insufficient_stock",
-        "Not every line can be reserved; nothing was. `items` names what is short.",
-    ),
+    refused(405, "method_not_allowed", "The path does not take this method; Allow names those that it takes."),
+    retry(408, "request_timeout", "The request did not come in time. Nothing was begun; send it again."),
+    retry(409, "idempotency_key_in_use", "The first request with this key is still being answered. Ask again."),
+    refused(409, "insufficient_stock", "Not every line can be reserved; nothing was. `items` names what is short."),
     refused(409, "duplicate_client_reference", "`order_id` has this client reference already."),
-    refused(
-        409,
-        "invalid_state_transition",
-        "`current_status` does not allow it; `allowed` names what may follow it.",
-    ),
+    refused(409, "invalid_state_transition", "`current_status` does not allow it; `allowed` names what may follow it."),
     refused(409, "payment_in_progress", "`payment_id` is not decided yet. Wait for its outcome."),
     refused(409, "payment_already_succeeded", "`payment_id` has paid the order."),
     refused(409, "reservation_expired", "The time to pay the order has run out. Place a new one."),
-    refused(
-        409,
-        "stock_conflict",
-        "The stock is not what was expected: `on_hand` and `version` say what it is.",
-    ),
+    refused(409, "stock_conflict", "The stock is not what was expected: `on_hand` and `version` say what it is."),
     refused(409, "below_committed", "The stock would fall below what is promised to orders, `minimum`."),
     refused(413, "body_too_large", "The body is larger than the operation takes."),
+    refused(414, "uri_too_long", "The path and the query are too long."),
     refused(415, "unsupported_media_type", "The operation does not take a body of this media type."),
     refused(422, "validation_failed", "Fields are wrong. `errors` names each with what is allowed."),
     refused(422, "unknown_sku", "Lines name SKUs that are not known. `errors` names them."),
     refused(422, "idempotency_key_reused", "The key was used for another request. Send a new one."),
+    refused(431, "headers_too_large", "The headers are too many or too long."),
     refused(500, "internal_error", "A bug of Holdfast. It was logged under the request id."),
     retry(503, "overloaded", "Too many orders wait. Nothing was changed; ask again after Retry-After."),
     retry(503, "lock_unavailable", "The SKUs' locks were not to be had. Nothing was changed; ask again."),
     retry(503, "database_unavailable", "The database is unavailable. Nothing was changed; ask again."),
-    retry(
-        503,
-        "outcome_unknown",
-        "It may have taken effect or not. Ask again with the same key to find out.",
-    ),
+    retry(503, "outcome_unknown", "It may have taken effect or not. Ask again with the same key to find out."),
+    retry(503, "too_many_connections", "There is no room for another connection. Nothing was begun; ask again."),
     retry(503, "not_ready", "A dependency does not answer; `detail` names it."),
 ];
 
@@ -132,15 +104,12 @@ mod tests {
 
     #[test]
     fn every_code_stands_once_and_only_what_may_end_is_retryable() {
+        assert!(CODES.is_sorted_by_key(|code| code.status));
         for (index, code) in CODES.iter().enumerate() {
             assert!(!CODES[..index].iter().any(|other| other.code == code.code), "{}", code.code);
             assert!((400..600).contains(&code.status));
-            assert_eq!(
-                code.retryable,
-                code.status >= 503 || code.status == 429 || code.code == "idempotency_key_in_use",
-                "{}",
-                code.code
-            );
+            let may_end = code.status >= 503 || [408, 429].contains(&code.status);
+            assert_eq!(code.retryable, may_end || code.code == "idempotency_key_in_use", "{}", code.code);
         }
     }
 }

@@ -12,9 +12,12 @@ use crate::domain::{
     money::Currency,
 };
 
+mod breaker;
+mod metrics;
 mod stripe;
 
-pub use stripe::{StripeOptions, StripeProvider, install_crypto_provider};
+pub use breaker::{BreakerOptions, CircuitBreaker};
+pub use stripe::{StripeOptions, StripeProvider, StripeWebhooks, install_crypto_provider};
 
 /// A request to set money aside.
 #[derive(Debug, Clone)]
@@ -84,6 +87,17 @@ pub enum ProviderError {
         /// The provider's message.
         message: String,
     },
+}
+
+/// Why a webhook is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookError {
+    /// It does not show that the provider sent it, and that lately.
+    #[error("the signature does not count: {0}")]
+    Signature(&'static str),
+    /// The provider sent it, and it is not an event.
+    #[error("the event cannot be read: {0}")]
+    Unreadable(String),
 }
 
 /// A payment provider.

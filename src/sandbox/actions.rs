@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 use super::{
     Sandbox,
-    intents::{Intent, NewIntent},
+    intents::{Intent, NewIntent, Status},
     keys::{Claim, Reply},
     tokens::{Behaviour, behaviour},
+    webhooks,
     wire::{self, Form, Metadata, Problem},
 };
 use crate::domain::payment::looks_like_card_number;
@@ -77,27 +78,33 @@ impl Action {
         }
     }
 
-    /// Takes effect, and says what to answer.
-    fn apply(self, sandbox: &Sandbox) -> Result<Reply, Problem> {
+    /// Takes effect. Gives the intent as it is now, and what to answer.
+    fn apply(self, sandbox: &Sandbox) -> Result<(Intent, Result<Reply, Problem>), Problem> {
         let mut state = sandbox.state();
-        match self {
-            Self::Create { new, expand } => created(&state.intents.create(new), expand),
+        Ok(match self {
+            Self::Create { new, expand } => {
+                let intent = state.intents.create(new);
+                let answer = created(&intent, expand);
+                (intent, answer)
+            }
             Self::Capture { id, amount, expand } => {
                 let intent = state.intents.capture(&id, amount)?;
-                if intent.behaviour == Behaviour::ErrorAfterCapture {
-                    return Err(Problem::internal());
-                }
-                Ok(Reply::ok(&wire::payment_intent(&intent, expand)))
+                let fails = intent.behaviour == Behaviour::ErrorAfterCapture;
+                let answer = Reply::ok(&wire::payment_intent(&intent, expand));
+                (intent, if fails { Err(Problem::internal()) } else { Ok(answer) })
             }
             Self::Cancel { id, expand } => {
-                Ok(Reply::ok(&wire::payment_intent(&state.intents.cancel(&id)?, expand)))
+                let intent = state.intents.cancel(&id)?;
+                let answer = Reply::ok(&wire::payment_intent(&intent, expand));
+                (intent, Ok(answer))
             }
             Self::Refund { id, amount, metadata } => {
                 let (intent, amount) = state.intents.refund(&id, amount)?;
                 let refund_id = format!("re_{}", Uuid::now_v7().simple());
-                Ok(Reply::ok(&wire::refund(&refund_id, &intent, amount, &metadata)))
+                let answer = Reply::ok(&wire::refund(&refund_id, &intent, amount, &metadata));
+                (intent, Ok(answer))
             }
-        }
+        })
     }
 }
 
@@ -159,11 +166,48 @@ async fn perform(sandbox: Arc<Sandbox>, key: Option<String>, action: Action) -> 
     if action.behaviour() == Some(Behaviour::Slow) {
         tokio::time::sleep(sandbox.options.slow).await;
     }
-    let reply = action.apply(&sandbox).unwrap_or_else(Problem::reply);
+    let outcome = action.apply(&sandbox);
+    if let Ok((intent, _)) = &outcome {
+        tell(&sandbox, intent).await;
+    }
+    let reply = outcome.and_then(|(_, answer)| answer).unwrap_or_else(Problem::reply);
     if let Some(key) = &key {
         sandbox.state().keys.finish(key, &reply);
     }
     reply
+}
+
+/// Sends the webhook of a change, and does what else the behaviour asks for before the answer.
+async fn tell(sandbox: &Arc<Sandbox>, intent: &Intent) {
+    let sent = webhooks::send(sandbox, intent);
+    let is_new = matches!(intent.status, Status::RequiresCapture | Status::Processing);
+    match intent.behaviour {
+        Behaviour::WebhookBeforeAnswer if is_new => {
+            if let Some(sent) = sent {
+                // However the delivery ends, the answer comes.
+                let _ = sent.await;
+            }
+            tokio::time::sleep(sandbox.options.slow).await;
+        }
+        Behaviour::LateSuccess if is_new => {
+            let (sandbox, id) = (Arc::clone(sandbox), intent.id.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(sandbox.options.late_success) => succeed(&sandbox, &id),
+                    () = sandbox.shutdown.cancelled() => {}
+                }
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Decides a payment that is `processing`: the money is there.
+pub(super) fn succeed(sandbox: &Arc<Sandbox>, id: &str) {
+    let intent = sandbox.state().intents.succeed(id);
+    if let Some(intent) = intent {
+        webhooks::send(sandbox, &intent);
+    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

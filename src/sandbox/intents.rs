@@ -25,6 +25,7 @@ pub(super) const PAYMENT_ID: &str = "holdfast_payment_id";
 pub(super) enum Status {
     RequiresPaymentMethod,
     RequiresAction,
+    Processing,
     RequiresCapture,
     Succeeded,
     Canceled,
@@ -35,6 +36,7 @@ impl Status {
         match self {
             Self::RequiresPaymentMethod => "requires_payment_method",
             Self::RequiresAction => "requires_action",
+            Self::Processing => "processing",
             Self::RequiresCapture => "requires_capture",
             Self::Succeeded => "succeeded",
             Self::Canceled => "canceled",
@@ -161,6 +163,7 @@ impl Intents {
         let (status, decline) = match new.behaviour {
             Behaviour::Decline(decline) => (Status::RequiresPaymentMethod, Some(decline)),
             Behaviour::RequiresAction => (Status::RequiresAction, None),
+            Behaviour::LateSuccess => (Status::Processing, None),
             _ => (Status::RequiresCapture, None),
         };
         let authorized = status == Status::RequiresCapture;
@@ -180,13 +183,29 @@ impl Intents {
             refunds: 0,
         };
         self.counts.intents += 1;
-        self.counts.authorized += u64::from(authorized);
         self.counts.declined += u64::from(decline.is_some());
         self.keep(intent.clone());
-        let payment = self.counts_of(&intent);
+        if authorized {
+            self.count_authorization(&intent);
+        }
+        intent
+    }
+
+    /// Sets the money of an intent aside that was `processing`. `None` if it is not.
+    pub(super) fn succeed(&mut self, id: &str) -> Option<Intent> {
+        let intent = self.recent.get_mut(id).filter(|intent| intent.status == Status::Processing)?;
+        intent.status = Status::RequiresCapture;
+        intent.authorizations += 1;
+        let intent = intent.clone();
+        self.count_authorization(&intent);
+        Some(intent)
+    }
+
+    fn count_authorization(&mut self, intent: &Intent) {
+        self.counts.authorized += 1;
+        let payment = self.counts_of(intent);
         let max = &mut self.counts.authorizations_per_payment_max;
         *max = payment.authorizations.max(*max);
-        intent
     }
 
     /// Takes `amount` of the money set aside, or all of it.
@@ -214,7 +233,7 @@ impl Intents {
     pub(super) fn cancel(&mut self, id: &str) -> Result<Intent, Problem> {
         let intent = self.get_mut(id)?;
         if matches!(intent.status, Status::Succeeded | Status::Canceled) {
-            let allowed = "requires_payment_method, requires_capture, requires_confirmation, requires_action";
+            let allowed = "requires_payment_method, requires_capture, requires_confirmation, requires_action, processing";
             return Err(Problem::unexpected_state(intent, "canceled", allowed));
         }
         let had_money = intent.status == Status::RequiresCapture;

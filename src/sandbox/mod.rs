@@ -1,8 +1,10 @@
 //! The sandbox: a payment provider for tests and demos that speaks the part of Stripe's API that Holdfast uses.
 //!
 //! Money is pretended, its effects are not: what was authorized, captured and refunded is counted by its effect, not by
-//! its answer, so that `GET /sandbox/summary` and `GET /sandbox/payments?payment_id=pay_…` prove "charged once". What a
-//! payment token does is the table in `tokens`.
+//! its answer, so that `GET /sandbox/summary` and `GET /sandbox/payments?payment_id=pay_…` prove "charged once". `POST
+//! /sandbox/payments/succeed?payment_id=pay_…` decides a payment that is `processing` before its time. What a
+//! payment token does is the table in `tokens`. Where an address is configured, every change is told to it by a webhook,
+//! signed as Stripe signs.
 //!
 //! Must not know `provider`: they meet over HTTP only. Memory is bounded: the newest [`SandboxOptions::kept`] intents and
 //! idempotency keys, about 500 MB with 200,000 of each; an intent that was forgotten is answered with 404, a key that
@@ -14,6 +16,7 @@ mod keys;
 mod recent;
 mod routes;
 mod tokens;
+mod webhooks;
 mod wire;
 
 use std::{
@@ -40,7 +43,10 @@ use tokio_util::sync::CancellationToken;
 
 use intents::Intents;
 use keys::Keys;
+use webhooks::Webhooks;
 use wire::Problem;
+
+pub use webhooks::WebhookOptions;
 
 /// How a sandbox behaves.
 #[derive(Clone)]
@@ -51,6 +57,10 @@ pub struct SandboxOptions {
     pub slow: Duration,
     /// How long `pm_sandbox_timeout_then_success` keeps its first answer back. Longer than the client waits.
     pub answer_held_back: Duration,
+    /// When `pm_sandbox_late_success_after_expiry` succeeds.
+    pub late_success: Duration,
+    /// Where webhooks go, if anywhere.
+    pub webhooks: Option<WebhookOptions>,
     /// How many intents, and how many idempotency keys, are kept.
     pub kept: usize,
 }
@@ -62,6 +72,8 @@ impl SandboxOptions {
             secret_key: secret_key.into(),
             slow: Duration::from_secs(2),
             answer_held_back: Duration::from_secs(30),
+            late_success: Duration::from_mins(30),
+            webhooks: None,
             kept: 200_000,
         }
     }
@@ -72,6 +84,8 @@ impl std::fmt::Debug for SandboxOptions {
         f.debug_struct("SandboxOptions")
             .field("slow", &self.slow)
             .field("answer_held_back", &self.answer_held_back)
+            .field("late_success", &self.late_success)
+            .field("webhooks", &self.webhooks)
             .field("kept", &self.kept)
             .finish_non_exhaustive()
     }
@@ -81,6 +95,7 @@ struct Sandbox {
     options: SandboxOptions,
     shutdown: CancellationToken,
     requests: AtomicU64,
+    webhooks: Option<Webhooks>,
     state: Mutex<Memory>,
 }
 
@@ -106,14 +121,15 @@ pub async fn serve(
         // Without it only small answers are slower.
         let _ = connection.set_nodelay(true);
     });
-    let router = router(options, shutdown.clone());
+    let webhooks = options.webhooks.clone().map(Webhooks::new).transpose()?;
+    let router = router(options, webhooks, shutdown.clone());
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
-fn router(options: SandboxOptions, shutdown: CancellationToken) -> Router {
+fn router(options: SandboxOptions, webhooks: Option<Webhooks>, shutdown: CancellationToken) -> Router {
     let memory = Memory { intents: Intents::new(options.kept), keys: Keys::new(options.kept) };
-    let sandbox =
-        Arc::new(Sandbox { options, shutdown, requests: AtomicU64::new(0), state: Mutex::new(memory) });
+    let (requests, state) = (AtomicU64::new(0), Mutex::new(memory));
+    let sandbox = Arc::new(Sandbox { options, shutdown, requests, webhooks, state });
     Router::new()
         .route("/v1/payment_intents", post(routes::create).get(routes::list))
         .route("/v1/payment_intents/search", get(routes::search))
@@ -124,6 +140,7 @@ fn router(options: SandboxOptions, shutdown: CancellationToken) -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&sandbox), authenticate))
         .route("/sandbox/summary", get(routes::summary))
         .route("/sandbox/payments", get(routes::payments))
+        .route("/sandbox/payments/succeed", post(routes::succeed))
         .fallback(routes::unknown_url)
         .method_not_allowed_fallback(routes::unknown_url)
         .with_state(sandbox)

@@ -125,6 +125,20 @@ pub(super) async fn payments(
     Ok(Json(counts))
 }
 
+/// Decides a payment that is `processing`, before its time.
+pub(super) async fn succeed(
+    State(sandbox): State<Arc<Sandbox>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    let form = Form::parse(query.unwrap_or_default().as_bytes());
+    let payment_id = form.require("payment_id")?;
+    let ids: Vec<String> = sandbox.state().intents.find(payment_id).map(|intent| intent.id.clone()).collect();
+    for id in &ids {
+        actions::succeed(&sandbox, id);
+    }
+    Ok(Json(json!({ "payment_intents": ids })))
+}
+
 pub(super) async fn unknown_url(uri: Uri) -> Problem {
     let message = format!("Unrecognized request URL ({}).", uri.path());
     Problem::new(StatusCode::NOT_FOUND, "invalid_request_error", message)

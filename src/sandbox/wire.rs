@@ -178,11 +178,10 @@ fn body(json: &Value) -> Bytes {
 
 /// A payment intent.
 pub(super) fn payment_intent(intent: &Intent, expand_charge: bool) -> Value {
-    let charge_id = intent.id.replacen("pi_", "ch_", 1);
     let charge = match intent.status {
-        Status::RequiresAction => Value::Null,
-        _ if expand_charge => charge(intent, &charge_id),
-        _ => charge_id.into(),
+        Status::RequiresAction | Status::Processing => Value::Null,
+        _ if expand_charge => latest_charge(intent),
+        _ => charge_id(intent).into(),
     };
     let error = intent.decline.map(|decline| {
         json!({"type": "card_error", "code": "card_declined", "decline_code": decline.code(),
@@ -198,9 +197,14 @@ pub(super) fn payment_intent(intent: &Intent, expand_charge: bool) -> Value {
     })
 }
 
-fn charge(intent: &Intent, id: &str) -> Value {
+fn charge_id(intent: &Intent) -> String {
+    intent.id.replacen("pi_", "ch_", 1)
+}
+
+/// The charge of an intent that has one.
+pub(super) fn latest_charge(intent: &Intent) -> Value {
     json!({
-        "id": id, "object": "charge", "payment_intent": intent.id, "currency": intent.currency,
+        "id": charge_id(intent), "object": "charge", "payment_intent": intent.id, "currency": intent.currency,
         "amount": intent.amount, "amount_captured": intent.amount_captured,
         // As at Stripe: money let go of by a partial capture or by a cancellation counts as refunded.
         "amount_refunded": intent.amount_refunded + intent.amount_let_go(),
@@ -213,7 +217,7 @@ fn charge(intent: &Intent, id: &str) -> Value {
 pub(super) fn refund(id: &str, intent: &Intent, amount: i64, metadata: &Metadata) -> Value {
     json!({
         "id": id, "object": "refund", "amount": amount, "currency": intent.currency, "status": "succeeded",
-        "payment_intent": intent.id, "charge": intent.id.replacen("pi_", "ch_", 1), "metadata": metadata.json(),
+        "payment_intent": intent.id, "charge": charge_id(intent), "metadata": metadata.json(),
     })
 }
 

@@ -178,6 +178,22 @@ pub const INVARIANTS: &[Invariant] = &[
               WHERE NOT EXISTS (SELECT 1 FROM reservation r WHERE r.order_id = s.order_id AND r.id = l.reservation_id
                                   AND r.order_line_id = l.order_line_id)",
     },
+    Invariant {
+        id: "I16",
+        title: "an event of the payment provider takes effect within an hour",
+        sql: "SELECT format('event %s of %s (%s) about payment %s since %s', event_id, provider, type, payment_id,
+                  received_at)
+              FROM provider_event WHERE processed_at IS NULL AND received_at < now() - interval '1 hour'",
+    },
+    Invariant {
+        id: "I17",
+        title: "no payment's outcome stays unknown for an hour, and no payment waits 15 minutes for its look-up",
+        sql: "SELECT format('payment %s is %s: outcome unknown since %s, to be looked up at %s', id, status,
+                  outcome_unknown_since, next_lookup_at)
+              FROM payment
+              WHERE outcome_unknown_since < now() - interval '1 hour'
+                 OR next_lookup_at < now() - interval '15 minutes'",
+    },
 ];
 
 /// Runs one invariant's query.

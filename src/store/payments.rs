@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Conn, Error, error::parse, expect_rows};
+use super::{Conn, Error, error::parse, expect_rows, payment_lookups::FIRST_WAIT_SECONDS};
 use crate::domain::{
     ids::{OrderId, PaymentId, RefundId},
     payment::{Payment, PaymentStatus},
@@ -35,11 +35,17 @@ pub async fn now(conn: &mut Conn) -> Result<chrono::DateTime<chrono::Utc>, Error
     Ok(sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(conn).await?)
 }
 
-/// Writes what changed of a payment that this transaction has locked in status `from`, and a line of its history.
+/// Writes what changed of a payment that this transaction has locked in status `from`, and a line of its history. What
+/// is not decided, or captured by itself, is looked up if no event settles it; what is due to be looked up stays due.
 pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note: &str) -> Result<(), Error> {
     let result = sqlx::query!(
         "UPDATE payment SET status = $3, provider_reference = $4, amount_captured = $5, amount_refunded = $6,
-                decline_code = $7, outcome_unknown_since = NULL, updated_at = now()
+                decline_code = $7, outcome_unknown_since = NULL, updated_at = now(), lookup_attempts = 0,
+                next_lookup_at = CASE
+                    WHEN next_lookup_at <= clock_timestamp() THEN next_lookup_at
+                    WHEN $3 IN ('processing', 'requires_action', 'authorized')
+                        THEN now() + make_interval(secs => $8)
+                END
          WHERE id = $1 AND status = $2",
         payment.id.uuid(),
         from.as_str(),
@@ -48,6 +54,7 @@ pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note:
         payment.amount_captured,
         payment.amount_refunded,
         payment.decline_code,
+        FIRST_WAIT_SECONDS,
     )
     .execute(&mut *conn)
     .await?;
@@ -55,12 +62,27 @@ pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note:
     insert_event(conn, payment, note).await
 }
 
-/// Notes that the provider owes an answer. The status stays as it is, and so does `updated_at`: I9 counts from there.
+/// Writes the provider's id of a payment that has none yet, as soon as it is known: by it the payment is found at once.
+pub async fn mark_reference(conn: &mut Conn, id: PaymentId, reference: &str) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE payment SET provider_reference = $2 WHERE id = $1 AND provider_reference IS NULL",
+        id.uuid(),
+        reference,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Notes that the provider owes an answer, and that it is asked for. The status stays as it is, and so does `updated_at`:
+/// I9 counts from there.
 pub async fn mark_outcome_unknown(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
     sqlx::query!(
-        "UPDATE payment SET outcome_unknown_since = COALESCE(outcome_unknown_since, now())
+        "UPDATE payment SET outcome_unknown_since = COALESCE(outcome_unknown_since, now()),
+                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $2))
          WHERE id = $1",
         id.uuid(),
+        FIRST_WAIT_SECONDS,
     )
     .execute(conn)
     .await?;
@@ -141,6 +163,17 @@ pub async fn find(conn: &mut Conn, id: PaymentId) -> Result<Option<Payment>, Err
     row.map(Payment::try_from).transpose()
 }
 
+/// Where these payments stand.
+pub async fn list_statuses(
+    conn: &mut Conn,
+    ids: &[PaymentId],
+) -> Result<Vec<(PaymentId, PaymentStatus)>, Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows =
+        sqlx::query!("SELECT id, status FROM payment WHERE id = ANY($1)", &ids).fetch_all(conn).await?;
+    rows.into_iter().map(|row| Ok((row.id.into(), parse(&row.status, "payment.status")?))).collect()
+}
+
 /// Takes the row locks of an order's payments, after the order's own, and reads them, oldest first.
 pub async fn lock_of_order(conn: &mut Conn, order_id: OrderId) -> Result<Vec<Payment>, Error> {
     let rows = sqlx::query_as!(
@@ -171,7 +204,8 @@ pub async fn list_of_order(conn: &mut Conn, order_id: OrderId) -> Result<Vec<Pay
     rows.into_iter().map(Payment::try_from).collect()
 }
 
-/// The pending refund of a payment that this transaction has locked; a new one over `amount` if there is none.
+/// The pending refund of a payment that this transaction has locked; a new one over `amount` if there is none. The
+/// payment is looked up until the refund has succeeded.
 pub async fn find_or_insert_refund(
     conn: &mut Conn,
     payment_id: PaymentId,
@@ -194,6 +228,14 @@ pub async fn find_or_insert_refund(
         payment_id.uuid(),
         amount,
         reason,
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "UPDATE payment SET next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $2))
+         WHERE id = $1",
+        payment_id.uuid(),
+        FIRST_WAIT_SECONDS,
     )
     .execute(conn)
     .await?;

@@ -15,6 +15,7 @@ mod expiry;
 mod fulfilment;
 mod outbox_relay;
 mod payment;
+mod reconciliation;
 mod runner;
 
 pub use runner::Consumer;
@@ -22,7 +23,7 @@ pub use runner::Consumer;
 /// A worker that can be chosen on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum WorkerKind {
-    /// Authorizes, captures, voids and refunds payments.
+    /// Authorizes, captures, voids and refunds payments, and looks up those that are not settled.
     Payment,
     /// Makes shipments for confirmed orders, and ships them.
     Fulfilment,
@@ -65,6 +66,7 @@ pub async fn run(
         match kind {
             WorkerKind::Payment => {
                 let consumer = &payment::PaymentConsumer;
+                workers.spawn(reconciliation::run(app.clone(), settings.payment.clone(), shutdown.clone()));
                 workers.spawn(runner::run(consumer, app, bus, settings.payment.concurrency, shutdown, drain));
             }
             WorkerKind::Fulfilment => {

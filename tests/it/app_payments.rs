@@ -1,68 +1,15 @@
 //! Payments, step by step: each use case is called as its event would call it, so that what is between two steps can be
 //! looked at and time needs not pass.
 
-use std::time::Duration;
-
-use holdfast::{
-    app::{Cause, Error, Handling, Progress},
-    domain::ids::{EventId, OrderId, PaymentId},
-    provider::ProviderError,
-};
+use holdfast::app::Progress;
 use serde_json::{Value, json};
 
 use crate::support::{
     api::send,
-    app::{Setup, TestApp},
+    app::TestApp,
+    payments::{is_unknown, moves, new_event, paying},
     sandbox::{SECRET_KEY, http_client},
 };
-
-/// An event that nobody has handled yet.
-fn new_event() -> Handling {
-    Handling { consumer: "payment", event_id: EventId::new(), cause: Cause::default() }
-}
-
-/// A test whose provider is waited for only shortly, with one order of 10.00 and a payment of it.
-async fn paying(token: &str) -> (TestApp, OrderId, PaymentId) {
-    let provider_timeout = Duration::from_millis(500);
-    let payment_pin = Duration::ZERO;
-    let test = TestApp::start_with(Setup { payment_pin, provider_timeout, ..Setup::default() }).await;
-    test.stock("a", 5).await;
-    let order_id = test.placed(&[("a", 1)]).await;
-    let payment_id = test.paying(&order_id, token).await;
-    (test, order_id.parse().unwrap(), payment_id.parse().unwrap())
-}
-
-impl TestApp {
-    async fn authorize(&self, id: PaymentId) -> Result<Progress, Error> {
-        self.app.authorize_payment(&new_event(), id).await
-    }
-
-    async fn capture(&self, id: PaymentId) -> Result<Progress, Error> {
-        self.app.capture_payment(&new_event(), id).await
-    }
-
-    async fn release(&self, id: OrderId) -> Progress {
-        self.app.release_payment(&new_event(), id).await.unwrap()
-    }
-
-    async fn payment(&self, id: PaymentId) -> Value {
-        self.api.get(&format!("/v1/payments/{id}")).await.expect(200)
-    }
-
-    async fn expire(&self, id: OrderId) -> usize {
-        self.app.expire_orders(Some(&[id]), 10, &Cause::default()).await.unwrap()
-    }
-}
-
-fn is_unknown(outcome: &Result<Progress, Error>) -> bool {
-    matches!(outcome, Err(Error::Provider(ProviderError::Unknown(_))))
-}
-
-/// `(authorizations, captures, refunds)` that happened to the money, whatever the answers said.
-async fn moves(test: &TestApp, id: PaymentId) -> [i64; 3] {
-    let counts = test.sandbox.payment(id).await;
-    ["authorizations", "captures", "refunds"].map(|name| counts[name].as_i64().unwrap())
-}
 
 #[tokio::test]
 async fn an_authorization_without_an_answer_stays_processing_until_it_is_looked_up() {

@@ -153,6 +153,20 @@ const SEEDS: &[Seed] = &[
          SELECT o.id, gen_random_uuid(), l.id, 1 FROM orders o JOIN order_line l ON l.order_id = o.id
          WHERE client_reference = 'paid'",
     ),
+    seed(
+        "I16",
+        &[],
+        "INSERT INTO provider_event (provider, event_id, type, payment_id, provider_reference, created_at, received_at)
+         SELECT 'stripe', 'evt_1', 'payment_intent.succeeded', id, provider_reference, now(),
+                now() - interval '61 minutes'
+         FROM payment WHERE status = 'captured'",
+    ),
+    seed(
+        "I17",
+        &[],
+        "UPDATE payment SET next_lookup_at = now(), outcome_unknown_since = now() - interval '61 minutes'",
+    ),
+    seed("I17", &[], "UPDATE payment SET next_lookup_at = now() - interval '16 minutes'"),
 ];
 
 /// A database with an order that waits for payment, a paid one, a canceled one, and a SKU that nobody bought.
@@ -176,6 +190,9 @@ async fn healthy() -> (App, TestDatabase) {
     let payment_id: PaymentId = payments[0].parse().unwrap();
     test.app.authorize_payment(&event(), payment_id).await.unwrap();
     test.app.capture_payment(&event(), payment_id).await.unwrap();
+    // However long the test takes, its events are not late.
+    let fresh = "UPDATE outbox SET created_at = now() + interval '1 hour'";
+    sqlx::query(fresh).execute(&mut *test.conn().await).await.unwrap();
     test.app.store.close().await;
     let database = test.database.copy().await;
     let app = App { store: database.store().await, ..test.app.clone() };

@@ -47,7 +47,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "bench"]),
     ("lapin", &["bus"]),
     ("zookeeper_client", &["lock"]),
-    ("reqwest", &["provider", "cli"]),
+    ("reqwest", &["provider", "sandbox", "cli"]),
+    ("hmac", &["provider", "sandbox"]),
     ("axum", &["http", "sandbox"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
@@ -55,7 +56,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["http"]),
     ("clap", &["cli", "worker"]),
     ("anyhow", &["cli", "bench"]),
-    ("metrics", &["app", "http", "lock", "telemetry"]),
+    ("metrics", &["app", "http", "lock", "provider", "telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
 ];
 

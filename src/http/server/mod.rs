@@ -51,11 +51,16 @@ pub struct Server {
     header_limit: usize,
     connections_max: usize,
     drain: Duration,
+    shutdown: CancellationToken,
 }
 
 impl Server {
     /// Fails where the certificate or its key cannot be used.
-    pub(super) fn new(router: Router, settings: &Http) -> Result<Self, TlsError> {
+    pub(super) fn new(
+        router: Router,
+        settings: &Http,
+        shutdown: CancellationToken,
+    ) -> Result<Self, TlsError> {
         Ok(Self {
             router,
             tls: Tls::load(&settings.tls)?,
@@ -63,22 +68,23 @@ impl Server {
             header_limit: settings.max_header_bytes,
             connections_max: settings.max_connections,
             drain: settings.drain(),
+            shutdown,
         })
     }
 
-    /// Serves until `shutdown` fires. Then nothing is accepted, idle connections are closed, requests in flight are
+    /// Serves until the process stops. Then nothing is accepted, idle connections are closed, requests in flight are
     /// answered with `Connection: close`, and what is not done after the drain time is cut.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+    pub async fn serve(self, listener: TcpListener) {
         let connections_max = connections_that_fit(self.connections_max);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 // First: connections that ended make room.
                 biased;
-                () = shutdown.cancelled() => break,
+                () = self.shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, &mut connections, connections_max, &shutdown),
+                    Ok((stream, _)) => self.admit(stream, &mut connections, connections_max),
                     Err(error) => pause(&error).await,
                 },
             }
@@ -95,13 +101,7 @@ impl Server {
     /// Past the limit, a connection is accepted and its request answered with 503. Left in the queue of the kernel it
     /// would hang, with health checks and balancers that wait for it; told at once, the client can go to another process.
     /// Those that are connected are not disturbed either way.
-    fn admit(
-        &self,
-        stream: TcpStream,
-        connections: &mut JoinSet<()>,
-        connections_max: usize,
-        shutdown: &CancellationToken,
-    ) {
+    fn admit(&self, stream: TcpStream, connections: &mut JoinSet<()>, connections_max: usize) {
         let admitted = connections.len() < connections_max;
         if !admitted {
             CONNECTIONS.refused.increment(1);
@@ -116,7 +116,7 @@ impl Server {
             times: self.times,
             header_limit: self.header_limit,
             admitted,
-            stopping: shutdown.clone(),
+            stopping: self.shutdown.clone(),
         };
         let tls = self.tls.clone();
         connections.spawn(async move {

@@ -6,6 +6,7 @@
 
 mod client;
 mod failure;
+mod webhook;
 mod wire;
 
 use std::{fmt, time::Duration};
@@ -16,6 +17,7 @@ use failure::Failure;
 use wire::{ApiError, Page, PaymentIntent, Refund};
 
 pub use client::{StripeOptions, install_crypto_provider};
+pub use webhook::StripeWebhooks;
 
 use super::{Authorize, PaymentProvider, ProviderError, ProviderPayment, ProviderStatus};
 use crate::domain::ids::{PaymentId, RefundId};

@@ -6,3 +6,4 @@ mod lock_kept;
 mod lock_zookeeper;
 mod provider;
 mod provider_failures;
+mod stripe_mock;

@@ -16,5 +16,6 @@ mod locks_partition;
 mod locks_paused;
 mod locks_sessions;
 mod paused_api;
+mod provider_webhooks;
 mod relays;
 mod termination;

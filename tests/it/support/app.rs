@@ -10,12 +10,12 @@ use holdfast::{
         access::Scope,
         ids::{OrderId, PaymentId},
     },
-    sandbox::SandboxOptions,
+    sandbox::{SandboxOptions, WebhookOptions},
     worker::{self, CONSUMERS, WorkerKind},
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, pool::PoolConnection};
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ use super::{
     database::TestDatabase,
     eventually,
     sandbox::{SECRET_KEY, TestSandbox},
-    setup::{build, serve, settings},
+    setup::{WEBHOOK_SECRETS, build, serve, serve_on, settings},
     zookeeper::{self, Locks},
 };
 
@@ -67,15 +67,21 @@ impl TestApp {
 
     pub(crate) async fn start_with(setup: Setup) -> Self {
         let database = TestDatabase::create().await;
-        let options =
-            SandboxOptions { slow: Duration::from_millis(1_500), ..SandboxOptions::new(SECRET_KEY) };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1/provider-webhooks/stripe", listener.local_addr().unwrap());
+        let webhooks = WebhookOptions { url, secret: WEBHOOK_SECRETS[0].into() };
+        let options = SandboxOptions {
+            slow: Duration::from_millis(1_500),
+            webhooks: setup.webhooks.then_some(webhooks),
+            ..SandboxOptions::new(SECRET_KEY)
+        };
         let sandbox = TestSandbox::start_with(options).await;
         let locks = Locks::new(zookeeper::shared());
         let app = build(&setup, &database, &sandbox, &locks).await;
         let secret = app.create_api_key("test", [Scope::Admin].into_iter().collect()).await.unwrap().secret;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let api = serve(app.clone(), &secret, &shutdown, &mut tasks).await;
+        let api = serve_on(listener, app.clone(), &secret, &shutdown, &mut tasks);
         let workers = setup.workers;
         let bus_options = broker::options(broker::shared());
         let mut test = Self {

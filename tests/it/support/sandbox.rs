@@ -28,6 +28,7 @@ impl TestSandbox {
     }
 
     pub(crate) async fn start_with(options: SandboxOptions) -> Self {
+        install_crypto_provider();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();

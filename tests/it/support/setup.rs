@@ -3,11 +3,12 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::{App, ReservationEngine, ReservationOptions, Settings},
+    app::{App, AwaitedPayments, ReservationEngine, ReservationOptions, Settings},
     config::Config,
     domain::new_order::OrderLimits,
     http,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
+    provider::StripeWebhooks,
     worker::WorkerKind,
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -20,6 +21,9 @@ use super::{
     sandbox::{self, SECRET_KEY, TestSandbox},
     zookeeper::Locks,
 };
+
+/// What webhooks are signed with, the new one first, during a rotation.
+pub(crate) const WEBHOOK_SECRETS: [&str; 2] = ["whsec_of_the_tests_new", "whsec_of_the_tests_old"];
 
 /// What a test wants otherwise than by default.
 pub(crate) struct Setup {
@@ -35,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) lock_timeout: Duration,
     /// How long to wait for the provider.
     pub(crate) provider_timeout: Duration,
+    /// Whether the provider sends webhooks.
+    pub(crate) webhooks: bool,
     /// How orders are batched.
     pub(crate) reservation: ReservationOptions,
 }
@@ -48,6 +54,7 @@ impl Default for Setup {
             payment_pin: Duration::from_mins(15),
             lock_timeout: PATIENCE,
             provider_timeout: Duration::from_secs(20),
+            webhooks: false,
             reservation: ReservationOptions {
                 lanes: 2,
                 queue: 4096,
@@ -81,7 +88,9 @@ pub(super) async fn build(
     let store = database.store().await;
     App {
         engine: ReservationEngine::new(store.clone(), setup.reservation),
+        awaited: AwaitedPayments::new(store.clone()),
         store,
+        webhooks: StripeWebhooks::new(WEBHOOK_SECRETS.map(str::to_owned).into()),
         locks: manager,
         provider: Some(Arc::new(sandbox::provider(&sandbox.url, SECRET_KEY, setup.provider_timeout))),
         settings: Settings {
@@ -98,18 +107,28 @@ pub(super) async fn build(
     }
 }
 
-/// Serves the API until `shutdown`.
+/// Serves the API on a free port until `shutdown`.
 pub(super) async fn serve(
     app: App,
     secret: &str,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> Api {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), app, secret, shutdown, tasks)
+}
+
+/// Serves the API until `shutdown`.
+pub(super) fn serve_on(
+    listener: TcpListener,
+    app: App,
+    secret: &str,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> Api {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = shutdown.clone();
-    let server = http::server(app, &settings().http).unwrap();
-    tasks.spawn(server.serve(listener, shutdown));
+    let server = http::server(app, &settings().http, shutdown).unwrap();
+    tasks.spawn(server.serve(listener));
     Api::new(&url, secret)
 }
 

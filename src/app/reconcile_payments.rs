@@ -1,0 +1,82 @@
+//! Reconciling payments with the provider: whose time has come is looked up, and what the provider says is recorded.
+//!
+//! This is the guarantee behind the events: it finds payments whose event was lost, or whose outcome stayed unknown, and
+//! those that the provider has told of. A payment is looked up a minute after its last change, then after waits that
+//! double to a quarter of an hour, for as long as something is owed; so once the provider answers, it is settled within
+//! 19 minutes ([`LONGEST_WAIT_SECONDS`] and its jitter), and in any case two days after it was made: see
+//! `authorize_payment`.
+//!
+//! The claim is one statement of its own; the provider is asked outside any transaction. Look-ups change nothing twice,
+//! so a claim that ends late, or never, costs time only.
+//!
+//! [`LONGEST_WAIT_SECONDS`]: crate::store::payment_lookups::LONGEST_WAIT_SECONDS
+
+use futures_util::future::join_all;
+
+use super::{App, Error, authorize_payment::Progress, record_payment::Then};
+use crate::{
+    domain::{
+        ids::{OrderId, PaymentId},
+        payment::PaymentStatus,
+    },
+    provider::ProviderStatus,
+    store::{
+        self,
+        payment_lookups::{self, DuePayment},
+        provider_events,
+    },
+};
+
+impl App {
+    /// Looks up payments whose time has come, `limit` at most, all at once. Gives how many. A look-up that fails is logged,
+    /// and comes again later.
+    pub async fn reconcile_payments(&self, limit: u16) -> Result<usize, Error> {
+        let due = payment_lookups::claim(&mut *self.store.conn().await?, limit.into()).await?;
+        join_all(due.iter().map(async |due| {
+            if let Err(error) = self.reconcile_payment(due).await {
+                let (payment_id, again_at) = (due.id, due.next_lookup_at);
+                tracing::warn!(%payment_id, %again_at, %error, "a payment was not settled by looking it up");
+            }
+        }))
+        .await;
+        Ok(due.len())
+    }
+
+    async fn reconcile_payment(&self, due: &DuePayment) -> Result<(), Error> {
+        let payment = self.find_payment(due.id).await?;
+        let seen = self.look_up(&payment).await?;
+        let mut status = payment.status;
+        if let Some(seen) = &seen {
+            status = self.record_payment(None, &payment, seen, Then::Continue).await?;
+            let has_money = matches!(seen.status, ProviderStatus::Authorized | ProviderStatus::Captured);
+            if has_money && !status.is_live() {
+                let message = format!("payment {} is {status}, the provider says {:?}", due.id, seen.status);
+                return Err(store::Error::Inconsistent(message).into());
+            }
+        }
+        provider_events::mark_processed(&mut *self.store.conn().await?, due.id, due.began).await?;
+        if due.is_overdue {
+            self.go_on(due.id, payment.order_id, status, seen.is_some()).await?;
+        }
+        Ok(payment_lookups::mark_settled(&mut *self.store.conn().await?, due).await?)
+    }
+
+    /// Does what an event was to lead to, and did not.
+    async fn go_on(
+        &self,
+        id: PaymentId,
+        order_id: OrderId,
+        status: PaymentStatus,
+        is_known: bool,
+    ) -> Result<(), Error> {
+        match status {
+            PaymentStatus::Processing if !is_known => self.authorize(None, id).await?,
+            PaymentStatus::Authorized => self.capture(None, id).await?,
+            PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
+                self.release(None, order_id).await?
+            }
+            _ => Progress::Done,
+        };
+        Ok(())
+    }
+}

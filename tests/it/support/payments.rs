@@ -1,0 +1,84 @@
+//! A payment step by step: each use case called as its event would call it, and time that passes at once.
+
+use std::{sync::Arc, time::Duration};
+
+use holdfast::{
+    app::{Cause, Error, Handling, Progress},
+    domain::ids::{EventId, OrderId, PaymentId},
+    provider::ProviderError,
+};
+use serde_json::Value;
+
+use super::{
+    app::{Setup, TestApp},
+    faulty_provider::{Fault, FaultyProvider},
+};
+
+/// An event that nobody has handled yet.
+pub(crate) fn new_event() -> Handling {
+    Handling { consumer: "payment", event_id: EventId::new(), cause: Cause::default() }
+}
+
+/// A test whose provider is waited for only shortly, with one order of 10.00 and a payment of it.
+pub(crate) async fn paying(token: &str) -> (TestApp, OrderId, PaymentId) {
+    let provider_timeout = Duration::from_millis(500);
+    let payment_pin = Duration::ZERO;
+    let test = TestApp::start_with(Setup { payment_pin, provider_timeout, ..Setup::default() }).await;
+    test.stock("a", 5).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let payment_id = test.paying(&order_id, token).await;
+    (test, order_id.parse().unwrap(), payment_id.parse().unwrap())
+}
+
+impl TestApp {
+    pub(crate) async fn authorize(&self, id: PaymentId) -> Result<Progress, Error> {
+        self.app.authorize_payment(&new_event(), id).await
+    }
+
+    pub(crate) async fn capture(&self, id: PaymentId) -> Result<Progress, Error> {
+        self.app.capture_payment(&new_event(), id).await
+    }
+
+    pub(crate) async fn release(&self, id: OrderId) -> Progress {
+        self.app.release_payment(&new_event(), id).await.unwrap()
+    }
+
+    pub(crate) async fn payment(&self, id: PaymentId) -> Value {
+        self.api.get(&format!("/v1/payments/{id}")).await.expect(200)
+    }
+
+    pub(crate) async fn expire(&self, id: OrderId) -> usize {
+        self.app.expire_orders(Some(&[id]), 10, &Cause::default()).await.unwrap()
+    }
+
+    /// Looks up what is due. Gives how many payments were.
+    pub(crate) async fn reconcile(&self) -> usize {
+        self.app.reconcile_payments(100).await.unwrap()
+    }
+
+    /// Makes every payment so much older.
+    pub(crate) async fn payments_age(&self, seconds: f64) {
+        let statement = "UPDATE payment SET created_at = created_at - make_interval(secs => $1),
+                updated_at = updated_at - make_interval(secs => $1),
+                next_lookup_at = next_lookup_at - make_interval(secs => $1),
+                outcome_unknown_since = outcome_unknown_since - make_interval(secs => $1)";
+        sqlx::query(statement).bind(seconds).execute(&mut *self.conn().await).await.unwrap();
+    }
+
+    /// Puts a provider that fails before the one of the test.
+    pub(crate) fn make_faulty(&mut self, fault: Fault) -> Arc<FaultyProvider> {
+        let faulty = FaultyProvider::new(self.app.provider.take().unwrap(), fault);
+        self.app.provider = Some(Arc::clone(&faulty) as _);
+        faulty
+    }
+}
+
+pub(crate) fn is_unknown(outcome: &Result<Progress, Error>) -> bool {
+    matches!(outcome, Err(Error::Provider(ProviderError::Unknown(_))))
+}
+
+/// `(authorizations, captures, refunds)` that happened to the money, whatever the answers said.
+pub(crate) async fn moves(test: &TestApp, id: PaymentId) -> [i64; 3] {
+    let counts = test.sandbox.payment(id).await;
+    ["authorizations", "captures", "refunds"].map(|name| counts[name].as_i64().unwrap())
+}

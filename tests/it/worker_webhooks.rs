@@ -1,0 +1,113 @@
+//! Webhooks of the provider with all workers running: early, late, three at once, and of what somebody did elsewhere.
+
+use std::time::Duration;
+
+use holdfast::worker::WorkerKind;
+use serde_json::{Value, json};
+
+use crate::support::{
+    PATIENCE,
+    app::{Setup, TestApp},
+    eventually,
+    sandbox::{SECRET_KEY, http_client},
+};
+
+async fn started(setup: Setup) -> TestApp {
+    let test = TestApp::start_with(Setup { webhooks: true, workers: &WorkerKind::ALL, ..setup }).await;
+    test.stock("a", 5).await;
+    test
+}
+
+/// Waits until so many events have come and have taken effect.
+async fn processed(test: &TestApp, events: i64) {
+    let done = async || {
+        let processed = "SELECT count(*) FROM provider_event WHERE processed_at IS NOT NULL";
+        test.count(processed).await == events
+            && test.count("SELECT count(*) FROM provider_event").await == events
+    };
+    eventually(&format!("{events} events took effect"), PATIENCE, done).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_before_the_answer_settles_the_payment_and_the_answer_changes_nothing() {
+    let test = started(Setup::default()).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let payment_id = test.paying(&order_id, "pm_sandbox_webhook_before_response").await;
+    test.order_becomes(&order_id, "fulfilled").await;
+    test.drain().await;
+    // The event of the authorization follows from no event: it was the webhook's look-up that found it.
+    let by_look_up = "SELECT count(*) FROM outbox_sent
+                      WHERE type = 'payment.authorized.v1' AND causation_id IS NULL";
+    assert_eq!(test.count(by_look_up).await, 1);
+    assert_eq!(test.count("SELECT count(*) FROM payment_event WHERE status = 'authorized'").await, 1);
+    let counts = test.sandbox.payment(&payment_id).await;
+    assert_eq!((&counts["authorizations"], &counts["captures"]), (&json!(1), &json!(1)));
+    processed(&test, 2).await;
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_webhook_three_times_at_once_takes_effect_once() {
+    let test = started(Setup::default()).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let payment_id = test.paying(&order_id, "pm_sandbox_webhook_x3").await;
+    let order = test.order_becomes(&order_id, "fulfilled").await;
+    assert_eq!(order["payments"][0]["amount_captured"], 1000);
+    processed(&test, 2).await;
+    for status in ["authorized", "captured"] {
+        let query = "SELECT count(*) FROM payment_event WHERE status = $1";
+        let count: i64 =
+            sqlx::query_scalar(query).bind(status).fetch_one(&mut *test.conn().await).await.unwrap();
+        assert_eq!(count, 1, "{status}");
+    }
+    let counts = test.sandbox.payment(&payment_id).await;
+    assert_eq!((&counts["authorizations"], &counts["captures"]), (&json!(1), &json!(1)));
+    assert_eq!(test.count("SELECT count(*) FROM shipment").await, 1);
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_that_comes_after_the_order_expired_goes_back() {
+    let test = started(Setup { payment_pin: Duration::ZERO, ..Setup::default() }).await;
+    let order_id = test.placed(&[("a", 5)]).await;
+    let payment_id = test.paying(&order_id, "pm_sandbox_late_success_after_expiry").await;
+    processed(&test, 1).await;
+    test.run_out(&order_id, 1.0).await;
+    test.order_becomes(&order_id, "expired").await;
+    assert_eq!(test.api.level("a").await, (5, 0, 0));
+    assert_eq!(test.payment_becomes(&payment_id, "processing").await["amount_captured"], 0);
+    // Somebody else gets the stock, and nobody takes it away again.
+    test.placed(&[("a", 5)]).await;
+    let url = format!("{}/sandbox/payments/succeed?payment_id={payment_id}", test.sandbox.url);
+    assert_eq!(http_client().post(url).send().await.unwrap().status(), 200);
+    test.payment_becomes(&payment_id, "voided").await;
+    assert_eq!(test.api.order(&order_id).await["status"], "expired");
+    assert_eq!(test.api.level("a").await, (5, 5, 0));
+    let summary = test.sandbox.summary().await;
+    let expected = (&json!(1), &json!(1), &json!(0));
+    assert_eq!((&summary["authorized"], &summary["voided"], &summary["captured"]), expected);
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refund_made_elsewhere_is_recorded() {
+    let test = started(Setup { ship_at_once: false, ..Setup::default() }).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let payment_id = test.paying(&order_id, "pm_card_visa").await;
+    let payment = test.payment_becomes(&payment_id, "captured").await;
+    processed(&test, 2).await;
+    let refund = [("payment_intent", payment["provider_reference"].as_str().unwrap()), ("amount", "400")];
+    let request = http_client().post(format!("{}/v1/refunds", test.sandbox.url)).bearer_auth(SECRET_KEY);
+    assert_eq!(request.form(&refund).send().await.unwrap().status(), 200);
+    let payment = test.payment_becomes(&payment_id, "partially_refunded").await;
+    assert_eq!((&payment["amount_captured"], &payment["amount_refunded"]), (&json!(1000), &json!(400)));
+    // It is about a charge, which names the payment by the provider's id only.
+    let event: Value =
+        sqlx::query_scalar("SELECT to_jsonb(e) FROM provider_event e WHERE type = 'charge.refunded'")
+            .fetch_one(&mut *test.conn().await)
+            .await
+            .unwrap();
+    assert_eq!(event["provider_reference"], payment["provider_reference"]);
+    processed(&test, 3).await;
+    test.finish().await;
+}
