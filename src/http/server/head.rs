@@ -8,7 +8,7 @@
 //! Invariant: hyper accepts each head that passes, with the same framing. The parser is hyper's own, so both see the same
 //! lines; a test of random heads holds them together.
 
-use std::{mem::MaybeUninit, str};
+use std::{mem::MaybeUninit, ops::BitOr, str};
 
 use axum::http::{Method, Uri, uri::PathAndQuery};
 
@@ -77,8 +77,8 @@ fn check(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<End, Refusa
     // Lines end with CR LF: some readers do not take a bare LF as an end. Without a branch, so that it is done for many
     // bytes at a time.
     let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
-    let bare = pairs.fold(false, |bare, (before, byte)| bare | ((*byte == b'\n') & (*before != b'\r')));
-    if bare || head.first() == Some(&b'\n') {
+    let bare = |(before, byte): (&u8, &u8)| u8::from(*byte == b'\n') & u8::from(*before != b'\r');
+    if pairs.map(bare).fold(0, BitOr::bitor) != 0 || head.first() == Some(&b'\n') {
         return Err(Malformed("a line must end with CR LF"));
     }
     let seen = collect(request.headers)?;
