@@ -48,16 +48,6 @@ impl App {
         }
         let seen = match self.ask_for_authorization(&payment).await {
             Ok(seen) => seen,
-            // A rejected second try says nothing about the first one, whose outcome is unknown.
-            Err(Error::Provider(ProviderError::Rejected { code, message }))
-                if payment.outcome_unknown_since.is_none() =>
-            {
-                tracing::warn!(payment_id = %id, code, message, "the provider rejected the payment");
-                refused(&payment, code)
-            }
-            Err(Error::Provider(ProviderError::Rejected { code, message })) => {
-                return Err(ProviderError::Unknown(format!("{code}: {message}")).into());
-            }
             Err(error) => return Err(self.note_unknown(id, error).await?),
         };
         let undecided = matches!(seen.status, ProviderStatus::Processing | ProviderStatus::RequiresAction);
@@ -90,20 +80,35 @@ impl App {
             currency: payment.currency,
             token: payment.payment_token.clone(),
         };
-        Ok(self.provider()?.authorize(&request).await?)
+        match self.provider()?.authorize(&request).await {
+            // A rejected second try says nothing about the first one, whose outcome is unknown.
+            Err(ProviderError::Rejected { code, message }) if payment.outcome_unknown_since.is_none() => {
+                tracing::warn!(payment_id = %payment.id, code, message, "the provider rejected the payment");
+                Ok(refused(payment, code))
+            }
+            Err(ProviderError::Rejected { code, message }) => {
+                Err(ProviderError::Unknown(format!("{code}: {message}")).into())
+            }
+            answer => Ok(answer?),
+        }
     }
 
-    /// What the provider knows of a payment: by its own id where that is known, else by ours.
+    /// What the provider knows of a payment: by its own id where that is known, else by ours. A look-up that is rejected
+    /// says nothing about the payment.
     pub(super) async fn look_up(&self, payment: &Payment) -> Result<Option<ProviderPayment>, Error> {
         let reference = match &payment.provider_reference {
             Some(reference) => Some(reference.clone()),
             // An event may tell it before the answer to the request does.
             None => provider_events::find_reference(&mut *self.store.conn().await?, payment.id).await?,
         };
-        Ok(match reference {
-            Some(reference) => Some(self.provider()?.get(&reference).await?),
-            None => self.provider()?.find(payment.id).await?,
-        })
+        let seen = match reference {
+            Some(reference) => self.provider()?.get(&reference).await.map(Some),
+            None => self.provider()?.find(payment.id).await,
+        };
+        Ok(seen.map_err(|error| match error {
+            ProviderError::Rejected { code, message } => ProviderError::Unknown(format!("{code}: {message}")),
+            error => error,
+        })?)
     }
 
     /// Notes on the payment that its outcome is unknown, if that is what went wrong. Gives the error back.

@@ -65,7 +65,7 @@ impl App {
         if !first {
             return Ok(payment.status);
         }
-        for next in path(payment.status, target(seen)) {
+        for next in steps(&payment, seen) {
             move_payment(&mut tx, &mut change, &mut payment, next, seen).await?;
         }
         if payment.provider_reference.is_none() && !seen.reference.is_empty() {
@@ -109,6 +109,16 @@ fn target(seen: &ProviderPayment) -> PaymentStatus {
         }
         ProviderStatus::Captured => PaymentStatus::Refunded,
     }
+}
+
+/// What has to happen for the payment to be as the provider sees it.
+fn steps(payment: &Payment, seen: &ProviderPayment) -> Vec<PaymentStatus> {
+    let to = target(seen);
+    if to == payment.status && seen.amount_refunded > payment.amount_refunded {
+        // Another part went back: the same status, another amount.
+        return vec![to];
+    }
+    path(payment.status, to)
 }
 
 /// The transitions from `from` to `to`, one after the other. Empty if the view is not ahead of what is recorded: an

@@ -158,6 +158,20 @@ async fn the_providers_id_is_kept_while_it_has_not_decided() {
     test.stop().await;
 }
 
+#[tokio::test]
+async fn a_look_up_that_is_rejected_says_nothing_about_the_payment() {
+    let (test, order_id, payment_id) = paying("pm_sandbox_late_success_after_expiry").await;
+    test.authorize(payment_id).await.unwrap();
+    let lost = "UPDATE payment SET provider_reference = 'pi_of_another_account'";
+    sqlx::query(lost).execute(&mut *test.conn().await).await.unwrap();
+    assert!(is_unknown(&test.authorize(payment_id).await));
+    test.payments_age(A_MINUTE).await;
+    assert_eq!(test.reconcile().await, 1);
+    assert_eq!(status(&test, payment_id).await, "processing");
+    test.api.pay(&order_id.to_string(), "pm_card_visa").await.problem(409, "payment_in_progress");
+    test.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_share_the_look_ups() {
     let test = TestApp::start().await;
