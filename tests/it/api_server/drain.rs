@@ -60,11 +60,11 @@ async fn a_process_says_how_many_it_cut() {
     system.api("api").await;
     let address = system.url("api").trim_start_matches("http://").parse().unwrap();
     let mut endless = Vec::new();
-    for _ in 0..3 {
+    for number in 0..3 {
         let mut client = RawHttp::connect(address).await;
         let key = &system.key;
         let head = format!(
-            "POST /v1/orders HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {key}\r\nIdempotency-Key: k\r\n\
+            "POST /v1/orders HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {key}\r\nIdempotency-Key: k-{number}\r\n\
              Content-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
         );
         client.send(head).await;

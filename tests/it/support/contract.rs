@@ -25,7 +25,8 @@ pub(crate) fn operation<'a>(document: &'a Value, method: &Method, path: &str) ->
 fn matches(template: &str, path: &str) -> bool {
     let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
     template.len() == path.len()
-        && template.iter().zip(&path).all(|(part, given)| part.starts_with('{') || part == given)
+        // A parameter is never empty.
+        && template.iter().zip(&path).all(|(part, given)| part == given || part.starts_with('{') && !given.is_empty())
 }
 
 /// Fails unless the operation lists this status, and for a problem its code.
