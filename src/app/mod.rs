@@ -23,6 +23,7 @@ mod cancel_order;
 mod capture_payment;
 mod error;
 mod expire_orders;
+mod follow_events;
 mod fulfil_order;
 mod import_stock;
 mod order_change;
@@ -37,14 +38,15 @@ mod retry;
 mod set_inventory;
 mod start_payment;
 mod verify_invariants;
+mod watched;
 
 pub use adjust_inventory::{AdjustInventory, AdjustedInventory, Adjustment};
 pub use answer::Answer;
 pub use api_keys::{NewApiKey, hash_secret};
 pub use authorize_payment::Progress;
-pub use await_payment::AwaitedPayments;
 pub use cancel_order::CancelOrder;
 pub use error::{Conflict, Error};
+pub use follow_events::{Followed, Follower, Watches};
 pub use import_stock::{ImportStockError, ImportedStock, StockRow};
 pub use reservation_engine::{ReservationEngine, ReservationOptions};
 pub use set_inventory::SetInventory;
@@ -65,8 +67,8 @@ pub struct App {
     pub provider: Option<Arc<dyn PaymentProvider>>,
     /// Whose webhooks count.
     pub webhooks: StripeWebhooks,
-    /// The payments that clients of this process wait for.
-    pub awaited: AwaitedPayments,
+    /// What clients of this process wait for.
+    pub watches: Watches,
     /// What a deployment decides.
     pub settings: Settings,
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use url::Url;
 
 use crate::{
-    app::{App, AwaitedPayments, ReservationEngine, ReservationOptions, Settings},
+    app::{App, ReservationEngine, ReservationOptions, Settings, Watches},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::new_order::OrderLimits,
@@ -131,7 +131,7 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
     };
     let engine = ReservationEngine::new(store.clone(), options);
     Ok(App {
-        awaited: AwaitedPayments::new(store.clone()),
+        watches: Watches::new(&store),
         store,
         locks: Arc::new(NoLock),
         engine,

@@ -28,6 +28,7 @@ pub struct Http {
     pub bind: String,
     pub drain_seconds: u64,
     pub max_connections: usize,
+    pub max_streams: usize,
     pub header_timeout_ms: u64,
     pub idle_timeout_ms: u64,
     pub body_timeout_ms: u64,

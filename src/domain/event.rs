@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
@@ -40,7 +41,7 @@ impl Topic {
 macro_rules! event_types {
     ($($(#[$doc:meta])* $variant:ident = $name:literal on $topic:ident),+ $(,)?) => {
         /// What happened, with the version of its data's shape. Fields are only ever added within a version.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         pub enum EventType {
             $($(#[$doc])* #[serde(rename = $name)] $variant),+
         }
@@ -152,7 +153,8 @@ impl Aggregate {
 }
 
 /// An event as it travels: the attributes of CloudEvents 1.0 and the data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Event)]
 pub struct Envelope {
     /// Which event this is. Every copy of it carries the same id.
     pub id: EventId,

@@ -241,6 +241,13 @@ impl Query {
         text.parse().map(Some).map_err(|error: T::Err| query_error(name, error.to_string()))
     }
 
+    /// Takes a place in a list of events out.
+    pub(super) fn take_place(&mut self, name: &str) -> Result<Option<i64>, Problem> {
+        let Some(text) = self.0.remove(name) else { return Ok(None) };
+        let place = text.parse().ok().filter(|place| *place >= 0);
+        place.map(Some).ok_or_else(|| query_error(name, "must be 0 or the place of an event"))
+    }
+
     /// Takes the page size out: 1 to 100, 50 if absent.
     pub(super) fn take_limit(&mut self) -> Result<i64, Problem> {
         let limit = self.0.remove("limit").map_or(Ok(50), |text| text.parse());

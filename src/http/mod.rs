@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::{Extension, Router, middleware};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -16,6 +17,7 @@ use crate::{app::App, config::Http};
 mod access;
 mod auth;
 mod body;
+mod events;
 mod extract;
 mod health;
 mod idempotency;
@@ -41,13 +43,14 @@ pub(crate) struct ApiState {
     access: Arc<access::AccessTable>,
     keys: Arc<auth::KeyCache>,
     in_progress: Arc<idempotency::InProgress>,
+    streams: Arc<Semaphore>,
     /// Fires when the process stops: whoever waits is answered with what there is.
     stopping: CancellationToken,
 }
 
 /// The API, ready to listen, until `stopping` fires.
 pub fn server(app: App, settings: &Http, stopping: CancellationToken) -> Result<Server, TlsError> {
-    let router = router(app, BodyLimits::new(settings), stopping.clone());
+    let router = router(app, settings, stopping.clone());
     Server::new(router, settings, stopping)
 }
 
@@ -58,6 +61,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(orders::read))
         .routes(routes!(orders::cancel))
         .routes(routes!(payments::start, payments::list_of_order))
+        .routes(routes!(events::list_of_order))
+        .routes(routes!(events::list))
         .routes(routes!(payments::read))
         .routes(routes!(provider_webhooks::receive))
         .routes(routes!(inventory::list))
@@ -71,7 +76,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::metrics))
 }
 
-fn router(app: App, limits: BodyLimits, stopping: CancellationToken) -> Router {
+fn router(app: App, settings: &Http, stopping: CancellationToken) -> Router {
+    let limits = BodyLimits::new(settings);
     let (routes, mut document) = routes().split_for_parts();
     let text = openapi::complete(&mut document);
     let state = ApiState {
@@ -79,6 +85,7 @@ fn router(app: App, limits: BodyLimits, stopping: CancellationToken) -> Router {
         access: Arc::new(access::AccessTable::new(&document)),
         keys: Arc::default(),
         in_progress: Arc::default(),
+        streams: Arc::new(Semaphore::new(settings.max_streams)),
         stopping,
     };
     let routes = routes

@@ -41,6 +41,7 @@ use super::{
     tags(
         (name = "orders", description = "Placing, changing and canceling orders"),
         (name = "payments", description = "Paying orders"),
+        (name = "events", description = "What happened: pages, or a stream (Server-Sent Events)"),
         (name = "inventory", description = "Stock: levels, changes, history"),
         (name = "contract", description = "What the API says of itself"),
         (name = "operation", description = "For those who run it"),
@@ -171,7 +172,7 @@ fn describe(status: &str, response: &mut RefOr<Response>) {
         && response.description.is_empty()
     {
         let name = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
-        response.description = name.unwrap_or_default().to_owned();
+        name.unwrap_or_default().clone_into(&mut response.description);
     }
 }
 

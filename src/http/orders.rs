@@ -101,6 +101,16 @@ pub(super) async fn cancel(
     Ok(respond(state.app.cancel_order(&request, id, &write.body, &cause).await?))
 }
 
+/// Fails if there is no such order.
+pub(super) async fn require(state: &ApiState, id: OrderId) -> Result<(), Problem> {
+    let found = orders::find(&mut *state.app.store.conn().await?, id).await?;
+    found.map(|_| ()).ok_or_else(|| missing(id))
+}
+
+fn missing(id: OrderId) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no order {id}"))
+}
+
 /// An order with its payments and shipments.
 #[utoipa::path(
     get, operation_id = "read_order", path = "/v1/orders/{id}", tag = "orders",
@@ -113,9 +123,7 @@ pub(super) async fn read(
 ) -> Result<impl IntoResponse, Problem> {
     let mut conn = state.app.store.conn().await?;
     let order = orders::find(&mut conn, id).await?;
-    let Some(order) = order else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no order {id}")));
-    };
+    let order = order.ok_or_else(|| missing(id))?;
     let payments = payments::list_of_order(&mut conn, id).await?;
     let shipments = shipments::list_of_order(&mut conn, id).await?;
     Ok(Json(OrderDetail { order, payments, shipments }))

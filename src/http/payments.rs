@@ -10,7 +10,7 @@ use axum::{
 use super::{
     ApiState,
     extract::{IdPath, Write},
-    orders::Page,
+    orders::{self, Page},
     prefer::Wait,
     problem::Problem,
 };
@@ -19,7 +19,7 @@ use crate::{
         ids::{OrderId, PaymentId},
         payment::{NewPayment, Payment, PaymentStatus},
     },
-    store::{orders, payments},
+    store::payments,
 };
 
 /// Starts the payment of an order.
@@ -67,13 +67,7 @@ pub(super) async fn list_of_order(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
 ) -> Result<impl IntoResponse, Problem> {
+    orders::require(&state, order_id).await?;
     let mut conn = state.app.store.conn().await?;
-    if orders::find(&mut conn, order_id).await?.is_none() {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("there is no order {order_id}"),
-        ));
-    }
     Ok(Json(Page { data: payments::list_of_order(&mut conn, order_id).await?, has_more: false }))
 }

@@ -21,6 +21,7 @@ use sqlx::{
 pub mod api_keys;
 pub mod dead_letters;
 mod error;
+pub mod events;
 pub mod idempotency;
 pub mod inbox;
 pub mod invariants;

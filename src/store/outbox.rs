@@ -119,7 +119,7 @@ pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result
         .collect()
 }
 
-/// Moves rows that the broker confirmed to `outbox_sent`, but only those of shards that `owner` still leases under the
+/// Moves rows that the broker confirmed to `outbox_sent`, each with its place in the feed of all events, but only those of shards that `owner` still leases under the
 /// epoch it published them with: a former owner moves nothing. Gives how many were moved.
 pub async fn mark_sent(
     conn: &mut Conn,
@@ -137,10 +137,15 @@ pub async fn mark_sent(
          gone AS (
              DELETE FROM outbox o USING lease WHERE o.shard = lease.shard AND o.id = ANY($4)
              RETURNING o.id, o.event_id, o.shard, o.aggregate_id, o.sequence, o.type, o.subject, o.correlation_id,
-                       o.causation_id, o.data, o.created_at)
+                       o.causation_id, o.data, o.created_at),
+         -- After the deletion: the one row is held for no longer than it takes to commit.
+         feed AS (
+             UPDATE event_feed SET position = position + (SELECT count(*) FROM gone)
+             WHERE EXISTS (SELECT 1 FROM gone) RETURNING position)
          INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, correlation_id,
-                                  causation_id, data, created_at, sent_at)
-         SELECT gone.*, clock_timestamp() FROM gone",
+                                  causation_id, data, created_at, sent_at, position)
+         SELECT gone.*, clock_timestamp(), feed.position + 1 - row_number() OVER (ORDER BY gone.id DESC)
+         FROM gone CROSS JOIN feed",
         owner,
         &shards,
         &epochs,

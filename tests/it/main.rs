@@ -3,6 +3,7 @@
 
 mod api_batches;
 mod api_contract;
+mod api_events;
 mod api_health;
 mod api_idempotency;
 mod api_input;

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::{App, AwaitedPayments, ReservationEngine, ReservationOptions, Settings},
+    app::{App, ReservationEngine, ReservationOptions, Settings, Watches},
     config::Config,
     domain::new_order::OrderLimits,
     http,
@@ -88,7 +88,7 @@ pub(super) async fn build(
     let store = database.store().await;
     App {
         engine: ReservationEngine::new(store.clone(), setup.reservation),
-        awaited: AwaitedPayments::new(store.clone()),
+        watches: Watches::new(&store),
         store,
         webhooks: StripeWebhooks::new(WEBHOOK_SECRETS.map(str::to_owned).into()),
         locks: manager,

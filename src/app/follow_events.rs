@@ -1,0 +1,120 @@
+//! Following events: the history of one order, or all events, from a place on and as they come.
+
+use std::collections::VecDeque;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::{App, Error, watched::Watched};
+use crate::{
+    domain::{
+        event::EventType,
+        ids::{OrderId, PaymentId},
+        payment::PaymentStatus,
+    },
+    store::{
+        self, Conn, Store,
+        events::{self, PlacedEvent},
+        payments,
+    },
+};
+
+/// How many events are read at a time.
+const PAGE: i64 = 100;
+
+/// What clients of this process wait for.
+#[derive(Debug, Clone)]
+pub struct Watches {
+    pub(super) payments: Watched<PaymentId, PaymentStatus>,
+    versions: Watched<OrderId, i64>,
+    feed: Watched<(), i64>,
+}
+
+impl Watches {
+    /// Nobody waits yet.
+    pub fn new(store: &Store) -> Self {
+        Self {
+            payments: Watched::new(store.clone(), |conn, ids| Box::pin(payments::list_statuses(conn, ids))),
+            versions: Watched::new(store.clone(), |conn, ids| Box::pin(events::list_versions(conn, ids))),
+            feed: Watched::new(store.clone(), feed_position),
+        }
+    }
+}
+
+fn feed_position<'a>(conn: &'a mut Conn, _: &'a [()]) -> BoxFuture<'a, Result<Vec<((), i64)>, store::Error>> {
+    Box::pin(async { Ok(vec![((), events::find_position(conn).await?)]) })
+}
+
+/// Which events.
+#[derive(Debug, Clone, Copy)]
+pub enum Followed {
+    /// The history of this order, committed or published.
+    Order(OrderId),
+    /// All that the broker has confirmed, of this type if given.
+    All(Option<EventType>),
+}
+
+/// A reader of events: gives each once, in order, and waits for the next. Dropping it ends it.
+#[derive(Debug)]
+pub struct Follower {
+    store: Store,
+    followed: Followed,
+    /// The place of the last event that was read.
+    after: i64,
+    read: VecDeque<PlacedEvent>,
+    progress: watch::Receiver<Option<i64>>,
+}
+
+impl App {
+    /// A page of events after a place.
+    pub async fn list_events(
+        &self,
+        followed: Followed,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<PlacedEvent>, Error> {
+        let mut conn = self.store.conn().await?;
+        Ok(match followed {
+            Followed::Order(id) => events::list_of_order(&mut conn, id, after, limit).await?,
+            Followed::All(event_type) => events::list(&mut conn, after, event_type, limit).await?,
+        })
+    }
+
+    /// Follows events after a place; `None`: an order from its beginning, the feed from now on.
+    pub async fn follow_events(&self, followed: Followed, after: Option<i64>) -> Result<Follower, Error> {
+        let (progress, start) = match followed {
+            Followed::Order(id) => (self.watches.versions.subscribe(id), 0),
+            Followed::All(_) => {
+                let progress = self.watches.feed.subscribe(());
+                (progress, events::find_position(&mut *self.store.conn().await?).await?)
+            }
+        };
+        let (store, after) = (self.store.clone(), after.unwrap_or(start));
+        Ok(Follower { store, followed, after, read: VecDeque::new(), progress })
+    }
+}
+
+impl Follower {
+    /// The next event, however long that takes. Can be dropped while it waits.
+    pub async fn next(&mut self) -> Result<PlacedEvent, Error> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return Ok(event);
+            }
+            let after = self.after;
+            // It fails where the sender is gone, which is not before the receiver.
+            let progress = self.progress.wait_for(|seen| seen.is_some_and(|seen| seen > after)).await;
+            let come = progress.ok().and_then(|seen| *seen).unwrap_or(after);
+            let mut conn = self.store.conn().await?;
+            let page = match self.followed {
+                Followed::Order(id) => events::list_of_order(&mut conn, id, after, PAGE).await?,
+                Followed::All(event_type) => events::list(&mut conn, after, event_type, PAGE).await?,
+            };
+            let last = page.last().map_or(after, |event| event.place);
+            // A page that is not full ends where the feed does, whatever was left out of it.
+            let is_full = page.len() as i64 == PAGE;
+            self.after = if is_full { last } else { last.max(come) };
+            self.read = page.into();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `/v1/events` and `/v1/orders/{id}/events`: pages of JSON, or Server-Sent Events for who accepts them.
+//!
+//! The id of a streamed event is its place: the sequence in the history of an order, the position in the feed of all
+//! events. A client that comes back with it as `Last-Event-ID` misses nothing and gets nothing twice.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    http::{StatusCode, header, request::Parts},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::stream;
+use serde::Serialize;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use super::{
+    ApiState,
+    extract::{IdPath, Query},
+    orders::{self, Page},
+    problem::Problem,
+};
+use crate::{
+    app::{Followed, Follower},
+    domain::{event::Envelope, event::EventType, ids::OrderId},
+    store::events::PlacedEvent,
+};
+
+/// A stream ends then, and its client comes back: so a key that was revoked does not listen for ever.
+const LONGEST_STREAM: Duration = Duration::from_hours(1);
+
+/// A comment is sent when nothing else was for so long: proxies keep the connection, and a client that has gone is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long a client waits before it comes back.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// An event with its place.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventView {
+    /// Reading goes on after this: `starting_after`, or `Last-Event-ID`.
+    place: i64,
+    #[serde(flatten)]
+    event: Envelope,
+}
+
+impl From<PlacedEvent> for EventView {
+    fn from(event: PlacedEvent) -> Self {
+        Self { place: event.place, event: event.envelope }
+    }
+}
+
+/// How the client wants to read.
+pub(super) struct Reading {
+    is_stream: bool,
+    last_event_id: Option<i64>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Reading {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or_default());
+        let accepted = text(header::ACCEPT.as_str()).unwrap_or_default();
+        let is_stream = accepted.split(',').any(|media_type| {
+            media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+        });
+        let last = text("last-event-id").map(|text| text.parse().ok().filter(|place| *place >= 0));
+        if last == Some(None) {
+            let detail = "must be the id of an event of this stream";
+            return Err(Problem::field(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "validation_failed",
+                "Last-Event-ID",
+                detail,
+            ));
+        }
+        Ok(Self { is_stream, last_event_id: last.flatten() })
+    }
+}
+
+/// The history of an order: every event of the order, its payments and its shipments.
+///
+/// Pages of JSON, or with `Accept: text/event-stream` a stream that goes on with what happens next.
+#[utoipa::path(
+    get, operation_id = "list_events_of_order", path = "/v1/orders/{id}/events", tag = "events",
+    security(("api_key" = ["orders:read"])),
+    params(("id" = OrderId, Path), ("starting_after" = Option<i64>, Query, minimum = 0),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100),
+        ("Last-Event-ID" = Option<i64>, Header, minimum = 0)),
+    responses((status = 200, content((Page<EventView> = "application/json"), (String = "text/event-stream")))),
+    extensions(("x-problems" = json!(["not_found", "too_many_streams"])))
+)]
+pub(super) async fn list_of_order(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath<OrderId>,
+    reading: Reading,
+    query: Query,
+) -> Result<Response, Problem> {
+    orders::require(&state, id).await?;
+    read(&state, Followed::Order(id), &reading, query).await
+}
+
+/// All events, in the order in which the broker confirmed them.
+///
+/// Pages of JSON from the first event on, or with `Accept: text/event-stream` a stream: from `Last-Event-ID` or
+/// `starting_after` on, or without either from now on.
+#[utoipa::path(
+    get, operation_id = "list_events", path = "/v1/events", tag = "events",
+    security(("api_key" = ["orders:read"])),
+    params(("type" = Option<EventType>, Query), ("starting_after" = Option<i64>, Query, minimum = 0),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100),
+        ("Last-Event-ID" = Option<i64>, Header, minimum = 0)),
+    responses((status = 200, content((Page<EventView> = "application/json"), (String = "text/event-stream")))),
+    extensions(("x-problems" = json!(["too_many_streams"])))
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    reading: Reading,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let event_type = query.take("type")?;
+    read(&state, Followed::All(event_type), &reading, query).await
+}
+
+async fn read(
+    state: &ApiState,
+    followed: Followed,
+    reading: &Reading,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let starting_after = query.take_place("starting_after")?;
+    let limit = query.take_limit()?;
+    query.finish()?;
+    if reading.is_stream {
+        return stream(state, followed, reading.last_event_id.or(starting_after)).await;
+    }
+    let events = state.app.list_events(followed, starting_after.unwrap_or(0), limit + 1).await?;
+    let events: Vec<EventView> = events.into_iter().map(EventView::from).collect();
+    Ok(Json(Page::new(events, limit)).into_response())
+}
+
+/// A stream and what it lasts for.
+struct Streaming {
+    follower: Follower,
+    stopping: CancellationToken,
+    end: Instant,
+    _room: OwnedSemaphorePermit,
+}
+
+async fn stream(state: &ApiState, followed: Followed, after: Option<i64>) -> Result<Response, Problem> {
+    let room = Arc::clone(&state.streams).try_acquire_owned().map_err(|_| {
+        let detail = "as many streams are open as there may be";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail).retry_after(1)
+    })?;
+    let streaming = Streaming {
+        follower: state.app.follow_events(followed, after).await?,
+        stopping: state.stopping.clone(),
+        end: Instant::now() + LONGEST_STREAM,
+        _room: room,
+    };
+    let begin = stream::once(async { Ok(Event::default().retry(RETRY).comment("from here on")) });
+    let events = stream::StreamExt::chain(begin, stream::unfold(streaming, next));
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(events).keep_alive(keep_alive).into_response())
+}
+
+/// The next event, or the end of the stream.
+async fn next(mut streaming: Streaming) -> Option<(Result<Event, Infallible>, Streaming)> {
+    let event = tokio::select! {
+        event = streaming.follower.next() => event,
+        () = streaming.stopping.cancelled() => return None,
+        () = sleep_until(streaming.end) => return None,
+    };
+    let event = event.inspect_err(|error| tracing::warn!(%error, "a stream of events ends")).ok()?;
+    let sent = Event::default().id(event.place.to_string()).event(event.envelope.event_type.as_str());
+    // Invariant: an envelope serializes, and JSON has no line breaks.
+    let sent = sent.json_data(&event.envelope).ok()?;
+    Some((Ok(sent), streaming))
+}

@@ -1,0 +1,113 @@
+//! Events as they are read back, by those who were not told: of one order, or all of them.
+//!
+//! An event is in the outbox until the broker has confirmed it, and then in `outbox_sent`, which gives it its place in the
+//! feed of all events.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Conn, Error, error::parse};
+use crate::domain::{
+    event::{Aggregate, Envelope, EventType},
+    ids::{EventId, OrderId},
+};
+
+/// An event with its place in what is read: its sequence in the history of an order, or its position in the feed.
+#[derive(Debug, Clone)]
+pub struct PlacedEvent {
+    /// The place: reading goes on after it.
+    pub place: i64,
+    /// The event.
+    pub envelope: Envelope,
+}
+
+struct Row {
+    place: i64,
+    event_id: Uuid,
+    event_type: String,
+    subject: String,
+    sequence: i64,
+    created_at: DateTime<Utc>,
+    correlation_id: Option<String>,
+    causation_id: Option<Uuid>,
+    data: serde_json::Value,
+}
+
+impl TryFrom<Row> for PlacedEvent {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let event_type: EventType = parse(&row.event_type, "outbox.type")?;
+        let envelope = Envelope {
+            id: row.event_id.into(),
+            event_type,
+            subject: row.subject,
+            sequence: row.sequence,
+            time: row.created_at,
+            correlation_id: row.correlation_id,
+            causation_id: row.causation_id.map(EventId::from),
+            data: row.data,
+        };
+        Ok(Self { place: row.place, envelope })
+    }
+}
+
+/// The history of an order after this sequence: every committed event, published or not.
+pub async fn list_of_order(
+    conn: &mut Conn,
+    id: OrderId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<PlacedEvent>, Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT sequence AS "place!", event_id AS "event_id!", type AS "event_type!", subject AS "subject!",
+                  sequence AS "sequence!", created_at AS "created_at!", correlation_id, causation_id, data AS "data!"
+           FROM (SELECT event_id, type, subject, sequence, created_at, correlation_id, causation_id, data
+                 FROM outbox WHERE aggregate_id = $1 AND sequence > $2
+                 UNION ALL
+                 SELECT event_id, type, subject, sequence, created_at, correlation_id, causation_id, data
+                 FROM outbox_sent WHERE aggregate_id = $1 AND sequence > $2) e
+           ORDER BY sequence LIMIT $3"#,
+        Aggregate::Order(id).uuid(),
+        after,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(PlacedEvent::try_from).collect()
+}
+
+/// The feed of all events after this position: those that the broker has confirmed.
+pub async fn list(
+    conn: &mut Conn,
+    after: i64,
+    event_type: Option<EventType>,
+    limit: i64,
+) -> Result<Vec<PlacedEvent>, Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT position AS place, event_id, type AS event_type, subject, sequence, created_at, correlation_id,
+                  causation_id, data
+           FROM outbox_sent WHERE position > $1 AND ($2::text IS NULL OR type = $2) ORDER BY position LIMIT $3"#,
+        after,
+        event_type.map(EventType::as_str),
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(PlacedEvent::try_from).collect()
+}
+
+/// How far the feed has come.
+pub async fn find_position(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!("SELECT position FROM event_feed").fetch_one(conn).await?)
+}
+
+/// How far the histories of these orders have come.
+pub async fn list_versions(conn: &mut Conn, ids: &[OrderId]) -> Result<Vec<(OrderId, i64)>, Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows =
+        sqlx::query!("SELECT id, version FROM orders WHERE id = ANY($1)", &ids).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), row.version)).collect())
+}
