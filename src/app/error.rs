@@ -113,6 +113,12 @@ pub enum Conflict {
         /// The least that `on_hand` may be.
         minimum: i64,
     },
+    /// The client has as many live API keys as it may have.
+    #[error("the client has {limit} live API keys: revoke one first")]
+    ApiKeyLimitReached {
+        /// How many it may have.
+        limit: i64,
+    },
 }
 
 impl Conflict {
@@ -127,7 +133,8 @@ impl Conflict {
             Self::InsufficientStock { .. }
             | Self::PaymentInProgress { .. }
             | Self::StockConflict { .. }
-            | Self::BelowCommitted { .. } => false,
+            | Self::BelowCommitted { .. }
+            | Self::ApiKeyLimitReached { .. } => false,
         }
     }
 
@@ -142,6 +149,7 @@ impl Conflict {
             Self::ReservationExpired {} => "reservation_expired",
             Self::StockConflict { .. } => "stock_conflict",
             Self::BelowCommitted { .. } => "below_committed",
+            Self::ApiKeyLimitReached { .. } => "api_key_limit_reached",
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{
     database::TestDatabase,
     eventually,
     sandbox::{SECRET_KEY, TestSandbox},
-    setup::{build, serve, worker_settings},
+    setup::{build, new_key, serve, worker_settings},
     zookeeper::{self, Locks},
 };
 
@@ -62,7 +62,7 @@ impl TestApp {
 
     /// A key with these scopes, of a client of its own.
     pub(crate) async fn new_key(&self, name: &str, scopes: &[Scope]) -> NewApiKey {
-        self.app.create_api_key(name, scopes.iter().copied().collect()).await.unwrap()
+        new_key(&self.app, name, scopes).await
     }
 
     pub(crate) async fn start_with(setup: Setup) -> Self {
@@ -72,7 +72,7 @@ impl TestApp {
         let sandbox = TestSandbox::start_with(options).await;
         let locks = Locks::new(zookeeper::shared());
         let app = build(&setup, &database, &sandbox, &locks).await;
-        let secret = app.create_api_key("test", [Scope::Admin].into_iter().collect()).await.unwrap().secret;
+        let secret = new_key(&app, "test", &[Scope::Admin]).await.secret;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let api = serve(app.clone(), &secret, &shutdown, &mut tasks).await;

@@ -3,9 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::{App, ReservationEngine, ReservationOptions, Settings},
+    app::{App, CreateApiKey, NewApiKey, Once, ReservationEngine, ReservationOptions, Settings},
     config::{self, Config},
-    domain::new_order::OrderLimits,
+    domain::{access::Scope, new_order::OrderLimits},
     http,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     worker::WorkerKind,
@@ -95,6 +95,15 @@ pub(super) async fn build(
             payment_pin: setup.payment_pin,
             ship_at_once: setup.ship_at_once,
         },
+    }
+}
+
+/// A key with these scopes, of a client of its own.
+pub(super) async fn new_key(app: &App, name: &str, scopes: &[Scope]) -> NewApiKey {
+    let create = CreateApiKey { name: name.to_owned(), scopes: scopes.to_vec() };
+    match app.create_api_key(&create, None).await.unwrap() {
+        Once::Now(new) => new,
+        Once::Before(answer) => panic!("{answer:?}"),
     }
 }
 
