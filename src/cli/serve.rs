@@ -25,7 +25,7 @@ pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
     telemetry::record_metrics().map_err(anyhow::Error::msg)?;
     let app = App { locks: wiring::locks(config).await?, ..wiring::app(config).await? };
     let listener = bind("http.bind", &config.http.bind).await?;
-    http::serve(listener, app.clone(), shutdown, config.http.drain()).await?;
+    http::serve(listener, app.clone(), wiring::serve_options(config), shutdown).await?;
     close(&app).await;
     Ok(())
 }
@@ -58,7 +58,7 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     wiring::check_bus(config, bus.as_ref()).await?;
     let listener = bind("http.bind", &config.http.bind).await?;
     let (served, worked) = tokio::join!(
-        http::serve(listener, app.clone(), shutdown.clone(), config.http.drain()),
+        http::serve(listener, app.clone(), wiring::serve_options(config), shutdown.clone()),
         worker::run(&WorkerKind::ALL, &app, &bus, &config.worker, &shutdown),
     );
     bus.close().await;

@@ -10,6 +10,7 @@ use crate::{
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::new_order::OrderLimits,
+    http::{RateLimitOptions, ServeOptions},
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     provider::{PaymentProvider, StripeOptions, StripeProvider},
     store::{Store, StoreOptions},
@@ -122,6 +123,17 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
     };
     let engine = ReservationEngine::new(store.clone(), options);
     Ok(App { store, locks: Arc::new(NoLock), engine, provider: None, settings: settings(config)? })
+}
+
+/// How the API is served.
+pub(super) fn serve_options(config: &Config) -> ServeOptions {
+    let limit = &config.http.rate_limit;
+    let rate_limit = RateLimitOptions {
+        requests_per_second: limit.requests_per_second,
+        burst: limit.burst,
+        without_key_per_second: limit.without_key_per_second,
+    };
+    ServeOptions { drain: config.http.drain(), rate_limit }
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {

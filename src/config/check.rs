@@ -5,6 +5,7 @@ use crate::domain::inventory::LocationId;
 
 /// Gives one line that names the first wrong setting and what is allowed.
 pub(super) fn check(config: &Config) -> Result<(), String> {
+    check_rate_limit(config)?;
     check_database(config)?;
     check_lock(config)?;
     check_reservation(config)?;
@@ -14,6 +15,23 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 
 fn at_least(name: &str, value: u64, least: u64) -> Result<(), String> {
     if value >= least { Ok(()) } else { Err(format!("{name} is {value}: must be at least {least}")) }
+}
+
+fn check_rate_limit(config: &Config) -> Result<(), String> {
+    let limit = &config.http.rate_limit;
+    for (name, value) in [
+        ("requests_per_second", limit.requests_per_second),
+        ("burst", limit.burst),
+        ("without_key_per_second", limit.without_key_per_second),
+    ] {
+        if value > 1_000_000 {
+            return Err(format!("http.rate_limit.{name} is {value}: must be at most 1000000"));
+        }
+    }
+    if limit.requests_per_second > 0 {
+        at_least("http.rate_limit.burst", limit.burst.into(), 1)?;
+    }
+    Ok(())
 }
 
 fn check_database(config: &Config) -> Result<(), String> {

@@ -27,6 +27,15 @@ impl fmt::Debug for Secret {
 pub struct Http {
     pub bind: String,
     pub drain_seconds: u64,
+    pub rate_limit: RateLimit,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    pub requests_per_second: u32,
+    pub burst: u32,
+    pub without_key_per_second: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -4,7 +4,7 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -14,6 +14,7 @@ use super::{
     key_cache::Known,
     openapi::Access,
     problem::{self, Problem},
+    rate_limit::{self, Allowance},
 };
 use crate::{
     app::hash_secret,
@@ -27,22 +28,38 @@ pub(super) async fn authorize(State(state): State<ApiState>, mut request: Reques
         Some(Access::Public) => return next.run(request).await,
         None => return problem::method_not_allowed().await.into_response(),
     };
-    let caller = match authenticate(&state, bearer(request.headers()).map(hash_secret)).await {
+    let caller = match authenticate(&state, request.headers(), request.extensions()).await {
         Ok(caller) => caller,
         Err(refusal) => return refusal,
     };
-    if !caller.scopes.allow(needed) {
+    let allowance = state.limits.take(caller.client_id);
+    let mut response = if let Allowance::Spent(wait) = allowance {
+        rate_limit::spent(wait)
+    } else if caller.scopes.allow(needed) {
+        request.extensions_mut().insert(caller);
+        next.run(request).await
+    } else {
         let detail = format!("the API key needs the scope {needed}");
-        return Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail).into_response();
-    }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+        Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail).into_response()
+    };
+    state.limits.describe(&allowance, &mut response);
+    response
 }
 
-async fn authenticate(state: &ApiState, hash: Option<[u8; 32]>) -> Result<Caller, Response> {
-    let hash = hash.ok_or_else(unauthenticated)?;
-    if let Known::Valid(caller) = state.keys.find(&hash) {
-        return Ok(caller);
+async fn authenticate(
+    state: &ApiState,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Caller, Response> {
+    let Some(secret) = bearer(headers) else {
+        state.limits.take_of_address(extensions)?;
+        return Err(unauthenticated());
+    };
+    let hash = hash_secret(secret);
+    match state.keys.find(&hash) {
+        Known::Valid(caller) => return Ok(caller),
+        Known::Stale => {}
+        Known::Nothing => state.limits.take_of_address(extensions)?,
     }
     let found = find_key(state, &hash).await.map_err(|error| Problem::from(error).into_response())?;
     found.ok_or_else(unauthenticated)

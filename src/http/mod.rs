@@ -3,7 +3,7 @@
 //! A handler parses and answers; it decides nothing. Writes go through `app`, reads may go to `store` directly. Every
 //! error is a problem document (RFC 9457) made in [`problem`].
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
 use tokio::{
@@ -27,20 +27,35 @@ mod openapi;
 mod orders;
 mod payments;
 pub mod problem;
+mod rate_limit;
 mod request_id;
 
-/// How often is written down which API keys were used: `last_used_at` is right to within a minute.
+pub use rate_limit::RateLimitOptions;
+
+/// How often idle clients are forgotten, and which API keys were used is recorded (right to within a minute is promised).
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the last such write may delay the end of the process.
 const LAST_UPKEEP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How the API is served.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeOptions {
+    /// How long requests in flight have to finish once the process is to end.
+    pub drain: Duration,
+    /// How often may be asked.
+    pub rate_limit: RateLimitOptions,
+}
 
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct ApiState {
     app: Arc<App>,
     access: Arc<openapi::AccessTable>,
+    /// The OpenAPI document, rendered.
+    document: Arc<str>,
     keys: Arc<key_cache::KeyCache>,
+    limits: Arc<rate_limit::RateLimits>,
     in_progress: Arc<idempotency::InProgress>,
 }
 
@@ -58,18 +73,21 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(api_keys::create, api_keys::list))
         .routes(routes!(api_keys::rotate))
         .routes(routes!(api_keys::revoke))
+        .routes(routes!(openapi::read))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
 }
 
 /// The whole API, and what its handlers share.
-fn router(app: App) -> (Router, ApiState) {
+fn router(app: App, rate_limit: &RateLimitOptions) -> (Router, ApiState) {
     let (routes, document) = routes().split_for_parts();
     let state = ApiState {
         app: Arc::new(app),
         access: Arc::new(openapi::AccessTable::new(&document)),
+        document: serde_json::to_string(&document).unwrap_or_default().into(),
         keys: Arc::default(),
+        limits: Arc::new(rate_limit::RateLimits::new(rate_limit)),
         in_progress: Arc::default(),
     };
     let router = routes
@@ -88,21 +106,24 @@ impl ApiState {
     async fn upkeep(&self) -> Infallible {
         loop {
             sleep(UPKEEP_INTERVAL).await;
+            self.limits.forget_idle();
             self.keys.record_use(&self.app).await;
         }
     }
 }
 
-/// Serves the API until `shutdown` fires, then lets the requests in flight finish, for `drain` at most.
+/// Serves the API until `shutdown` fires, then lets the requests in flight finish.
 pub async fn serve(
     listener: TcpListener,
     app: App,
+    options: ServeOptions,
     shutdown: CancellationToken,
-    drain: Duration,
 ) -> std::io::Result<()> {
-    let (router, state) = router(app);
-    let graceful = shutdown.clone().cancelled_owned();
-    let server = axum::serve(listener, router).with_graceful_shutdown(graceful);
+    let (router, state) = router(app, &options.rate_limit);
+    let (graceful, drain) = (shutdown.clone().cancelled_owned(), options.drain);
+    // The limits want to know who calls.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(graceful);
     let served = tokio::select! {
         served = std::future::IntoFuture::into_future(server) => served,
         () = async { shutdown.cancelled().await; sleep(drain).await } => {

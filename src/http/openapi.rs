@@ -3,7 +3,11 @@
 
 use std::collections::HashMap;
 
-use axum::http::Method;
+use axum::{
+    extract::State,
+    http::{Method, header},
+    response::IntoResponse,
+};
 use utoipa::{
     OpenApi,
     openapi::{
@@ -12,6 +16,7 @@ use utoipa::{
     },
 };
 
+use super::ApiState;
 use crate::domain::access::Scope;
 
 /// The name of the security scheme.
@@ -40,6 +45,12 @@ impl utoipa::Modify for Bearer {
 /// The document without operations.
 pub(super) fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
+}
+
+/// What the API is: this document.
+#[utoipa::path(get, path = "/openapi.json", tag = "operation", security(()), responses((status = 200)))]
+pub(super) async fn read(State(state): State<ApiState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], state.document.to_string())
 }
 
 /// What a request needs.

@@ -49,6 +49,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("zookeeper_client", &["lock"]),
     ("reqwest", &["provider", "cli"]),
     ("axum", &["http", "sandbox"]),
+    ("governor", &["http"]),
     ("clap", &["cli", "worker"]),
     ("anyhow", &["cli", "bench"]),
     ("metrics", &["app", "lock", "telemetry"]),

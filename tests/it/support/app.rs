@@ -10,6 +10,7 @@ use holdfast::{
         access::Scope,
         ids::{OrderId, PaymentId},
     },
+    http::ServeOptions,
     sandbox::SandboxOptions,
     worker::{self, CONSUMERS, WorkerKind},
 };
@@ -75,7 +76,7 @@ impl TestApp {
         let secret = new_key(&app, "test", &[Scope::Admin]).await.secret;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let api = serve(app.clone(), &secret, &shutdown, &mut tasks).await;
+        let api = serve(app.clone(), &secret, setup.serve_options(), &shutdown, &mut tasks).await;
         let workers = setup.workers;
         let bus_options = broker::options(broker::shared());
         let mut test = Self {
@@ -112,7 +113,13 @@ impl TestApp {
     /// The API of an app that the test has built.
     pub(crate) async fn serve(&mut self, app: App) -> Api {
         self.others.push(app.clone());
-        serve(app, &self.secret, &self.shutdown, &mut self.tasks).await
+        let options = self.serve_options();
+        serve(app, &self.secret, options, &self.shutdown, &mut self.tasks).await
+    }
+
+    /// How the APIs of this test are served.
+    pub(crate) fn serve_options(&self) -> ServeOptions {
+        self.setup.serve_options()
     }
 
     /// Another process's connections to the same queues.
@@ -194,7 +201,7 @@ impl TestApp {
         sqlx::query_scalar(query).fetch_one(&mut *self.conn().await).await.unwrap()
     }
 
-    /// What every table holds: a digest of its rows, by its name.
+    /// What every table holds: a digest of its rows, by its name. When a key was used last is no content of theirs.
     pub(crate) async fn snapshot(&self) -> BTreeMap<String, String> {
         let mut conn = self.conn().await;
         let tables = "SELECT relname::text FROM pg_class
@@ -202,7 +209,8 @@ impl TestApp {
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut *conn).await.unwrap();
         let digest = |table: &str| {
             format!(
-                "SELECT '{table}', count(*) || ' ' || md5(coalesce(string_agg(t::text, '\n' ORDER BY t::text), '')) FROM {table} t"
+                "SELECT '{table}', count(*) || ' ' || md5(coalesce(string_agg(t::text, '\n' ORDER BY t::text), ''))
+                 FROM (SELECT to_jsonb({table}) - 'last_used_at' AS t FROM {table}) t"
             )
         };
         let union: Vec<String> = tables.iter().map(|table| digest(table)).collect();

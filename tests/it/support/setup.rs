@@ -6,7 +6,7 @@ use holdfast::{
     app::{App, CreateApiKey, NewApiKey, Once, ReservationEngine, ReservationOptions, Settings},
     config::{self, Config},
     domain::{access::Scope, new_order::OrderLimits},
-    http,
+    http::{self, RateLimitOptions, ServeOptions},
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     worker::WorkerKind,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) provider_timeout: Duration,
     /// How orders are batched.
     pub(crate) reservation: ReservationOptions,
+    /// How often may be asked.
+    pub(crate) rate_limit: RateLimitOptions,
 }
 
 impl Default for Setup {
@@ -55,7 +57,19 @@ impl Default for Setup {
                 batch_lines: 1024,
                 share_locks: true,
             },
+            rate_limit: RateLimitOptions {
+                requests_per_second: 2000,
+                burst: 4000,
+                without_key_per_second: 2000,
+            },
         }
+    }
+}
+
+impl Setup {
+    /// How its APIs are served.
+    pub(super) fn serve_options(&self) -> ServeOptions {
+        ServeOptions { drain: Duration::from_secs(1), rate_limit: self.rate_limit }
     }
 }
 
@@ -111,13 +125,14 @@ pub(super) async fn new_key(app: &App, name: &str, scopes: &[Scope]) -> NewApiKe
 pub(super) async fn serve(
     app: App,
     secret: &str,
+    options: ServeOptions,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> Api {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = shutdown.clone();
-    tasks.spawn(async move { http::serve(listener, app, shutdown, Duration::from_secs(1)).await.unwrap() });
+    tasks.spawn(async move { http::serve(listener, app, options, shutdown).await.unwrap() });
     Api::new(&url, secret)
 }
 

@@ -1,0 +1,4 @@
+//! Who may do what, and how much of it: API keys, scopes, rate limits, open orders.
+
+mod keys;
+mod rate_limit;
