@@ -1,4 +1,5 @@
 //! Who may do what, and how much of it: API keys, scopes, rate limits, open orders.
 
 mod keys;
+mod matrix;
 mod rate_limit;
