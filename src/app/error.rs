@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     domain::{
         ids::{OrderId, PaymentId},
+        open_orders::OwnerKind,
         reservation::Shortage,
         validation::FieldError,
     },
@@ -113,6 +114,16 @@ pub enum Conflict {
         /// The least that `on_hand` may be.
         minimum: i64,
     },
+    /// The customer, or the client, has as many unpaid orders as it may have.
+    #[error("the {} has {open} unpaid orders, and may have {limit}", whose.as_str())]
+    OpenOrderLimitReached {
+        /// Whose limit it is.
+        whose: OwnerKind,
+        /// How many it may have.
+        limit: i64,
+        /// How many it has.
+        open: i64,
+    },
     /// The client has as many live API keys as it may have.
     #[error("the client has {limit} live API keys: revoke one first")]
     ApiKeyLimitReached {
@@ -134,6 +145,7 @@ impl Conflict {
             | Self::PaymentInProgress { .. }
             | Self::StockConflict { .. }
             | Self::BelowCommitted { .. }
+            | Self::OpenOrderLimitReached { .. }
             | Self::ApiKeyLimitReached { .. } => false,
         }
     }
@@ -149,6 +161,7 @@ impl Conflict {
             Self::ReservationExpired {} => "reservation_expired",
             Self::StockConflict { .. } => "stock_conflict",
             Self::BelowCommitted { .. } => "below_committed",
+            Self::OpenOrderLimitReached { .. } => "open_order_limit_reached",
             Self::ApiKeyLimitReached { .. } => "api_key_limit_reached",
         }
     }

@@ -127,6 +127,8 @@ pub struct Order {
     pub reservation_ttl_seconds: i64,
     pub max_reservation_ttl_seconds: i64,
     pub payment_pin_seconds: u64,
+    pub max_open_per_customer: u32,
+    pub max_open_per_client: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod inventory;
 pub mod money;
 pub mod new_order;
+pub mod open_orders;
 pub mod order;
 pub mod payment;
 pub mod reservation;

@@ -178,6 +178,18 @@ pub const INVARIANTS: &[Invariant] = &[
               WHERE NOT EXISTS (SELECT 1 FROM reservation r WHERE r.order_id = s.order_id AND r.id = l.reservation_id
                                   AND r.order_line_id = l.order_line_id)",
     },
+    Invariant {
+        id: "I16",
+        title: "the counts of open orders equal the orders",
+        sql: "SELECT format('%s %s: counted %s, open %s', coalesce(c.kind, o.kind), coalesce(c.id, o.id),
+                  coalesce(c.open, 0), coalesce(o.open, 0))
+              FROM open_order_count c
+              FULL JOIN (SELECT w.kind, w.id, count(*) AS open
+                         FROM orders, LATERAL (VALUES ('client', client_id::text), ('customer', customer_id)) AS w (kind, id)
+                         WHERE status = 'pending_payment' AND w.id IS NOT NULL GROUP BY w.kind, w.id) o
+                ON o.kind = c.kind AND o.id = c.id
+              WHERE coalesce(c.open, 0) <> coalesce(o.open, 0)",
+    },
 ];
 
 /// Runs one invariant's query.

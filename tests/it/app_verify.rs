@@ -153,6 +153,9 @@ const SEEDS: &[Seed] = &[
          SELECT o.id, gen_random_uuid(), l.id, 1 FROM orders o JOIN order_line l ON l.order_id = o.id
          WHERE client_reference = 'paid'",
     ),
+    seed("I16", &[], "UPDATE open_order_count SET open = 1"),
+    seed("I16", &[], "UPDATE orders SET customer_id = 'uncounted' WHERE client_reference = 'waiting'"),
+    seed("I16", &[], "UPDATE orders SET client_id = id WHERE client_reference = 'waiting'"),
 ];
 
 /// A database with an order that waits for payment, a paid one, a canceled one, and a SKU that nobody bought.
@@ -165,6 +168,7 @@ async fn healthy() -> (App, TestDatabase) {
     for (reference, quantity) in [("waiting", 3), ("paid", 4), ("canceled", 1)] {
         let mut body = order(&[("a", quantity)]);
         body["client_reference"] = json!(reference);
+        body["customer_id"] = json!((reference == "canceled").then_some("customer"));
         let order_id = id(&test.api.post("/v1/orders", &body).await.expect(201));
         match reference {
             "paid" => payments.push(test.paying(&order_id, "pm_card_visa").await),

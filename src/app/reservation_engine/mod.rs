@@ -24,6 +24,7 @@ use crate::{
     domain::{
         inventory::LevelKey,
         new_order::OrderDraft,
+        open_orders::OpenOrderCaps,
         reservation::{Demand, Shortage},
     },
     lock::{LockGuard, LockOwner},
@@ -31,6 +32,7 @@ use crate::{
 };
 
 mod batch;
+mod bounds;
 mod database_clock;
 mod levels_seen;
 mod metrics;
@@ -38,6 +40,7 @@ mod placing;
 mod queue;
 mod rendered;
 
+use bounds::Bounds;
 use database_clock::DatabaseClock;
 use levels_seen::LevelsSeen;
 use metrics::METRICS;
@@ -58,6 +61,8 @@ pub struct ReservationOptions {
     /// Whether all orders of this process are one owner, which shares its locks with itself. Only for locks that are handed
     /// over within bounds however they are shared: others would be kept from other processes for as long as orders come.
     pub share_locks: bool,
+    /// How many unpaid orders a customer and a client may have.
+    pub caps: OpenOrderCaps,
 }
 
 /// An order that is to be placed.

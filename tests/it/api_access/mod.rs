@@ -2,4 +2,5 @@
 
 mod keys;
 mod matrix;
+mod open_orders;
 mod rate_limit;

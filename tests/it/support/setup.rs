@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use holdfast::{
     app::{App, CreateApiKey, NewApiKey, Once, ReservationEngine, ReservationOptions, Settings},
     config::{self, Config},
-    domain::{access::Scope, new_order::OrderLimits},
+    domain::{access::Scope, new_order::OrderLimits, open_orders::OpenOrderCaps},
     http::{self, RateLimitOptions, ServeOptions},
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     worker::WorkerKind,
@@ -56,6 +56,7 @@ impl Default for Setup {
                 batch_orders: 256,
                 batch_lines: 1024,
                 share_locks: true,
+                caps: OpenOrderCaps { per_customer: Some(50), per_client: None },
             },
             rate_limit: RateLimitOptions {
                 requests_per_second: 2000,

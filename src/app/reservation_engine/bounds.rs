@@ -1,0 +1,111 @@
+//! What an order may take, beside stock that is there: how many orders its customer and its client have open.
+//!
+//! Decided under locks that are taken after those of the levels, as if the orders of the batch came one after the other: an
+//! order that is refused takes neither stock nor a place from its neighbours.
+
+use std::collections::BTreeMap;
+
+use super::{Error, Placed, Placement, Ticket};
+use crate::{
+    app::{
+        Conflict,
+        reserve_stock::{Decided, LockedStock, Want},
+    },
+    domain::{
+        open_orders::{OpenOrderCaps, OrderOwner},
+        reservation::Decision,
+    },
+    store::{Conn, open_orders},
+};
+
+/// What is taken already, by orders before this batch and by those of this batch before an order.
+#[derive(Debug, Clone, Default)]
+struct Taken<'a> {
+    open: BTreeMap<OrderOwner<'a>, i64>,
+}
+
+/// The bounds of the orders of a batch.
+pub(super) struct Bounds<'a> {
+    caps: OpenOrderCaps,
+    taken: Taken<'a>,
+}
+
+impl<'a> Bounds<'a> {
+    /// Locks and reads what bounds these orders, under the row locks of their levels.
+    pub(super) async fn lock(
+        conn: &mut Conn,
+        caps: OpenOrderCaps,
+        placements: impl Iterator<Item = &'a Placement>,
+    ) -> Result<Self, Error> {
+        let mut taken = Taken::default();
+        let mut bounds = Self { caps, taken: Taken::default() };
+        for placement in placements {
+            bounds.add(&mut taken, placement, 0);
+        }
+        if !taken.open.is_empty() {
+            let owners: Vec<OrderOwner<'_>> = taken.open.keys().copied().collect();
+            let counts = open_orders::lock_counts(conn, &owners).await?;
+            taken.open = owners.into_iter().zip(counts).collect();
+        }
+        bounds.taken = taken;
+        Ok(bounds)
+    }
+
+    /// Decides the orders in `open`, places in `tickets`. Takes those out that pass a bound, and notes their outcome.
+    pub(super) fn decide(
+        &self,
+        stock: &LockedStock,
+        (tickets, wants): (&'a [&Ticket], &'a [Want<'_>]),
+        open: &mut Vec<usize>,
+        outcomes: &mut [Option<Result<Placed, Error>>],
+    ) -> Decided {
+        // Those who would be refused whoever else gets something: a flood of them costs no more than this.
+        open.retain(|&index| match self.refusal(&self.taken, &tickets[index].placement) {
+            Some(refusal) => {
+                outcomes[index] = Some(Err(refusal));
+                false
+            }
+            None => true,
+        });
+        loop {
+            let decided = stock.decide(open.iter().map(|&index| &wants[index]));
+            let reserved = decided.decisions.iter().enumerate();
+            let reserved = reserved.filter(|(_, decision)| **decision == Some(Decision::Reserved));
+            let mut taken = self.taken.clone();
+            let refused = reserved.map(|(place, _)| (place, &*tickets[open[place]].placement)).find_map(
+                |(place, placement)| {
+                    let refusal = self.refusal(&taken, placement);
+                    self.add(&mut taken, placement, 1);
+                    refusal.map(|refusal| (place, refusal))
+                },
+            );
+            let Some((place, refusal)) = refused else { return decided };
+            // The first of them: those before it are decided for good, those after it are decided without it.
+            outcomes[open.remove(place)] = Some(Err(refusal));
+        }
+    }
+
+    /// Why this order may not be placed after those that have taken this.
+    fn refusal(&self, taken: &Taken<'_>, placement: &Placement) -> Option<Error> {
+        self.capped(placement).find_map(|(owner, limit)| {
+            let open = taken.open.get(&owner).copied().unwrap_or_default();
+            let refusal = Conflict::OpenOrderLimitReached { whose: owner.kind(), limit, open };
+            (open >= limit).then(|| refusal.into())
+        })
+    }
+
+    /// Adds what an order takes, so many times.
+    fn add<'p>(&self, taken: &mut Taken<'p>, placement: &'p Placement, times: i64) {
+        for (owner, _) in self.capped(placement) {
+            *taken.open.entry(owner).or_default() += times;
+        }
+    }
+
+    /// Whose caps the order counts towards.
+    fn capped<'p>(&self, placement: &'p Placement) -> impl Iterator<Item = (OrderOwner<'p>, i64)> + use<'p> {
+        let caps = self.caps;
+        let customer_id = placement.draft.customer_id.as_deref();
+        caps.owners(placement.request.client_id, customer_id)
+            .filter_map(move |owner| Some((owner, caps.cap(owner)?)))
+    }
+}
