@@ -124,6 +124,20 @@ pub enum Conflict {
         /// How many it has.
         open: i64,
     },
+    /// The customer would have more of a SKU than its purchase limit.
+    #[error(
+        "a customer may buy {limit} units of SKU {sku}; this one has {already_purchased} and wants {requested} more"
+    )]
+    PurchaseLimitExceeded {
+        /// Which SKU.
+        sku: String,
+        /// How many units a customer may have.
+        limit: i64,
+        /// How many this one has, unpaid ones included.
+        already_purchased: i64,
+        /// How many the order wants, all its lines added up.
+        requested: i64,
+    },
     /// The client has as many live API keys as it may have.
     #[error("the client has {limit} live API keys: revoke one first")]
     ApiKeyLimitReached {
@@ -146,6 +160,7 @@ impl Conflict {
             | Self::StockConflict { .. }
             | Self::BelowCommitted { .. }
             | Self::OpenOrderLimitReached { .. }
+            | Self::PurchaseLimitExceeded { .. }
             | Self::ApiKeyLimitReached { .. } => false,
         }
     }
@@ -162,6 +177,7 @@ impl Conflict {
             Self::StockConflict { .. } => "stock_conflict",
             Self::BelowCommitted { .. } => "below_committed",
             Self::OpenOrderLimitReached { .. } => "open_order_limit_reached",
+            Self::PurchaseLimitExceeded { .. } => "purchase_limit_exceeded",
             Self::ApiKeyLimitReached { .. } => "api_key_limit_reached",
         }
     }

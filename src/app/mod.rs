@@ -35,6 +35,7 @@ mod retry;
 mod revoke_api_key;
 mod rotate_api_key;
 mod set_inventory;
+mod set_purchase_limit;
 mod start_payment;
 mod verify_invariants;
 
@@ -49,6 +50,7 @@ pub use reservation_engine::{ReservationEngine, ReservationOptions};
 pub use revoke_api_key::RevokeApiKey;
 pub use rotate_api_key::RotateApiKey;
 pub use set_inventory::SetInventory;
+pub use set_purchase_limit::SetPurchaseLimit;
 pub use verify_invariants::Verification;
 
 /// What the use cases need.

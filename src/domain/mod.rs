@@ -13,6 +13,7 @@ pub mod new_order;
 pub mod open_orders;
 pub mod order;
 pub mod payment;
+pub mod purchase_limit;
 pub mod reservation;
 pub mod shipment;
 mod status;

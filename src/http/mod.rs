@@ -27,6 +27,7 @@ mod openapi;
 mod orders;
 mod payments;
 pub mod problem;
+mod purchase_limits;
 mod rate_limit;
 mod request_id;
 
@@ -70,6 +71,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
         .routes(routes!(inventory::adjust))
+        .routes(routes!(purchase_limits::list))
+        .routes(routes!(purchase_limits::set, purchase_limits::read, purchase_limits::delete))
         .routes(routes!(api_keys::create, api_keys::list))
         .routes(routes!(api_keys::rotate))
         .routes(routes!(api_keys::revoke))

@@ -140,7 +140,12 @@ impl From<Error> for Problem {
             .with_errors(errors),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
             Error::Conflict(conflict) => {
-                let mut problem = Self::new(StatusCode::CONFLICT, conflict.code(), conflict.to_string());
+                let status = match conflict {
+                    // What was asked for is too much, whatever the state of the order.
+                    Conflict::PurchaseLimitExceeded { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                    _ => StatusCode::CONFLICT,
+                };
+                let mut problem = Self::new(status, conflict.code(), conflict.to_string());
                 problem.conflict = Some(conflict);
                 problem
             }

@@ -30,6 +30,7 @@ pub mod orders;
 pub mod outbox;
 pub mod payments;
 pub mod placement;
+pub mod purchase_limits;
 pub mod relay_lease;
 pub mod reservations;
 pub mod shipments;

@@ -9,6 +9,7 @@ mod api_input;
 mod api_inventory;
 mod api_metrics;
 mod api_orders;
+mod api_purchase_limits;
 mod api_races;
 mod app_payments;
 mod app_reservations;

@@ -1,9 +1,12 @@
-//! What an order may take, beside stock that is there: how many orders its customer and its client have open.
+//! What an order may take, beside stock that is there: how many orders its customer and its client have open, and how many
+//! units its customer may buy of a SKU.
 //!
 //! Decided under locks that are taken after those of the levels, as if the orders of the batch came one after the other: an
 //! order that is refused takes neither stock nor a place from its neighbours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
 
 use super::{Error, Placed, Placement, Ticket};
 use crate::{
@@ -12,21 +15,28 @@ use crate::{
         reserve_stock::{Decided, LockedStock, Want},
     },
     domain::{
+        inventory::Sku,
         open_orders::{OpenOrderCaps, OrderOwner},
+        purchase_limit::PurchaseLimit,
         reservation::Decision,
     },
-    store::{Conn, open_orders},
+    store::{Conn, open_orders, purchase_limits},
 };
 
 /// What is taken already, by orders before this batch and by those of this batch before an order.
 #[derive(Debug, Clone, Default)]
 struct Taken<'a> {
     open: BTreeMap<OrderOwner<'a>, i64>,
+    /// By customer and SKU; only SKUs with a limit.
+    purchased: BTreeMap<(&'a str, &'a str), i64>,
 }
 
 /// The bounds of the orders of a batch.
 pub(super) struct Bounds<'a> {
     caps: OpenOrderCaps,
+    /// Every SKU of the batch.
+    skus: BTreeSet<&'a Sku>,
+    limits: HashMap<Sku, PurchaseLimit>,
     taken: Taken<'a>,
 }
 
@@ -35,12 +45,24 @@ impl<'a> Bounds<'a> {
     pub(super) async fn lock(
         conn: &mut Conn,
         caps: OpenOrderCaps,
-        placements: impl Iterator<Item = &'a Placement>,
+        placements: impl Iterator<Item = &'a Placement> + Clone,
+        now: DateTime<Utc>,
     ) -> Result<Self, Error> {
+        let lines = placements.clone().flat_map(|placement| &placement.draft.lines);
+        let skus: BTreeSet<&Sku> = lines.map(|line| &line.level.sku).collect();
+        let names: Vec<&str> = skus.iter().map(|sku| sku.as_str()).collect();
+        let limits = purchase_limits::find(conn, &names).await?;
         let mut taken = Taken::default();
-        let mut bounds = Self { caps, taken: Taken::default() };
+        let mut bounds = Self { caps, skus, limits, taken: Taken::default() };
         for placement in placements {
             bounds.add(&mut taken, placement, 0);
+        }
+        if !taken.purchased.is_empty() {
+            let pairs: Vec<(&str, &str)> = taken.purchased.keys().copied().collect();
+            let limit_of = |&(customer_id, sku)| Some((customer_id, bounds.limits.get(sku)?));
+            let purchases: Vec<_> = pairs.iter().filter_map(limit_of).collect();
+            let bought = purchase_limits::lock_purchases(conn, &purchases, now).await?;
+            taken.purchased = pairs.into_iter().zip(bought).collect();
         }
         if !taken.open.is_empty() {
             let owners: Vec<OrderOwner<'_>> = taken.open.keys().copied().collect();
@@ -49,6 +71,11 @@ impl<'a> Bounds<'a> {
         }
         bounds.taken = taken;
         Ok(bounds)
+    }
+
+    /// Every SKU of the batch, and whether it has a limit.
+    pub(super) fn limited(&self) -> impl Iterator<Item = (&'a Sku, bool)> {
+        self.skus.iter().map(|sku| (*sku, self.limits.contains_key(*sku)))
     }
 
     /// Decides the orders in `open`, places in `tickets`. Takes those out that pass a bound, and notes their outcome.
@@ -87,6 +114,19 @@ impl<'a> Bounds<'a> {
 
     /// Why this order may not be placed after those that have taken this.
     fn refusal(&self, taken: &Taken<'_>, placement: &Placement) -> Option<Error> {
+        for (sku, requested) in self.wanted(placement) {
+            let Some(customer_id) = placement.draft.customer_id.as_deref() else {
+                let detail = format!("is missing: SKU {sku} has a purchase limit");
+                return Some(Error::field("/customer_id", detail));
+            };
+            let limit = self.limits.get(sku)?.quantity;
+            let already_purchased = taken.purchased.get(&(customer_id, sku)).copied().unwrap_or_default();
+            if already_purchased + requested > limit {
+                let sku = sku.to_owned();
+                let refusal = Conflict::PurchaseLimitExceeded { sku, limit, already_purchased, requested };
+                return Some(refusal.into());
+            }
+        }
         self.capped(placement).find_map(|(owner, limit)| {
             let open = taken.open.get(&owner).copied().unwrap_or_default();
             let refusal = Conflict::OpenOrderLimitReached { whose: owner.kind(), limit, open };
@@ -99,6 +139,10 @@ impl<'a> Bounds<'a> {
         for (owner, _) in self.capped(placement) {
             *taken.open.entry(owner).or_default() += times;
         }
+        let Some(customer_id) = placement.draft.customer_id.as_deref() else { return };
+        for (sku, requested) in self.wanted(placement) {
+            *taken.purchased.entry((customer_id, sku)).or_default() += times * requested;
+        }
     }
 
     /// Whose caps the order counts towards.
@@ -107,5 +151,19 @@ impl<'a> Bounds<'a> {
         let customer_id = placement.draft.customer_id.as_deref();
         caps.owners(placement.request.client_id, customer_id)
             .filter_map(move |owner| Some((owner, caps.cap(owner)?)))
+    }
+
+    /// What the order wants of SKUs with a limit, all its lines added up, wherever they are taken from.
+    fn wanted<'p>(&self, placement: &'p Placement) -> BTreeMap<&'p str, i64> {
+        let mut wanted = BTreeMap::new();
+        if self.limits.is_empty() {
+            return wanted;
+        }
+        for line in &placement.draft.lines {
+            if self.limits.contains_key(&line.level.sku) {
+                *wanted.entry(line.level.sku.as_str()).or_default() += line.quantity;
+            }
+        }
+        wanted
     }
 }

@@ -35,6 +35,7 @@ mod batch;
 mod bounds;
 mod database_clock;
 mod levels_seen;
+mod limits_seen;
 mod metrics;
 mod placing;
 mod queue;
@@ -43,6 +44,7 @@ mod rendered;
 use bounds::Bounds;
 use database_clock::DatabaseClock;
 use levels_seen::LevelsSeen;
+use limits_seen::LimitsSeen;
 use metrics::METRICS;
 use queue::{Batch, Limits, Queue, Wants};
 use rendered::Rendered;
@@ -127,6 +129,7 @@ struct Engine {
     hashes: RandomState,
     clock: DatabaseClock,
     seen: LevelsSeen,
+    limits_seen: LimitsSeen,
 }
 
 struct State {
@@ -147,6 +150,7 @@ impl ReservationEngine {
             hashes: RandomState::new(),
             clock: DatabaseClock::default(),
             seen: LevelsSeen::default(),
+            limits_seen: LimitsSeen::default(),
         }))
     }
 

@@ -27,6 +27,8 @@ pub(super) use connections::PlacementConnections;
 pub const LEVELS: &str = "placement_levels";
 /// Refused: a customer or a client would have more open orders than it may.
 pub const OPEN_ORDERS: &str = "placement_open_orders";
+/// Refused: a SKU has a purchase limit, and the caller has not compared it.
+pub const PURCHASE_LIMITS: &str = "placement_purchase_limits";
 /// Refused: the time that was given is more than a second off the database's.
 pub const TIME: &str = "placement_time";
 
@@ -70,6 +72,9 @@ pub struct Batch<'a> {
     pub levels: BTreeMap<&'a LevelKey, ReserveStock>,
     /// How many open orders their customers and clients may have.
     pub caps: OpenOrderCaps,
+    /// Whether the purchase limits of their SKUs were compared, under the locks that this takes. A batch that nobody has
+    /// looked at is refused where one of its SKUs has a limit.
+    pub limits_compared: bool,
 }
 
 /// What the statement found.
@@ -99,7 +104,8 @@ impl Store {
 /// Writes a batch.
 ///
 /// # Errors
-/// [`Error::Constraint`] with [`LEVELS`], [`OPEN_ORDERS`], [`TIME`], [`KEY`] or [`REFERENCE`]. Nothing is written then.
+/// [`Error::Constraint`] with [`LEVELS`], [`OPEN_ORDERS`], [`PURCHASE_LIMITS`], [`TIME`],
+/// [`KEY`] or [`REFERENCE`]. Nothing is written then.
 pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error> {
     let (keys, changes): (Vec<&LevelKey>, Vec<ReserveStock>) =
         batch.levels.iter().map(|(k, c)| (*k, *c)).unzip();
@@ -154,6 +160,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
         &owners.ids as _,
         &owners.added,
         &owners.caps,
+        batch.limits_compared,
     )
     .fetch_one(conn)
     .await?;
@@ -162,5 +169,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
 
 /// Whether the statement refused itself because of what it met in the database, and nothing was written.
 pub fn is_refused(error: &Error) -> bool {
-    error.constraint().is_some_and(|name| [LEVELS, OPEN_ORDERS, TIME, KEY, REFERENCE].contains(&name))
+    error
+        .constraint()
+        .is_some_and(|name| [LEVELS, OPEN_ORDERS, PURCHASE_LIMITS, TIME, KEY, REFERENCE].contains(&name))
 }

@@ -52,6 +52,9 @@ SELECT CASE WHEN (SELECT count(*) FROM reserved) <> $36 THEN refuse_placement('p
             -- Their counts are locked after the levels, as everywhere: it is called only once all levels were written.
             ELSE count_open_orders($38, $39, $40, $41) END
            AS "levels!",
+       CASE WHEN $42 OR NOT EXISTS (SELECT 1 FROM purchase_limit WHERE sku = ANY($1)) THEN true
+            ELSE refuse_placement('placement_purchase_limits') END
+           AS "purchase_limits!",
        CASE WHEN (SELECT bool_and(t BETWEEN clock_timestamp() - interval '1 s' AND clock_timestamp() + interval '1 s')
                   FROM UNNEST($6::timestamptz[]) t) IS FALSE
             THEN refuse_placement('placement_time') ELSE true END
