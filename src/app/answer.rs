@@ -19,6 +19,26 @@ pub struct Answer {
     pub replayed: bool,
 }
 
+/// What became of a request: it was done now, or before, under its idempotency key.
+#[derive(Debug, Clone)]
+pub enum Once<T> {
+    /// Done now.
+    Now(T),
+    /// What was answered when it was done.
+    Before(Answer),
+}
+
+/// What [`find`] gives, for a request that may have no key: of the command line.
+pub(super) async fn find_if_keyed(
+    conn: &mut Conn,
+    request: Option<&IdempotentRequest>,
+) -> Result<Option<Answer>, Error> {
+    match request {
+        Some(request) => find(conn, request).await,
+        None => Ok(None),
+    }
+}
+
 /// The answer that this request has got before, if it took effect; an error if the key belongs to another request.
 pub(super) async fn find(conn: &mut Conn, request: &IdempotentRequest) -> Result<Option<Answer>, Error> {
     let stored = idempotency::find(conn, request).await?;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     domain::{
         ids::{OrderId, PaymentId},
+        open_orders::OwnerKind,
         reservation::Shortage,
         validation::FieldError,
     },
@@ -124,6 +125,36 @@ pub enum Conflict {
         /// The least that `on_hand` may be.
         minimum: i64,
     },
+    /// The customer, or the client, has as many unpaid orders as it may have.
+    #[error("the {} has {open} unpaid orders, and may have {limit}", whose.as_str())]
+    OpenOrderLimitReached {
+        /// Whose limit it is.
+        whose: OwnerKind,
+        /// How many it may have.
+        limit: i64,
+        /// How many it has.
+        open: i64,
+    },
+    /// The customer would have more of a SKU than its purchase limit.
+    #[error(
+        "a customer may buy {limit} units of SKU {sku}; this one has {already_purchased} and wants {requested} more"
+    )]
+    PurchaseLimitExceeded {
+        /// Which SKU.
+        sku: String,
+        /// How many units a customer may have.
+        limit: i64,
+        /// How many this one has, unpaid ones included.
+        already_purchased: i64,
+        /// How many the order wants, all its lines added up.
+        requested: i64,
+    },
+    /// The client has as many live API keys as it may have.
+    #[error("the client has {limit} live API keys: revoke one first")]
+    ApiKeyLimitReached {
+        /// How many it may have.
+        limit: i64,
+    },
 }
 
 impl Conflict {
@@ -139,7 +170,10 @@ impl Conflict {
             | Self::PaymentDeclined { .. }
             | Self::PaymentInProgress { .. }
             | Self::StockConflict { .. }
-            | Self::BelowCommitted { .. } => false,
+            | Self::BelowCommitted { .. }
+            | Self::OpenOrderLimitReached { .. }
+            | Self::PurchaseLimitExceeded { .. }
+            | Self::ApiKeyLimitReached { .. } => false,
         }
     }
 
@@ -155,6 +189,9 @@ impl Conflict {
             Self::PaymentDeclined { .. } => "payment_declined",
             Self::StockConflict { .. } => "stock_conflict",
             Self::BelowCommitted { .. } => "below_committed",
+            Self::OpenOrderLimitReached { .. } => "open_order_limit_reached",
+            Self::PurchaseLimitExceeded { .. } => "purchase_limit_exceeded",
+            Self::ApiKeyLimitReached { .. } => "api_key_limit_reached",
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::{App, Cause, Error, order_change::order_event, retry::retry};
 use crate::{
     domain::{event::EventType, ids::OrderId, reservation::ReservationStatus},
-    store::{orders, outbox, reservations},
+    store::{open_orders, orders, outbox, reservations},
 };
 
 impl App {
@@ -37,6 +37,7 @@ impl App {
         let ids: Vec<OrderId> = expired.iter().map(|(id, _)| *id).collect();
         reservations::transition(&mut tx, &ids, ReservationStatus::Held, ReservationStatus::Expired).await?;
         orders::mark_expired(&mut tx, &ids).await?;
+        open_orders::close(&mut tx, &ids).await?;
         let expired_event = |&(id, version): &(OrderId, i64)| {
             let data = serde_json::json!({ "order_id": id });
             order_event(id, version + 1, EventType::OrderExpired, &data, cause)

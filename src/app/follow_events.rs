@@ -112,7 +112,7 @@ impl Follower {
             };
             let last = page.last().map_or(after, |event| event.place);
             // A page that is not full ends where the feed does, whatever was left out of it.
-            let is_full = page.len() as i64 == PAGE;
+            let is_full = i64::try_from(page.len()) == Ok(PAGE);
             self.after = if is_full { last } else { last.max(come) };
             self.read = page.into();
         }

@@ -16,11 +16,11 @@ use crate::{
 
 mod adjust_inventory;
 mod answer;
-mod api_keys;
 mod authorize_payment;
 mod await_payment;
 mod cancel_order;
 mod capture_payment;
+mod create_api_key;
 mod error;
 mod expire_orders;
 mod follow_events;
@@ -30,26 +30,33 @@ mod order_change;
 mod place_order;
 mod receive_provider_event;
 mod reconcile_payments;
+mod record_api_key_use;
 mod record_payment;
 mod release_payment;
 mod reservation_engine;
 mod reserve_stock;
 mod retry;
+mod revoke_api_key;
+mod rotate_api_key;
 mod set_inventory;
+mod set_purchase_limit;
 mod start_payment;
 mod verify_invariants;
 mod watched;
 
 pub use adjust_inventory::{AdjustInventory, AdjustedInventory, Adjustment};
-pub use answer::Answer;
-pub use api_keys::{NewApiKey, hash_secret};
+pub use answer::{Answer, Once};
 pub use authorize_payment::Progress;
 pub use cancel_order::CancelOrder;
+pub use create_api_key::{CreateApiKey, NewApiKey, hash_secret};
 pub use error::{Conflict, Error};
 pub use follow_events::{Followed, Follower, Watches};
 pub use import_stock::{ImportStockError, ImportedStock, StockRow};
 pub use reservation_engine::{ReservationEngine, ReservationOptions};
+pub use revoke_api_key::RevokeApiKey;
+pub use rotate_api_key::RotateApiKey;
 pub use set_inventory::SetInventory;
+pub use set_purchase_limit::SetPurchaseLimit;
 pub use verify_invariants::Verification;
 
 pub use crate::provider::WebhookError;

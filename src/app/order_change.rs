@@ -11,7 +11,7 @@ use crate::{
         order::OrderStatus,
     },
     store::{
-        self, Conn,
+        self, Conn, open_orders,
         orders::{self, LockedOrder},
         outbox::{self, NewEvent},
     },
@@ -21,6 +21,7 @@ use crate::{
 pub(super) struct OrderChange {
     /// The order as it was locked; `status` moves with [`OrderChange::become_status`].
     pub(super) order: LockedOrder,
+    from_status: OrderStatus,
     from_version: i64,
     cancel_reason: Option<String>,
     events: Vec<NewEvent>,
@@ -32,8 +33,15 @@ impl OrderChange {
     pub(super) async fn lock(conn: &mut Conn, id: OrderId, cause: &Cause) -> Result<Self, Error> {
         let order = orders::lock(conn, id).await?;
         let order = order.ok_or_else(|| Error::NotFound { kind: "order", id: id.to_string() })?;
-        let from_version = order.version;
-        Ok(Self { order, from_version, cancel_reason: None, events: Vec::new(), cause: cause.clone() })
+        let (from_status, from_version) = (order.status, order.version);
+        Ok(Self {
+            order,
+            from_status,
+            from_version,
+            cancel_reason: None,
+            events: Vec::new(),
+            cause: cause.clone(),
+        })
     }
 
     /// Moves the order on, if its status allows that.
@@ -76,6 +84,11 @@ impl OrderChange {
         let order = self.order;
         let reason = self.cancel_reason.as_deref();
         orders::mark_status(conn, order.id, self.from_version, order.status, order.version, reason).await?;
+        let waits = |status| status == OrderStatus::PendingPayment;
+        // After the levels, which the change itself has locked.
+        if order.is_counted && waits(self.from_status) && !waits(order.status) {
+            open_orders::close(conn, &[order.id]).await?;
+        }
         outbox::insert(conn, &self.events).await?;
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! `holdfast keys`.
 
+use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::wiring;
 use crate::{
+    app::{CreateApiKey, NewApiKey, Once, RotateApiKey},
     config::Config,
     domain::{access::Scope, ids::ApiKeyId},
-    store::api_keys,
+    store::api_keys::{self, ApiKey},
 };
 
 /// API keys.
@@ -21,8 +23,16 @@ pub(super) enum KeysCommand {
         #[arg(long, value_delimiter = ',', required = true)]
         scopes: Vec<Scope>,
     },
-    /// Lists the keys, without their secrets.
+    /// Lists the keys, the newest first, without their secrets.
     List,
+    /// Makes a second live key of the same client, which may do the same, and prints its secret.
+    Rotate {
+        /// The id of the key that it is to follow.
+        id: ApiKeyId,
+        /// After how many seconds the old key ends. Without it the old key lives until it is revoked.
+        #[arg(long, value_name = "SECONDS")]
+        expires_in: Option<i32>,
+    },
     /// Revokes a key. It stops working within seconds.
     Revoke {
         /// Its id.
@@ -34,21 +44,47 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
     let app = wiring::app(config).await?;
     match command {
         KeysCommand::Create { name, scopes } => {
-            let key = app.create_api_key(&name, scopes.into_iter().collect()).await?;
-            eprintln!("{} was made; its secret is shown only now:", key.id);
-            println!("{}", key.secret);
+            print_new(&now(app.create_api_key(&CreateApiKey { name, scopes }, None).await?)?);
         }
         KeysCommand::List => {
-            for key in api_keys::list(&mut *app.store.conn().await?).await? {
-                let state =
-                    key.revoked_at.map_or_else(|| "live".to_owned(), |since| format!("revoked {since}"));
-                println!("{}  {}  {state}  {}  {}", key.id, key.created_at, key.scopes, key.name);
+            for key in api_keys::list(&mut *app.store.conn().await?, None, i64::MAX).await? {
+                println!("{}", line(&key));
             }
         }
+        KeysCommand::Rotate { id, expires_in } => {
+            let rotate = RotateApiKey { old_key_expires_in_seconds: expires_in };
+            print_new(&now(app.rotate_api_key(id, &rotate, None).await?)?);
+        }
         KeysCommand::Revoke { id } => {
-            app.revoke_api_key(id).await?;
+            now(app.revoke_api_key(id, None).await?)?;
             println!("{id} is revoked");
         }
     }
     Ok(())
+}
+
+/// Commands have no idempotency key, so nothing of theirs was done before.
+fn now<T>(once: Once<T>) -> anyhow::Result<T> {
+    match once {
+        Once::Now(done) => Some(done),
+        Once::Before(_) => None,
+    }
+    .context("a command was answered from before")
+}
+
+fn print_new(new: &NewApiKey) {
+    eprintln!("{} was made; its secret is shown only now:", new.key.id);
+    println!("{}", new.secret);
+}
+
+fn line(key: &ApiKey) -> String {
+    let state = match (key.revoked_at, key.expires_at) {
+        (Some(since), _) => format!("revoked {since}"),
+        (None, Some(at)) if key.is_live => format!("live until {at}"),
+        (None, Some(at)) => format!("expired {at}"),
+        (None, None) => "live".to_owned(),
+    };
+    let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| format!("used {at}"));
+    let (id, client_id, made, scopes, name) = (key.id, key.client_id, key.created_at, key.scopes, &key.name);
+    format!("{id}  {client_id}  {made}  {state}  {used}  {scopes}  {name}")
 }

@@ -25,9 +25,9 @@ pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
     telemetry::record_metrics().map_err(anyhow::Error::msg)?;
     let app = App { locks: wiring::locks(config).await?, ..wiring::app(config).await? };
-    let server = http::server(app.clone(), &config.http, shutdown.clone())?;
+    let api = http::api(app.clone(), &config.http, shutdown.clone())?;
     let listener = bind("http.bind", &config.http.bind).await?;
-    server.serve(listener).await;
+    api.serve(listener).await;
     close(&app).await;
     Ok(())
 }
@@ -58,10 +58,10 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     let app = App { locks, provider, ..wiring::app(config).await? };
     let bus = wiring::bus(config);
     wiring::check_bus(config, bus.as_ref()).await?;
-    let server = http::server(app.clone(), &config.http, shutdown.clone())?;
+    let api = http::api(app.clone(), &config.http, shutdown.clone())?;
     let listener = bind("http.bind", &config.http.bind).await?;
     let ((), worked) = tokio::join!(
-        server.serve(listener),
+        api.serve(listener),
         worker::run(&WorkerKind::ALL, &app, &bus, &config.worker, &shutdown),
     );
     bus.close().await;

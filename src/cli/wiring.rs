@@ -9,7 +9,7 @@ use crate::{
     app::{App, ReservationEngine, ReservationOptions, Settings, Watches},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
-    domain::new_order::OrderLimits,
+    domain::{new_order::OrderLimits, open_orders::OpenOrderCaps},
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     provider::{
         BreakerOptions, CircuitBreaker, PaymentProvider, StripeOptions, StripeProvider, StripeWebhooks,
@@ -128,6 +128,10 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
         batch_orders: reservation.batch_orders,
         batch_lines: reservation.batch_lines,
         share_locks: config.lock.zookeeper.cache,
+        caps: OpenOrderCaps {
+            per_customer: cap(config.order.max_open_per_customer),
+            per_client: cap(config.order.max_open_per_client),
+        },
     };
     let engine = ReservationEngine::new(store.clone(), options);
     Ok(App {
@@ -139,6 +143,11 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
         webhooks: StripeWebhooks::new(config.provider.webhook_secrets()),
         settings: settings(config)?,
     })
+}
+
+/// 0 is none.
+fn cap(setting: u32) -> Option<i64> {
+    (setting > 0).then(|| setting.into())
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {

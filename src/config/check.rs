@@ -8,6 +8,7 @@ use crate::domain::inventory::LocationId;
 /// Gives one line that names the first wrong setting and what is allowed.
 pub(super) fn check(config: &Config) -> Result<(), String> {
     check_http(config)?;
+    check_rate_limit(config)?;
     check_database(config)?;
     check_lock(config)?;
     check_reservation(config)?;
@@ -52,6 +53,21 @@ fn check_http(config: &Config) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+fn check_rate_limit(config: &Config) -> Result<(), String> {
+    let limit = &config.http.rate_limit;
+    for (name, value) in [
+        ("requests_per_second", limit.requests_per_second),
+        ("burst", limit.burst),
+        ("without_key_per_second", limit.without_key_per_second),
+    ] {
+        within(&format!("http.rate_limit.{name}"), value.into(), 0..=1_000_000)?;
+    }
+    if limit.requests_per_second > 0 {
+        at_least("http.rate_limit.burst", limit.burst.into(), 1)?;
+    }
+    Ok(())
 }
 
 fn check_database(config: &Config) -> Result<(), String> {

@@ -12,8 +12,8 @@ mod sections;
 
 pub use sections::{
     Breaker, Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order,
-    PaymentWorker, Provider, ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry,
-    Tls, Worker, ZooKeeper,
+    PaymentWorker, Provider, ProviderBackend, RabbitMq, RateLimit, RelayWorker, Reservation, Sandbox, Secret,
+    Telemetry, Tls, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
@@ -119,6 +119,12 @@ mod tests {
                 "HOLDFAST__DATABASE__IDLE_IN_TRANSACTION_TIMEOUT_MS",
                 "0",
                 "database.idle_in_transaction_timeout_ms",
+            ),
+            ("HOLDFAST__HTTP__RATE_LIMIT__BURST", "0", "http.rate_limit.burst"),
+            (
+                "HOLDFAST__HTTP__RATE_LIMIT__REQUESTS_PER_SECOND",
+                "1000001",
+                "http.rate_limit.requests_per_second",
             ),
             ("HOLDFAST__ORDER__DEFAULT_LOCATION", "a b", "order.default_location"),
             ("HOLDFAST__WORKER__RELAY__WINDOW", "0", "worker.relay.window"),

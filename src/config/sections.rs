@@ -36,6 +36,15 @@ pub struct Http {
     pub max_header_bytes: usize,
     pub max_body_bytes: usize,
     pub tls: Tls,
+    pub rate_limit: RateLimit,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    pub requests_per_second: u32,
+    pub burst: u32,
+    pub without_key_per_second: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -145,6 +154,8 @@ pub struct Order {
     pub reservation_ttl_seconds: i64,
     pub max_reservation_ttl_seconds: i64,
     pub payment_pin_seconds: u64,
+    pub max_open_per_customer: u32,
+    pub max_open_per_client: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,14 +1,10 @@
 //! Bearer API keys: who calls, and whether the key allows what the operation asks for. Nothing else.
-
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+//!
+//! A key counts in the header `Authorization`, once, and nowhere else. Whatever is wrong with it, the answer is the same.
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -16,37 +12,14 @@ use axum::{
 use super::{
     ApiState,
     access::Access,
+    key_cache::Known,
     problem::{self, Problem},
+    rate_limit::{self, Allowance},
 };
 use crate::{
     app::hash_secret,
     store::api_keys::{self, Caller},
 };
-
-/// How long a key that was found valid is not looked up again: also how long a revoked key still works.
-const REMEMBER: Duration = Duration::from_secs(5);
-
-/// More keys than this at a time means that somebody tries many: start over instead of growing.
-const CACHE_LIMIT: usize = 10_000;
-
-/// Keys that were valid a moment ago, by hash.
-#[derive(Debug, Default)]
-pub(super) struct KeyCache(Mutex<HashMap<[u8; 32], (Caller, Instant)>>);
-
-impl KeyCache {
-    fn get(&self, hash: &[u8; 32]) -> Option<Caller> {
-        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.get(hash).filter(|(_, since)| since.elapsed() < REMEMBER).map(|(caller, _)| *caller)
-    }
-
-    fn insert(&self, hash: [u8; 32], caller: Caller) {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= CACHE_LIMIT {
-            keys.clear();
-        }
-        keys.insert(hash, (caller, Instant::now()));
-    }
-}
 
 pub(super) async fn authorize(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
@@ -55,42 +28,64 @@ pub(super) async fn authorize(State(state): State<ApiState>, mut request: Reques
         Some(Access::Public) => return next.run(request).await,
         None => return problem::method_not_allowed().await.into_response(),
     };
-    let Some(secret) = bearer(&request) else {
-        return unauthenticated("send an API key: Authorization: Bearer hf_…");
+    let caller = match authenticate(&state, request.headers(), request.extensions()).await {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
+    let allowance = state.limits.take(caller.client_id);
+    let mut response = if let Allowance::Spent(wait) = allowance {
+        rate_limit::spent(wait)
+    } else if caller.scopes.allow(needed) {
+        request.extensions_mut().insert(caller);
+        next.run(request).await
+    } else {
+        let detail = format!("the API key needs the scope {needed}");
+        Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail).into_response()
+    };
+    state.limits.describe(&allowance, &mut response);
+    response
+}
+
+async fn authenticate(
+    state: &ApiState,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Caller, Response> {
+    let Some(secret) = bearer(headers) else {
+        state.limits.take_of_address(extensions)?;
+        return Err(unauthenticated());
     };
     let hash = hash_secret(secret);
-    let caller = match state.keys.get(&hash) {
-        Some(caller) => caller,
-        None => match find_key(&state, &hash).await {
-            Ok(Some(caller)) => caller,
-            Ok(None) => return unauthenticated("the API key is unknown or revoked"),
-            Err(error) => return Problem::from(error).into_response(),
-        },
-    };
-    if !caller.scopes.allow(needed) {
-        let detail = format!("the API key needs the scope {needed}");
-        return Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail).into_response();
+    match state.keys.find(&hash) {
+        Known::Valid(caller) => return Ok(caller),
+        Known::Stale => {}
+        Known::Nothing => state.limits.take_of_address(extensions)?,
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    let found = find_key(state, &hash).await.map_err(|error| Problem::from(error).into_response())?;
+    found.ok_or_else(unauthenticated)
 }
 
 async fn find_key(state: &ApiState, hash: &[u8; 32]) -> Result<Option<Caller>, crate::store::Error> {
     let found = api_keys::find_by_hash(&mut *state.app.store.conn().await?, hash).await?;
-    if let Some(caller) = found {
-        state.keys.insert(*hash, caller);
+    match found {
+        Some(caller) => state.keys.insert(*hash, caller),
+        None => state.keys.remove(hash),
     }
     Ok(found)
 }
 
-fn bearer(request: &Request) -> Option<&str> {
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, secret) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim()).filter(|secret| !secret.is_empty())
+/// The secret: after the scheme, whose case does not matter, and one space.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
+    let is_one_word = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
+    (scheme.eq_ignore_ascii_case("bearer") && is_one_word).then_some(secret)
 }
 
-fn unauthenticated(detail: &str) -> Response {
+fn unauthenticated() -> Response {
+    let detail = "send a valid API key: Authorization: Bearer hf_…";
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail).into_response();
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }

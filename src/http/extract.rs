@@ -15,7 +15,7 @@ use super::{body, idempotency::Keyed, problem::Problem, request_id::RequestId};
 use crate::{
     app::Cause,
     domain::{
-        inventory::LevelKey,
+        inventory::{LevelKey, ParseNameError, Sku},
         validation::{FieldError, Validator},
     },
     store::{api_keys::Caller, idempotency::IdempotentRequest},
@@ -199,6 +199,21 @@ impl<S: Send + Sync> FromRequestParts<S> for LevelPath {
             // Invariant: `finish` fails unless both were parsed.
             _ => Err(Problem::invalid(Vec::new())),
         }
+    }
+}
+
+/// A SKU in the path.
+pub(super) struct SkuPath(pub(super) Sku);
+
+impl<S: Send + Sync> FromRequestParts<S> for SkuPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let invalid = |detail: String| Problem::invalid(vec![FieldError { pointer: "{sku}".into(), detail }]);
+        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
+            return Err(invalid("must be percent-encoded UTF-8".into()));
+        };
+        text.parse().map(Self).map_err(|error: ParseNameError| invalid(error.to_string()))
     }
 }
 

@@ -3,10 +3,14 @@
 //! A handler parses and answers; it decides nothing. Writes go through `app`, reads may go to `store` directly. Every
 //! error is a problem document (RFC 9457) made in [`problem`].
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, middleware};
-use tokio::sync::Semaphore;
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -15,6 +19,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::{app::App, config::Http};
 
 mod access;
+mod api_keys;
 mod auth;
 mod body;
 mod events;
@@ -22,6 +27,7 @@ mod extract;
 mod health;
 mod idempotency;
 mod inventory;
+mod key_cache;
 mod metrics;
 mod openapi;
 mod orders;
@@ -30,28 +36,69 @@ mod prefer;
 pub mod problem;
 mod problem_codes;
 mod provider_webhooks;
+mod purchase_limits;
+mod rate_limit;
 mod request_id;
 mod server;
 
 use body::BodyLimits;
-pub use server::{Server, TlsError};
+use server::Server;
+pub use server::TlsError;
+
+/// How often idle clients are forgotten, and which API keys were used is recorded (right to within a minute is promised).
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the last such write may delay the end of the process.
+const LAST_UPKEEP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct ApiState {
     app: Arc<App>,
     access: Arc<access::AccessTable>,
-    keys: Arc<auth::KeyCache>,
+    keys: Arc<key_cache::KeyCache>,
+    limits: Arc<rate_limit::RateLimits>,
     in_progress: Arc<idempotency::InProgress>,
     streams: Arc<Semaphore>,
     /// Fires when the process stops: whoever waits is answered with what there is.
     stopping: CancellationToken,
 }
 
-/// The API, ready to listen, until `stopping` fires.
-pub fn server(app: App, settings: &Http, stopping: CancellationToken) -> Result<Server, TlsError> {
-    let router = router(app, settings, stopping.clone());
-    Server::new(router, settings, stopping)
+/// The API, ready to listen.
+pub struct Api {
+    server: Server,
+    state: ApiState,
+}
+
+/// The API. It serves until `stopping` fires.
+pub fn api(app: App, settings: &Http, stopping: CancellationToken) -> Result<Api, TlsError> {
+    let (router, state) = router(app, settings, stopping.clone());
+    Ok(Api { server: Server::new(router, settings, stopping)?, state })
+}
+
+impl Api {
+    /// Serves, and lets the requests in flight finish when the process stops.
+    pub async fn serve(self, listener: TcpListener) {
+        let Self { server, state } = self;
+        tokio::select! {
+            () = server.serve(listener) => {}
+            never = state.upkeep() => match never {},
+        }
+        if timeout(LAST_UPKEEP_TIMEOUT, state.keys.record_use(&state.app)).await.is_err() {
+            tracing::warn!("the last use of API keys was not recorded");
+        }
+    }
+}
+
+impl ApiState {
+    /// What is done beside the requests, for as long as there may be any.
+    async fn upkeep(&self) -> Infallible {
+        loop {
+            sleep(UPKEEP_INTERVAL).await;
+            self.limits.forget_idle();
+            self.keys.record_use(&self.app).await;
+        }
+    }
 }
 
 /// Every route: the operations of one path together. Path, scope and answers of an operation stand at its handler.
@@ -68,6 +115,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
         .routes(routes!(inventory::adjust))
+        .routes(routes!(purchase_limits::list))
+        .routes(routes!(purchase_limits::set, purchase_limits::read, purchase_limits::delete))
+        .routes(routes!(api_keys::create, api_keys::list))
+        .routes(routes!(api_keys::rotate))
+        .routes(routes!(api_keys::revoke))
         .routes(routes!(openapi::read))
         .routes(routes!(problem_codes::list))
         .routes(routes!(problem_codes::read))
@@ -76,7 +128,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::metrics))
 }
 
-fn router(app: App, settings: &Http, stopping: CancellationToken) -> Router {
+/// The whole API, and what its handlers share.
+fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, ApiState) {
     let limits = BodyLimits::new(settings);
     let (routes, mut document) = routes().split_for_parts();
     let text = openapi::complete(&mut document);
@@ -84,6 +137,7 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> Router {
         app: Arc::new(app),
         access: Arc::new(access::AccessTable::new(&document)),
         keys: Arc::default(),
+        limits: Arc::new(rate_limit::RateLimits::new(settings.rate_limit)),
         in_progress: Arc::default(),
         streams: Arc::new(Semaphore::new(settings.max_streams)),
         stopping,
@@ -93,7 +147,7 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> Router {
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize))
         .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json").persist_authorization(false)))
         .layer(Extension(text));
-    with_contract(routes, limits).with_state(state)
+    (with_contract(routes, limits).with_state(state.clone()), state)
 }
 
 /// What holds for every route and for what is none: limits, an id for each request, errors as problem documents.

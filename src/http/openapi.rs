@@ -43,6 +43,8 @@ use super::{
         (name = "payments", description = "Paying orders"),
         (name = "events", description = "What happened: pages, or a stream (Server-Sent Events)"),
         (name = "inventory", description = "Stock: levels, changes, history"),
+        (name = "purchase limits", description = "How many units of a SKU one customer may buy over all its orders"),
+        (name = "API keys", description = "Who may call, and what"),
         (name = "contract", description = "What the API says of itself"),
         (name = "operation", description = "For those who run it"),
     ),
@@ -98,7 +100,7 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
     let own: Vec<String> = own.and_then(|codes| serde_json::from_value(codes).ok()).unwrap_or_default();
     codes.extend(own.iter().map(String::as_str));
     if needs_key {
-        codes.extend(["unauthenticated", "insufficient_scope", "database_unavailable"]);
+        codes.extend(["unauthenticated", "insufficient_scope", "rate_limited", "database_unavailable"]);
     }
     if operation.request_body.is_some() {
         codes.extend([

@@ -75,7 +75,7 @@ pub(super) fn respond(answer: Answer) -> Response {
     security(("api_key" = ["orders:write"])), request_body = NewOrder,
     responses((status = 201, body = Order)),
     extensions(("x-problems" = json!(["insufficient_stock", "duplicate_client_reference", "unknown_sku",
-        "overloaded", "lock_unavailable"])))
+        "open_order_limit_reached", "purchase_limit_exceeded", "overloaded", "lock_unavailable"])))
 )]
 pub(super) async fn place(
     State(state): State<ApiState>,

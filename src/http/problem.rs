@@ -188,6 +188,8 @@ impl From<Error> for Problem {
             Error::Conflict(conflict) => {
                 let status = match conflict {
                     Conflict::PaymentDeclined { .. } => StatusCode::PAYMENT_REQUIRED,
+                    // What was asked for is too much, whatever the state of the order.
+                    Conflict::PurchaseLimitExceeded { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                     _ => StatusCode::CONFLICT,
                 };
                 let mut problem = Self::new(status, conflict.code(), conflict.to_string());

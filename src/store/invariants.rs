@@ -194,6 +194,18 @@ pub const INVARIANTS: &[Invariant] = &[
               WHERE outcome_unknown_since < now() - interval '1 hour'
                  OR next_lookup_at < now() - interval '15 minutes'",
     },
+    Invariant {
+        id: "I18",
+        title: "the counts of open orders equal the orders",
+        sql: "SELECT format('%s %s: counted %s, open %s', coalesce(c.kind, o.kind), coalesce(c.id, o.id),
+                  coalesce(c.open, 0), coalesce(o.open, 0))
+              FROM open_order_count c
+              FULL JOIN (SELECT w.kind, w.id, count(*) AS open
+                         FROM orders, LATERAL (VALUES ('client', client_id::text), ('customer', customer_id)) AS w (kind, id)
+                         WHERE status = 'pending_payment' AND w.id IS NOT NULL GROUP BY w.kind, w.id) o
+                ON o.kind = c.kind AND o.id = c.id
+              WHERE coalesce(c.open, 0) <> coalesce(o.open, 0)",
+    },
 ];
 
 /// Runs one invariant's query.

@@ -5,7 +5,7 @@
 //!
 //! Rules that make it correct. Transactions run at READ COMMITTED and lock rows before they decide. The order of locks
 //! is the same everywhere, so that nothing can deadlock: order, then payment, then inventory levels in key order, then
-//! unique keys (idempotency key, client reference) by insertion. No network call is made inside a transaction.
+//! counts of open orders in key order, then unique keys (idempotency key, client reference) by insertion. No network call is made inside a transaction.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -26,12 +26,14 @@ pub mod idempotency;
 pub mod inbox;
 pub mod invariants;
 pub mod inventory;
+pub mod open_orders;
 pub mod orders;
 pub mod outbox;
 pub mod payment_lookups;
 pub mod payments;
 pub mod placement;
 pub mod provider_events;
+pub mod purchase_limits;
 pub mod relay_lease;
 pub mod reservations;
 pub mod shipments;

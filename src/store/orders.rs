@@ -28,13 +28,16 @@ pub struct LockedOrder {
     pub capture_method: CaptureMethod,
     /// Whether the time to pay it has run out, by the database's clock.
     pub is_overdue: bool,
+    /// Whether it counts among the open orders of somebody.
+    pub is_counted: bool,
 }
 
 /// Takes the row lock of an order.
 pub async fn lock(conn: &mut Conn, id: OrderId) -> Result<Option<LockedOrder>, Error> {
     let row = sqlx::query!(
         r#"SELECT status, version, total_amount, currency, capture_method,
-                  expires_at <= clock_timestamp() AS "is_overdue!"
+                  expires_at <= clock_timestamp() AS "is_overdue!",
+                  customer_id IS NOT NULL OR client_id IS NOT NULL AS "is_counted!"
            FROM orders WHERE id = $1 FOR UPDATE"#,
         id.uuid(),
     )
@@ -49,6 +52,7 @@ pub async fn lock(conn: &mut Conn, id: OrderId) -> Result<Option<LockedOrder>, E
             currency: parse(&row.currency, "orders.currency")?,
             capture_method: parse(&row.capture_method, "orders.capture_method")?,
             is_overdue: row.is_overdue,
+            is_counted: row.is_counted,
         })
     })
     .transpose()

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use holdfast::{
     app::{App, ReservationEngine, ReservationOptions},
-    domain::{ids::ClientId, new_order::NewOrder},
+    domain::{ids::ClientId, new_order::NewOrder, open_orders::OpenOrderCaps},
     store::{
         Store, StoreOptions,
         idempotency::IdempotentRequest,
@@ -28,22 +28,28 @@ use crate::support::{
     tcp_proxy::{TcpProxy, Traffic},
 };
 
-const ONE_LANE: ReservationOptions =
-    ReservationOptions { lanes: 1, queue: 4096, batch_orders: 256, batch_lines: 1024, share_locks: true };
+pub(crate) const ONE_LANE: ReservationOptions = ReservationOptions {
+    lanes: 1,
+    queue: 4096,
+    batch_orders: 256,
+    batch_lines: 1024,
+    share_locks: true,
+    caps: OpenOrderCaps::NONE,
+};
 
 /// Backends of this test's database that wait for a row lock.
 const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 /// An API whose first order waits in the database, for as long as [`Held`] lives.
-async fn held(reservation: ReservationOptions) -> (TestApp, Held) {
+pub(crate) async fn held(reservation: ReservationOptions) -> (TestApp, Held) {
     let test = TestApp::start_with(Setup { reservation, ..Setup::default() }).await;
     test.stock("held", 100).await;
     let held = Held::new(&test).await;
     (test, held)
 }
 
-struct Held(PgConnection);
+pub(crate) struct Held(PgConnection);
 
 impl Held {
     async fn new(test: &TestApp) -> Self {
@@ -55,22 +61,22 @@ impl Held {
         Self(conn)
     }
 
-    async fn release(self) {
+    pub(crate) async fn release(self) {
         self.0.close().await.unwrap();
     }
 }
 
-fn send(api: &Api, body: Value) -> JoinHandle<Answer> {
+pub(crate) fn send(api: &Api, body: Value) -> JoinHandle<Answer> {
     let api = api.clone();
     tokio::spawn(async move { api.post("/v1/orders", &body).await })
 }
 
-async fn blocked(test: &TestApp, count: i64) {
+pub(crate) async fn blocked(test: &TestApp, count: i64) {
     eventually("a statement waits for the row", PATIENCE, async || test.count(BLOCKED).await == count).await;
 }
 
 /// Waits until so many orders are in the queue of the engine.
-async fn waiting(test: &TestApp, count: usize) {
+pub(crate) async fn waiting(test: &TestApp, count: usize) {
     let shown = format!("waiting: {count},");
     eventually(&shown, PATIENCE, async || format!("{:?}", test.app.engine).contains(&shown)).await;
 }
@@ -329,7 +335,10 @@ async fn the_statement_refuses_a_time_that_is_not_the_databases() {
             correlation_id: None,
         };
         let levels = [(&draft.lines[0].level, ReserveStock { quantity: 1, fence: None })].into();
-        test.app.store.place(&Batch { orders: vec![order], levels }).await
+        test.app
+            .store
+            .place(&Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE, limits_compared: false })
+            .await
     };
     let before = test.snapshot().await;
     for off in [TimeDelta::seconds(3), TimeDelta::seconds(-3)] {

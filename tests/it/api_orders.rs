@@ -208,7 +208,7 @@ async fn what_is_not_there_is_not_found() {
 async fn nobody_gets_in_without_a_live_key() {
     let test = TestApp::start().await;
     let revoked = test.new_key("revoked", &[Scope::Admin]).await;
-    test.app.revoke_api_key(revoked.id).await.unwrap();
+    test.app.revoke_api_key(revoked.key.id, None).await.unwrap();
     let known = async |answer: Answer| {
         assert_eq!(answer.header("www-authenticate"), "Bearer");
         answer.problem(401, "unauthenticated");
@@ -241,7 +241,7 @@ async fn a_key_that_is_revoked_while_in_use_stops_working_within_seconds() {
     let key = test.new_key("short-lived", &[Scope::Admin]).await;
     let api = test.api.with_secret(&key.secret);
     api.get("/v1/orders").await.expect(200);
-    test.app.revoke_api_key(key.id).await.unwrap();
+    test.app.revoke_api_key(key.key.id, None).await.unwrap();
     let refused = async || api.get("/v1/orders").await.status == 401;
     eventually("the revoked key is refused", PATIENCE, refused).await;
     test.finish().await;

@@ -167,6 +167,9 @@ const SEEDS: &[Seed] = &[
         "UPDATE payment SET next_lookup_at = now(), outcome_unknown_since = now() - interval '61 minutes'",
     ),
     seed("I17", &[], "UPDATE payment SET next_lookup_at = now() - interval '16 minutes'"),
+    seed("I18", &[], "UPDATE open_order_count SET open = 1"),
+    seed("I18", &[], "UPDATE orders SET customer_id = 'uncounted' WHERE client_reference = 'waiting'"),
+    seed("I18", &[], "UPDATE orders SET client_id = id WHERE client_reference = 'waiting'"),
 ];
 
 /// A database with an order that waits for payment, a paid one, a canceled one, and a SKU that nobody bought.
@@ -179,6 +182,7 @@ async fn healthy() -> (App, TestDatabase) {
     for (reference, quantity) in [("waiting", 3), ("paid", 4), ("canceled", 1)] {
         let mut body = order(&[("a", quantity)]);
         body["client_reference"] = json!(reference);
+        body["customer_id"] = json!((reference == "canceled").then_some("customer"));
         let order_id = id(&test.api.post("/v1/orders", &body).await.expect(201));
         match reference {
             "paid" => payments.push(test.paying(&order_id, "pm_card_visa").await),

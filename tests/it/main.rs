@@ -1,6 +1,7 @@
 //! Everything that needs more than one module, or a server. One binary, so that it is linked once.
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
+mod api_access;
 mod api_batches;
 mod api_contract;
 mod api_events;
@@ -11,6 +12,7 @@ mod api_inventory;
 mod api_metrics;
 mod api_orders;
 mod api_provider_webhooks;
+mod api_purchase_limits;
 mod api_races;
 mod api_server;
 mod api_wait;

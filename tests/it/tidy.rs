@@ -50,6 +50,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("reqwest", &["provider", "sandbox", "cli"]),
     ("hmac", &["provider", "sandbox"]),
     ("axum", &["http", "sandbox"]),
+    ("governor", &["http"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("httparse", &["http"]),

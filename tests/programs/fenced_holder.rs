@@ -17,6 +17,7 @@ use holdfast::{
         ids::{ClientId, OrderId},
         inventory::{InventoryLevel, LevelKey},
         new_order::{NewOrder, OrderDraft, OrderLimits},
+        open_orders::OpenOrderCaps,
     },
     lock::{LockManager as _, LockOwner, ZooKeeperLock, ZooKeeperOptions},
     store::{
@@ -159,5 +160,10 @@ async fn place(
         body: &serde_json::json!({ "order_id": draft.id }).to_string(),
         correlation_id: None,
     };
-    placement::insert(conn, &Batch { orders: vec![order], levels }).await.map(drop)
+    placement::insert(
+        conn,
+        &Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE, limits_compared: false },
+    )
+    .await
+    .map(drop)
 }

@@ -24,6 +24,7 @@ use crate::{
     domain::{
         inventory::LevelKey,
         new_order::OrderDraft,
+        open_orders::OpenOrderCaps,
         reservation::{Demand, Shortage},
     },
     lock::{LockGuard, LockOwner},
@@ -31,15 +32,19 @@ use crate::{
 };
 
 mod batch;
+mod bounds;
 mod database_clock;
 mod levels_seen;
+mod limits_seen;
 mod metrics;
 mod placing;
 mod queue;
 mod rendered;
 
+use bounds::Bounds;
 use database_clock::DatabaseClock;
 use levels_seen::LevelsSeen;
+use limits_seen::LimitsSeen;
 use metrics::METRICS;
 use queue::{Batch, Limits, Queue, Wants};
 use rendered::Rendered;
@@ -58,6 +63,8 @@ pub struct ReservationOptions {
     /// Whether all orders of this process are one owner, which shares its locks with itself. Only for locks that are handed
     /// over within bounds however they are shared: others would be kept from other processes for as long as orders come.
     pub share_locks: bool,
+    /// How many unpaid orders a customer and a client may have.
+    pub caps: OpenOrderCaps,
 }
 
 /// An order that is to be placed.
@@ -122,6 +129,7 @@ struct Engine {
     hashes: RandomState,
     clock: DatabaseClock,
     seen: LevelsSeen,
+    limits_seen: LimitsSeen,
 }
 
 struct State {
@@ -142,6 +150,7 @@ impl ReservationEngine {
             hashes: RandomState::new(),
             clock: DatabaseClock::default(),
             seen: LevelsSeen::default(),
+            limits_seen: LimitsSeen::default(),
         }))
     }
 

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
-use super::{Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
+use super::{Bounds, Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
 use crate::{
     app::{
         Conflict, answer,
@@ -69,8 +69,13 @@ impl Engine {
         if self.seen.is_short(levels.iter().map(|(key, change)| (*key, change.quantity))) {
             return Ok(None);
         }
+        if self.limits_seen.is_limited(levels.keys().map(|key| &key.sku)) {
+            return Ok(None);
+        }
         let orders: Vec<_> = tickets.iter().map(|ticket| fresh(ticket, now)).collect::<Result<_, _>>()?;
-        let batch = placement::Batch { orders: placed(&orders, tickets.iter().copied()), levels };
+        let orders_placed = placed(&orders, tickets.iter().copied());
+        let caps = self.options.caps;
+        let batch = placement::Batch { orders: orders_placed, levels, caps, limits_compared: false };
         match self.store.place(&batch).await {
             Ok(written) => {
                 METRICS.at_once.increment(1);
@@ -117,8 +122,11 @@ impl Engine {
             })
         });
         let mut outcomes: Vec<Option<Result<Placed, Error>>> = earlier.collect();
-        let open: Vec<usize> = (0..tickets.len()).filter(|&index| outcomes[index].is_none()).collect();
-        let decided = stock.decide(open.iter().map(|&index| &wants[index]));
+        let mut open: Vec<usize> = (0..tickets.len()).filter(|&index| outcomes[index].is_none()).collect();
+        let placements = open.iter().map(|&index| &*tickets[index].placement);
+        let bounds = Bounds::lock(&mut tx, self.options.caps, placements, stock.now).await?;
+        self.limits_seen.record(bounds.limited());
+        let decided = bounds.decide(&stock, (tickets, wants), &mut open, &mut outcomes);
         self.seen.record(decided.levels.iter().map(|(key, level)| (key, level.available())));
         let mut reserved = Vec::new();
         for (&index, decision) in open.iter().zip(decided.decisions) {
@@ -137,7 +145,9 @@ impl Engine {
             let orders: Vec<_> = winners.clone().map(render).collect::<Result<_, _>>()?;
             let levels = reserve_stock::sum(reserved.iter().map(|&index| &wants[index]));
             let levels = levels.ok_or_else(undecided)?;
-            let batch = placement::Batch { orders: placed(&orders, winners), levels };
+            let orders_placed = placed(&orders, winners);
+            let caps = self.options.caps;
+            let batch = placement::Batch { orders: orders_placed, levels, caps, limits_compared: true };
             placement::insert(&mut tx, &batch).await.map_err(changed_meanwhile)?;
             tx.commit().await?;
             for (index, order) in reserved.into_iter().zip(orders) {

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::{Poll, ready},
@@ -29,6 +30,8 @@ const MUCH_LATER: Duration = Duration::from_hours(1);
 /// A connection and the terms on which it is served.
 pub(super) struct Connection {
     pub(super) router: Router,
+    /// Who is at the other end.
+    pub(super) peer: SocketAddr,
     pub(super) times: Times,
     pub(super) header_limit: usize,
     /// Whether there is room for it; if not, its first request is refused.
@@ -44,7 +47,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let progress = Progress::new(self.times);
-        let service = Service::new(self.router, Arc::clone(&progress));
+        let service = Service::new(self.router, self.peer, Arc::clone(&progress));
         let gate = Gate::new(stream, Arc::clone(&progress), self.header_limit, self.admitted);
         // The gate bounds the head, in bytes and in time: hyper sees it when it is whole.
         let mut http = http1::Builder::new();

@@ -1,6 +1,9 @@
 //! The gate and hyper together: whatever a client sends, no answer is hyper's own, and no body is read as a request.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use axum::{Router, body::Body, extract::Request, http::Uri, response::Response};
 use proptest::{prelude::*, sample::Index, test_runner::Config};
@@ -40,8 +43,15 @@ async fn exchange(bytes: &[u8], piece: usize) -> Outcome {
         Response::builder().header("x-answered", "yes").body(Body::from(length)).unwrap()
     });
     let stopping = CancellationToken::new();
-    let connection =
-        Connection { router, times: TIMES, header_limit: LIMIT, admitted: true, stopping: stopping.clone() };
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let connection = Connection {
+        router,
+        peer,
+        times: TIMES,
+        header_limit: LIMIT,
+        admitted: true,
+        stopping: stopping.clone(),
+    };
     let (mut client, server) = duplex(256 * 1024);
     let served = tokio::spawn(connection.serve(server));
     for piece in bytes.chunks(piece) {

@@ -5,7 +5,7 @@
 //! of connections has a limit. Before hyper, the [`gate`] checks each head and lets one request through at a time; so no
 //! answer is hyper's own, and every refusal is a problem document. The body's limits are its route's: see `http::body`.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::Router;
 use metrics::Gauge;
@@ -44,7 +44,7 @@ const OTHER_DESCRIPTORS: u64 = 512;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that does not listen yet.
-pub struct Server {
+pub(super) struct Server {
     router: Router,
     tls: Option<Tls>,
     times: Times,
@@ -74,7 +74,7 @@ impl Server {
 
     /// Serves until the process stops. Then nothing is accepted, idle connections are closed, requests in flight are
     /// answered with `Connection: close`, and what is not done after the drain time is cut.
-    pub async fn serve(self, listener: TcpListener) {
+    pub(super) async fn serve(self, listener: TcpListener) {
         let connections_max = connections_that_fit(self.connections_max);
         let mut connections = JoinSet::new();
         loop {
@@ -84,7 +84,7 @@ impl Server {
                 () = self.shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, &mut connections, connections_max),
+                    Ok((stream, peer)) => self.admit(stream, peer, &mut connections, connections_max),
                     Err(error) => pause(&error).await,
                 },
             }
@@ -101,7 +101,13 @@ impl Server {
     /// Past the limit, a connection is accepted and its request answered with 503. Left in the queue of the kernel it
     /// would hang, with health checks and balancers that wait for it; told at once, the client can go to another process.
     /// Those that are connected are not disturbed either way.
-    fn admit(&self, stream: TcpStream, connections: &mut JoinSet<()>, connections_max: usize) {
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        connections: &mut JoinSet<()>,
+        connections_max: usize,
+    ) {
         let admitted = connections.len() < connections_max;
         if !admitted {
             CONNECTIONS.refused.increment(1);
@@ -113,6 +119,7 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let connection = Connection {
             router: self.router.clone(),
+            peer,
             times: self.times,
             header_limit: self.header_limit,
             admitted,

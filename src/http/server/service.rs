@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,6 +11,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
+    extract::ConnectInfo,
     http::{HeaderValue, Request, Response, header},
 };
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -23,12 +25,13 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infall
 /// See the module.
 pub(super) struct Service {
     router: TowerToHyperService<Router>,
+    peer: SocketAddr,
     progress: Arc<Progress>,
 }
 
 impl Service {
-    pub(super) fn new(router: Router, progress: Arc<Progress>) -> Self {
-        Self { router: TowerToHyperService::new(router), progress }
+    pub(super) fn new(router: Router, peer: SocketAddr, progress: Arc<Progress>) -> Self {
+        Self { router: TowerToHyperService::new(router), peer, progress }
     }
 }
 
@@ -49,7 +52,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             )));
         }
         let in_chunks = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let answer = hyper::service::Service::call(&self.router, request.map(Body::new));
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let answer = hyper::service::Service::call(&self.router, request);
         Box::pin(async move {
             let Ok(mut answer) = answer.await;
             if in_chunks {

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 use uuid::Uuid;
 
 use super::PlacedOrder;
 use crate::domain::{
     event::Aggregate,
     ids::{EventId, ReservationId},
+    open_orders::{OpenOrderCaps, OrderOwner},
 };
 
 /// One element for each order.
@@ -97,5 +98,31 @@ impl<'a> LineColumns<'a> {
             }
         }
         columns
+    }
+}
+
+/// One element for each customer or client among whose open orders the orders count, in the order of their rows.
+pub(super) struct OwnerColumns<'a> {
+    pub(super) kinds: Vec<&'a str>,
+    pub(super) ids: Vec<Cow<'a, str>>,
+    pub(super) added: Vec<i64>,
+    pub(super) caps: Vec<i64>,
+}
+
+impl<'a> OwnerColumns<'a> {
+    pub(super) fn new(orders: &[PlacedOrder<'a>], caps: OpenOrderCaps) -> Self {
+        let mut added = BTreeMap::<OrderOwner<'a>, i64>::new();
+        for order in orders {
+            let customer_id = order.draft.customer_id.as_deref();
+            for owner in caps.owners(order.request.client_id, customer_id) {
+                *added.entry(owner).or_default() += 1;
+            }
+        }
+        Self {
+            kinds: added.keys().map(|owner| owner.kind().as_str()).collect(),
+            ids: added.keys().map(|owner| owner.id()).collect(),
+            caps: added.keys().map(|owner| caps.cap(*owner).unwrap_or(i64::MAX)).collect(),
+            added: added.into_values().collect(),
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Levels, orders, lines, reservations, events and stored answers, set-wise: one round trip whatever the size of the
 //! batch. It decides nothing, and it trusts nobody: it takes the row locks of the levels in key order, and refuses itself
-//! where a level has too little, is unknown, or was written under a newer fencing token than the caller's. So it is safe
+//! where a level has too little, is unknown, or was written under a newer fencing token than the caller's, and where somebody
+//! would have more open orders than he may. So it is safe
 //! as a statement of its own, before anything was read, as well as within a transaction that has.
 //!
 //! All or nothing: where one order of the batch cannot be written, none is.
@@ -12,16 +13,22 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{Conn, Error, Store, idempotency::IdempotentRequest};
-use crate::domain::{event::EventType, inventory::LevelKey, new_order::OrderDraft};
+use crate::domain::{
+    event::EventType, inventory::LevelKey, new_order::OrderDraft, open_orders::OpenOrderCaps,
+};
 
 mod columns;
 mod connections;
 
-use columns::{LineColumns, OrderColumns};
+use columns::{LineColumns, OrderColumns, OwnerColumns};
 pub(super) use connections::PlacementConnections;
 
 /// Refused: a level is short, unknown, or was written under a newer token.
 pub const LEVELS: &str = "placement_levels";
+/// Refused: a customer or a client would have more open orders than it may.
+pub const OPEN_ORDERS: &str = "placement_open_orders";
+/// Refused: a SKU has a purchase limit, and the caller has not compared it.
+pub const PURCHASE_LIMITS: &str = "placement_purchase_limits";
 /// Refused: the time that was given is more than a second off the database's.
 pub const TIME: &str = "placement_time";
 
@@ -63,6 +70,11 @@ pub struct Batch<'a> {
     pub orders: Vec<PlacedOrder<'a>>,
     /// What they take from each level, all of them together.
     pub levels: BTreeMap<&'a LevelKey, ReserveStock>,
+    /// How many open orders their customers and clients may have.
+    pub caps: OpenOrderCaps,
+    /// Whether the purchase limits of their SKUs were compared, under the locks that this takes. A batch that nobody has
+    /// looked at is refused where one of its SKUs has a limit.
+    pub limits_compared: bool,
 }
 
 /// What the statement found.
@@ -92,7 +104,8 @@ impl Store {
 /// Writes a batch.
 ///
 /// # Errors
-/// [`Error::Constraint`] with [`LEVELS`], [`TIME`], [`KEY`] or [`REFERENCE`]. Nothing is written then.
+/// [`Error::Constraint`] with [`LEVELS`], [`OPEN_ORDERS`], [`PURCHASE_LIMITS`], [`TIME`],
+/// [`KEY`] or [`REFERENCE`]. Nothing is written then.
 pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error> {
     let (keys, changes): (Vec<&LevelKey>, Vec<ReserveStock>) =
         batch.levels.iter().map(|(k, c)| (*k, *c)).unzip();
@@ -103,6 +116,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
     let fences: Vec<Option<i64>> = changes.iter().map(|change| change.fence.map(|fence| fence.1)).collect();
     let orders = OrderColumns::new(&batch.orders);
     let lines = LineColumns::new(&batch.orders);
+    let owners = OwnerColumns::new(&batch.orders, batch.caps);
     let row = sqlx::query_file!(
         "src/store/placement/place.sql",
         &skus as _,
@@ -141,6 +155,12 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
         &orders.fingerprints as _,
         &orders.status_codes as _,
         i64::try_from(keys.len()).unwrap_or(i64::MAX),
+        batch.caps.per_client.is_some(),
+        &owners.kinds as _,
+        &owners.ids as _,
+        &owners.added,
+        &owners.caps,
+        batch.limits_compared,
     )
     .fetch_one(conn)
     .await?;
@@ -149,5 +169,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
 
 /// Whether the statement refused itself because of what it met in the database, and nothing was written.
 pub fn is_refused(error: &Error) -> bool {
-    error.constraint().is_some_and(|name| [LEVELS, TIME, KEY, REFERENCE].contains(&name))
+    error
+        .constraint()
+        .is_some_and(|name| [LEVELS, OPEN_ORDERS, PURCHASE_LIMITS, TIME, KEY, REFERENCE].contains(&name))
 }

@@ -1,5 +1,5 @@
 -- A batch of orders, with everything that belongs to them. Parameters are columns: one array element for each level
--- ($1 to $5), order ($7 to $14, $25 to $35) or order line ($15 to $22). See mod.rs.
+-- ($1 to $5), order ($7 to $14, $25 to $35), order line ($15 to $22) or owner of orders ($38 to $41). See mod.rs.
 WITH wanted AS MATERIALIZED (
     SELECT l.sku, l.location_id, n.quantity, n.epoch, n.fence, n.place,
            l.available >= n.quantity
@@ -22,13 +22,13 @@ reserved AS (
     RETURNING 1),
 new_orders AS (
     INSERT INTO orders (id, client_reference, customer_id, status, version, currency, total_amount, capture_method,
-                        metadata, expires_at, created_at, updated_at)
+                        metadata, expires_at, created_at, updated_at, client_id)
     SELECT id, client_reference, customer_id, 'pending_payment', 1, currency, total_amount, capture_method, metadata,
-           expires_at, created_at, created_at
+           expires_at, created_at, created_at, CASE WHEN $37 THEN client_id END
     FROM UNNEST($7::uuid[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::jsonb[],
-                $14::timestamptz[], $6::timestamptz[])
+                $14::timestamptz[], $6::timestamptz[], $31::uuid[])
          AS n (id, client_reference, customer_id, currency, total_amount, capture_method, metadata, expires_at,
-               created_at)),
+               created_at, client_id)),
 new_lines AS (
     INSERT INTO order_line (id, order_id, sku, location_id, quantity, unit_amount)
     SELECT * FROM UNNEST($15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::bigint[], $20::bigint[])),
@@ -47,8 +47,14 @@ new_events AS (
 new_answers AS (
     INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body)
     SELECT * FROM UNNEST($30::uuid[], $31::uuid[], $32::text[], $33::text[], $34::bytea[], $35::smallint[], $29::text[]))
-SELECT CASE WHEN (SELECT count(*) FROM reserved) = $36 THEN true ELSE refuse_placement('placement_levels') END
+SELECT CASE WHEN (SELECT count(*) FROM reserved) <> $36 THEN refuse_placement('placement_levels')
+            WHEN cardinality($38::text[]) = 0 THEN true
+            -- Their counts are locked after the levels, as everywhere: it is called only once all levels were written.
+            ELSE count_open_orders($38, $39, $40, $41) END
            AS "levels!",
+       CASE WHEN $42 OR NOT EXISTS (SELECT 1 FROM purchase_limit WHERE sku = ANY($1)) THEN true
+            ELSE refuse_placement('placement_purchase_limits') END
+           AS "purchase_limits!",
        CASE WHEN (SELECT bool_and(t BETWEEN clock_timestamp() - interval '1 s' AND clock_timestamp() + interval '1 s')
                   FROM UNNEST($6::timestamptz[]) t) IS FALSE
             THEN refuse_placement('placement_time') ELSE true END

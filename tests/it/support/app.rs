@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use holdfast::{
     app::{App, NewApiKey},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
+    config::Http,
     domain::{
         access::Scope,
         ids::{OrderId, PaymentId},
@@ -27,7 +28,7 @@ use super::{
     database::TestDatabase,
     eventually,
     sandbox::{SECRET_KEY, TestSandbox},
-    setup::{WEBHOOK_SECRETS, build, serve, serve_on, settings},
+    setup::{WEBHOOK_SECRETS, build, new_key, serve, serve_on, settings},
     zookeeper::{self, Locks},
 };
 
@@ -62,7 +63,7 @@ impl TestApp {
 
     /// A key with these scopes, of a client of its own.
     pub(crate) async fn new_key(&self, name: &str, scopes: &[Scope]) -> NewApiKey {
-        self.app.create_api_key(name, scopes.iter().copied().collect()).await.unwrap()
+        new_key(&self.app, name, scopes).await
     }
 
     pub(crate) async fn start_with(setup: Setup) -> Self {
@@ -78,10 +79,11 @@ impl TestApp {
         let sandbox = TestSandbox::start_with(options).await;
         let locks = Locks::new(zookeeper::shared());
         let app = build(&setup, &database, &sandbox, &locks).await;
-        let secret = app.create_api_key("test", [Scope::Admin].into_iter().collect()).await.unwrap().secret;
+        let secret = new_key(&app, "test", &[Scope::Admin]).await.secret;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let api = serve_on(listener, app.clone(), &secret, &shutdown, &mut tasks);
+        let http = setup.http();
+        let api = serve_on(listener, app.clone(), &secret, &http, &shutdown, &mut tasks);
         let workers = setup.workers;
         let bus_options = broker::options(broker::shared());
         let mut test = Self {
@@ -118,7 +120,12 @@ impl TestApp {
     /// The API of an app that the test has built.
     pub(crate) async fn serve(&mut self, app: App) -> Api {
         self.others.push(app.clone());
-        serve(app, &self.secret, &self.shutdown, &mut self.tasks).await
+        serve(app, &self.secret, &self.setup.http(), &self.shutdown, &mut self.tasks).await
+    }
+
+    /// How the APIs of this test are served.
+    pub(crate) fn http(&self) -> Http {
+        self.setup.http()
     }
 
     /// Another process's connections to the same queues.
@@ -200,7 +207,7 @@ impl TestApp {
         sqlx::query_scalar(query).fetch_one(&mut *self.conn().await).await.unwrap()
     }
 
-    /// What every table holds: a digest of its rows, by its name.
+    /// What every table holds: a digest of its rows, by its name. When a key was used last is no content of theirs.
     pub(crate) async fn snapshot(&self) -> BTreeMap<String, String> {
         let mut conn = self.conn().await;
         let tables = "SELECT relname::text FROM pg_class
@@ -208,7 +215,8 @@ impl TestApp {
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut *conn).await.unwrap();
         let digest = |table: &str| {
             format!(
-                "SELECT '{table}', count(*) || ' ' || md5(coalesce(string_agg(t::text, '\n' ORDER BY t::text), '')) FROM {table} t"
+                "SELECT '{table}', count(*) || ' ' || md5(coalesce(string_agg(t::text, '\n' ORDER BY t::text), ''))
+                 FROM (SELECT to_jsonb({table}) - 'last_used_at' AS t FROM {table}) t"
             )
         };
         let union: Vec<String> = tables.iter().map(|table| digest(table)).collect();

@@ -3,9 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::{App, ReservationEngine, ReservationOptions, Settings, Watches},
-    config::Config,
-    domain::new_order::OrderLimits,
+    app::{App, CreateApiKey, NewApiKey, Once, ReservationEngine, ReservationOptions, Settings, Watches},
+    config::{Config, Http, RateLimit},
+    domain::{access::Scope, new_order::OrderLimits, open_orders::OpenOrderCaps},
     http,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     provider::StripeWebhooks,
@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) webhooks: bool,
     /// How orders are batched.
     pub(crate) reservation: ReservationOptions,
+    /// How often may be asked.
+    pub(crate) rate_limit: RateLimit,
 }
 
 impl Default for Setup {
@@ -61,8 +63,17 @@ impl Default for Setup {
                 batch_orders: 256,
                 batch_lines: 1024,
                 share_locks: true,
+                caps: OpenOrderCaps { per_customer: Some(50), per_client: None },
             },
+            rate_limit: RateLimit { requests_per_second: 2000, burst: 4000, without_key_per_second: 2000 },
         }
+    }
+}
+
+impl Setup {
+    /// How its APIs are served.
+    pub(crate) fn http(&self) -> Http {
+        Http { rate_limit: self.rate_limit, ..settings().http }
     }
 }
 
@@ -107,14 +118,24 @@ pub(super) async fn build(
     }
 }
 
+/// A key with these scopes, of a client of its own.
+pub(super) async fn new_key(app: &App, name: &str, scopes: &[Scope]) -> NewApiKey {
+    let create = CreateApiKey { name: name.to_owned(), scopes: scopes.to_vec() };
+    match app.create_api_key(&create, None).await.unwrap() {
+        Once::Now(new) => new,
+        Once::Before(answer) => panic!("{answer:?}"),
+    }
+}
+
 /// Serves the API on a free port until `shutdown`.
 pub(super) async fn serve(
     app: App,
     secret: &str,
+    settings: &Http,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> Api {
-    serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), app, secret, shutdown, tasks)
+    serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), app, secret, settings, shutdown, tasks)
 }
 
 /// Serves the API until `shutdown`.
@@ -122,13 +143,14 @@ pub(super) fn serve_on(
     listener: TcpListener,
     app: App,
     secret: &str,
+    settings: &Http,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> Api {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = shutdown.clone();
-    let server = http::server(app, &settings().http, shutdown).unwrap();
-    tasks.spawn(server.serve(listener));
+    let api = http::api(app, settings, shutdown).unwrap();
+    tasks.spawn(api.serve(listener));
     Api::new(&url, secret)
 }
 

@@ -1,0 +1,60 @@
+//! Setting and deleting the purchase limit of a SKU. It counts for the orders that are placed from then on.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{App, Error};
+use crate::{
+    domain::{
+        inventory::{MAX_QUANTITY, Sku},
+        purchase_limit::{PurchaseLimit, WINDOW_SECONDS_MAX},
+        validation::Validator,
+    },
+    store::purchase_limits,
+};
+
+/// A request to limit how many units of a SKU one customer may buy.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "quantity": 2, "window_seconds": 86400 }))]
+pub struct SetPurchaseLimit {
+    /// The most units that one customer may have, at least 1.
+    pub quantity: i64,
+    /// Only orders placed within this time count, 1 to 315360000 (ten years); all of them if absent.
+    pub window_seconds: Option<i64>,
+}
+
+impl App {
+    /// Limits how many units of a SKU one customer may buy.
+    ///
+    /// # Errors
+    /// Invalid fields.
+    pub async fn set_purchase_limit(&self, sku: Sku, set: &SetPurchaseLimit) -> Result<PurchaseLimit, Error> {
+        let mut check = Validator::default();
+        check.require(
+            (1..=MAX_QUANTITY).contains(&set.quantity),
+            "/quantity",
+            format!("must be 1 to {MAX_QUANTITY}"),
+        );
+        check.require(
+            set.window_seconds.is_none_or(|seconds| (1..=WINDOW_SECONDS_MAX).contains(&seconds)),
+            "/window_seconds",
+            format!("must be 1 to {WINDOW_SECONDS_MAX}"),
+        );
+        check.finish().map_err(Error::Invalid)?;
+        let limit = PurchaseLimit { sku, quantity: set.quantity, window_seconds: set.window_seconds };
+        purchase_limits::upsert(&mut *self.store.conn().await?, &limit).await?;
+        Ok(limit)
+    }
+
+    /// Takes the limit of a SKU away.
+    ///
+    /// # Errors
+    /// The SKU has none.
+    pub async fn delete_purchase_limit(&self, sku: &Sku) -> Result<(), Error> {
+        if purchase_limits::delete(&mut *self.store.conn().await?, sku).await? {
+            return Ok(());
+        }
+        Err(Error::NotFound { kind: "purchase limit of SKU", id: sku.to_string() })
+    }
+}

@@ -1,0 +1,79 @@
+//! `/v1/purchase-limits`.
+
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+
+use super::{
+    ApiState,
+    extract::{Query, SkuPath, Write},
+    orders::Page,
+    problem::Problem,
+};
+use crate::{
+    app::{Error, SetPurchaseLimit},
+    domain::{inventory::Sku, purchase_limit::PurchaseLimit},
+    store::purchase_limits,
+};
+
+/// Limits how many units of a SKU one customer may buy. From then on an order for it has to name its customer.
+#[utoipa::path(
+    put, operation_id = "set_purchase_limit", path = "/v1/purchase-limits/{sku}", tag = "purchase limits",
+    security(("api_key" = ["inventory:write"])), params(("sku" = Sku, Path)),
+    request_body = SetPurchaseLimit, responses((status = 200, body = PurchaseLimit)),
+    extensions(("x-problems" = json!(["unknown_sku"])))
+)]
+pub(super) async fn set(
+    State(state): State<ApiState>,
+    SkuPath(sku): SkuPath,
+    write: Write<SetPurchaseLimit>,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(Json(state.app.set_purchase_limit(sku, &write.body).await?))
+}
+
+/// The purchase limit of a SKU.
+#[utoipa::path(
+    get, operation_id = "read_purchase_limit", path = "/v1/purchase-limits/{sku}", tag = "purchase limits",
+    security(("api_key" = ["orders:read"])), params(("sku" = Sku, Path)),
+    responses((status = 200, body = PurchaseLimit)),
+    extensions(("x-problems" = json!(["not_found", "validation_failed"])))
+)]
+pub(super) async fn read(
+    State(state): State<ApiState>,
+    SkuPath(sku): SkuPath,
+) -> Result<impl IntoResponse, Problem> {
+    let mut found = purchase_limits::find(&mut *state.app.store.conn().await?, &[sku.as_str()]).await?;
+    let missing = || Error::NotFound { kind: "purchase limit of SKU", id: sku.to_string() };
+    Ok(Json(found.remove(&sku).ok_or_else(missing)?))
+}
+
+/// Takes the purchase limit of a SKU away.
+#[utoipa::path(
+    delete, operation_id = "delete_purchase_limit", path = "/v1/purchase-limits/{sku}",
+    tag = "purchase limits", security(("api_key" = ["inventory:write"])), params(("sku" = Sku, Path)),
+    responses((status = 204)), extensions(("x-problems" = json!(["not_found", "validation_failed"])))
+)]
+pub(super) async fn delete(
+    State(state): State<ApiState>,
+    SkuPath(sku): SkuPath,
+) -> Result<impl IntoResponse, Problem> {
+    state.app.delete_purchase_limit(&sku).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Purchase limits, by SKU.
+#[utoipa::path(
+    get, operation_id = "list_purchase_limits", path = "/v1/purchase-limits", tag = "purchase limits",
+    security(("api_key" = ["orders:read"])),
+    params(("starting_after" = Option<Sku>, Query), ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
+    responses((status = 200, body = Page<PurchaseLimit>))
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    mut query: Query,
+) -> Result<impl IntoResponse, Problem> {
+    let starting_after: Option<Sku> = query.take("starting_after")?;
+    let limit = query.take_limit()?;
+    query.finish()?;
+    let mut conn = state.app.store.conn().await?;
+    let found = purchase_limits::list(&mut conn, starting_after.as_ref(), limit + 1).await?;
+    Ok(Json(Page::new(found, limit)))
+}
