@@ -175,7 +175,7 @@ async fn parallel_orders_over_processes_and_locations_buy_exactly_the_limit() {
         limit(&test, "a", 3).await;
         let there = test.another_api().await;
         let place = |number: usize| {
-            let api = if number % 2 == 0 { test.api.clone() } else { there.clone() };
+            let api = if number.is_multiple_of(2) { test.api.clone() } else { there.clone() };
             let mut body = of("eve", &[("a", 1)]);
             body["lines"][0]["location_id"] = json!(["main", "east"][number / 2 % 2]);
             async move { api.post("/v1/orders", &body).await }

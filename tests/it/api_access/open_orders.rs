@@ -88,7 +88,7 @@ async fn parallel_orders_over_two_processes_do_not_pass_the_cap() {
         }
         let there = test.another_api().await;
         let place = |number: usize| {
-            let api = if number % 2 == 0 { test.api.clone() } else { there.clone() };
+            let api = if number.is_multiple_of(2) { test.api.clone() } else { there.clone() };
             let (sku, customer) = (["a", "b", "c", "d"][number / 2 % 4], ["eve", "adam"][number / 8 % 2]);
             async move { api.post("/v1/orders", &of(customer, &[(sku, 1)])).await }
         };
@@ -110,7 +110,7 @@ async fn counts_stay_exact_while_orders_come_and_go() {
     test.stock("b", 1000).await;
     let there = test.another_api().await;
     let client = async |number: usize| {
-        let api = if number % 2 == 0 { test.api.clone() } else { there.clone() };
+        let api = if number.is_multiple_of(2) { test.api.clone() } else { there.clone() };
         let customers = [["eve", "adam"], ["adam", "eve"]][number % 2];
         for round in 0..8 {
             let body = of(customers[round % 2], &[("a", 1), ("b", 1)]);
