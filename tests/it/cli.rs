@@ -217,6 +217,15 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_revoked_once() {
     let line = listed.prints();
     assert!(line.starts_with(id) && line.contains("live") && line.ends_with("my shop\n"), "{line}");
     assert!(!line.contains(secret) && line.lines().count() == 1, "{line}");
+    let rotated = cli.run(&["keys", "rotate", id, "--expires-in", "3600"]).await;
+    let second = rotated.stderr.split_whitespace().next().unwrap();
+    assert!(rotated.code == Some(0) && rotated.stdout.starts_with("hf_") && second != id, "{rotated:?}");
+    cli.run(&["keys", "rotate", second]).await.fails_with(&["2 live API keys", "revoke one first"]);
+    cli.run(&["keys", "rotate", id, "--expires-in", "0"]).await.fails_with(&[]);
+    let listed = cli.run(&["keys", "list"]).await;
+    let lines: Vec<&str> = listed.prints().lines().collect();
+    assert!(lines[0].starts_with(second) && lines[0].contains("  live  never used  "), "{lines:?}");
+    assert!(lines[1].starts_with(id) && lines[1].contains("  live until "), "{lines:?}");
     assert_eq!(cli.run(&["keys", "revoke", id]).await.prints(), format!("{id} is revoked\n"));
     assert!(cli.run(&["keys", "list"]).await.prints().contains("revoked"));
     cli.run(&["keys", "revoke", id]).await.fails_with(&["the API key is revoked"]);
