@@ -32,6 +32,7 @@ mod reservation_engine;
 mod reserve_stock;
 mod retry;
 mod set_inventory;
+mod set_location;
 mod start_payment;
 mod verify_invariants;
 
@@ -44,6 +45,7 @@ pub use error::{Conflict, Error};
 pub use import_stock::{ImportStockError, ImportedStock, StockRow};
 pub use reservation_engine::{ReservationEngine, ReservationOptions};
 pub use set_inventory::SetInventory;
+pub use set_location::SetLocation;
 pub use verify_invariants::Verification;
 
 /// What the use cases need.

@@ -5,6 +5,7 @@
 
 use std::{borrow::Borrow, fmt, str::FromStr};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -82,6 +83,27 @@ name!(/// A stock-keeping unit, case-sensitive.
       Sku);
 name!(/// Where stock lies.
       LocationId);
+
+/// The largest priority of a location, which is that of one that nobody has set.
+pub const MAX_PRIORITY: i32 = 1000;
+
+/// A place that stock lies at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Location {
+    /// Its id, as levels and order lines name it.
+    pub id: LocationId,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Which location is taken from first: lower before higher, then by id.
+    #[schema(minimum = 0, maximum = 1000)]
+    pub priority: i32,
+    /// Whether new orders are taken from it without naming it.
+    pub is_active: bool,
+    /// When it was first known.
+    pub created_at: DateTime<Utc>,
+    /// When it was last set.
+    pub updated_at: DateTime<Utc>,
+}
 
 /// One SKU at one location. Ordered by SKU, then location: the order in which levels are locked, everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]

@@ -16,7 +16,7 @@ use super::{idempotency::Keyed, problem::Problem, request_id::RequestId};
 use crate::{
     app::Cause,
     domain::{
-        inventory::LevelKey,
+        inventory::{LevelKey, LocationId, ParseNameError},
         validation::{FieldError, Validator},
     },
     store::{api_keys::Caller, idempotency::IdempotentRequest},
@@ -205,6 +205,22 @@ impl<S: Send + Sync> FromRequestParts<S> for LevelPath {
             // Invariant: `finish` fails unless both were parsed.
             _ => Err(Problem::invalid(Vec::new())),
         }
+    }
+}
+
+/// A location's id in the path.
+pub(super) struct LocationPath(pub(super) LocationId);
+
+impl<S: Send + Sync> FromRequestParts<S> for LocationPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(Path(id)) = Path::<String>::from_request_parts(parts, state).await else {
+            let detail = "must be percent-encoded UTF-8".into();
+            return Err(Problem::invalid(vec![FieldError { pointer: "{id}".into(), detail }]));
+        };
+        let wrong = |error: ParseNameError| FieldError { pointer: "{id}".into(), detail: error.to_string() };
+        id.parse().map(Self).map_err(|error| Problem::invalid(vec![wrong(error)]))
     }
 }
 

@@ -18,6 +18,7 @@ mod extract;
 mod health;
 mod idempotency;
 mod inventory;
+mod locations;
 mod openapi;
 mod orders;
 mod payments;
@@ -44,6 +45,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
         .routes(routes!(inventory::adjust))
+        .routes(routes!(locations::list))
+        .routes(routes!(locations::set, locations::read))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

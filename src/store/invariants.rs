@@ -178,6 +178,12 @@ pub const INVARIANTS: &[Invariant] = &[
               WHERE NOT EXISTS (SELECT 1 FROM reservation r WHERE r.order_id = s.order_id AND r.id = l.reservation_id
                                   AND r.order_line_id = l.order_line_id)",
     },
+    Invariant {
+        id: "I16",
+        title: "every location that a level names is known",
+        sql: "SELECT format('%s at %s: no such location', sku, location_id) FROM inventory_level l
+              WHERE NOT EXISTS (SELECT 1 FROM location WHERE id = l.location_id)",
+    },
 ];
 
 /// Runs one invariant's query.

@@ -25,6 +25,7 @@ pub mod idempotency;
 pub mod inbox;
 pub mod invariants;
 pub mod inventory;
+pub mod locations;
 pub mod orders;
 pub mod outbox;
 pub mod payments;

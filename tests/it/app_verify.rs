@@ -153,6 +153,7 @@ const SEEDS: &[Seed] = &[
          SELECT o.id, gen_random_uuid(), l.id, 1 FROM orders o JOIN order_line l ON l.order_id = o.id
          WHERE client_reference = 'paid'",
     ),
+    seed("I16", &[], "DELETE FROM location"),
 ];
 
 /// A database with an order that waits for payment, a paid one, a canceled one, and a SKU that nobody bought.

@@ -1,0 +1,4 @@
+//! Inventory at the API: locations, levels, the ledger, stock events, imports.
+
+mod levels;
+mod locations;
