@@ -32,3 +32,11 @@ BEGIN
 END $$;
 CREATE TRIGGER inventory_level_location AFTER INSERT ON inventory_level REFERENCING NEW TABLE AS made
     FOR EACH STATEMENT EXECUTE FUNCTION insert_missing_locations();
+
+ALTER TABLE inventory_level
+    ADD COLUMN low_stock_threshold bigint,
+    ADD CONSTRAINT inventory_level_low_stock_threshold CHECK (low_stock_threshold BETWEEN 0 AND 1000000000);
+COMMENT ON COLUMN inventory_level.low_stock_threshold IS 'At or below which what is available is low stock; null: never';
+COMMENT ON COLUMN inventory_level.version IS 'Grows with every change of the row, by one for each event that tells of it and at least by one';
+COMMENT ON FUNCTION refuse_placement IS
+    'Ends the statement that places orders: placement_levels, a level is short, unknown, under a newer fencing token, or would cross a threshold that an event tells of; placement_time, its idea of the time is not the database''s';

@@ -110,8 +110,12 @@ pub enum Conflict {
     BelowCommitted {
         /// Which SKU.
         sku: String,
+        /// At which location.
+        location_id: String,
         /// The least that `on_hand` may be.
         minimum: i64,
+        /// How many units may be taken away; below zero where more has to be added.
+        free: i64,
     },
 }
 

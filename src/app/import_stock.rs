@@ -4,10 +4,20 @@ use std::{collections::BTreeMap, io::Read};
 
 use serde::Deserialize;
 
-use super::{App, Cause, Error, retry::retry, set_inventory::write_levels};
+use super::{
+    App, Cause, Error,
+    change_levels::{change_levels, refuse_below_promised},
+    retry::retry,
+};
 use crate::{
-    domain::inventory::{LevelKey, LocationId, MAX_QUANTITY, Sku},
-    store::inventory::{self, MovementCause, WriteLevel},
+    domain::{
+        inventory::{InventoryLevel, LevelChange, LevelKey, LocationId, MAX_QUANTITY, Sku},
+        movement::MovementType,
+    },
+    store::{
+        inventory,
+        movements::{MovementCause, NewMovement},
+    },
 };
 
 /// One row of a stock file: CSV with the columns `sku,on_hand`, and if wanted `location_id`, `safety_stock` and
@@ -71,7 +81,7 @@ impl App {
     ) -> Result<ImportedStock, ImportStockError> {
         let rows = self.read_stock(file)?;
         let movement = MovementCause {
-            movement_type: "count",
+            movement_type: MovementType::Count,
             actor: actor.to_owned(),
             reason: Some("stock import".into()),
             reference: Some(reference.to_owned()),
@@ -116,17 +126,22 @@ impl App {
         let mut tx = self.store.begin("import_stock").await?;
         inventory::insert_missing_levels(&mut tx, &keys).await?;
         let (levels, _) = inventory::lock_levels(&mut tx, &keys).await?;
-        let mut writes = Vec::with_capacity(rows.len());
+        let mut changes = Vec::with_capacity(rows.len());
         for (key, locked) in levels {
             let Some(row) = rows.get(&key) else { continue };
-            let mut level = locked.level;
-            let delta_on_hand = row.on_hand - level.on_hand;
-            level.on_hand = row.on_hand;
-            level.safety_stock = row.safety_stock.unwrap_or(level.safety_stock);
-            level.backorder_limit = row.backorder_limit.unwrap_or(level.backorder_limit);
-            writes.push(WriteLevel { level, delta_on_hand });
+            let before = locked.level;
+            let after = InventoryLevel {
+                on_hand: row.on_hand,
+                safety_stock: row.safety_stock.unwrap_or(before.safety_stock),
+                backorder_limit: row.backorder_limit.unwrap_or(before.backorder_limit),
+                ..before.clone()
+            };
+            let change = LevelChange { before, after };
+            refuse_below_promised(&change)?;
+            changes.push(change);
         }
-        write_levels(&mut tx, writes, movement, &Cause::default()).await?;
+        let moved: Vec<_> = changes.iter().filter_map(NewMovement::of).collect();
+        change_levels(&mut tx, changes, &moved, movement, &Cause::default()).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -20,6 +20,7 @@ mod api_keys;
 mod authorize_payment;
 mod cancel_order;
 mod capture_payment;
+mod change_levels;
 mod error;
 mod expire_orders;
 mod fulfil_order;
@@ -34,6 +35,7 @@ mod retry;
 mod set_inventory;
 mod set_location;
 mod start_payment;
+mod stock_events;
 mod verify_invariants;
 
 pub use adjust_inventory::{AdjustInventory, AdjustedInventory, Adjustment};

@@ -36,6 +36,11 @@ impl OrderChange {
         Ok(Self { order, from_version, cancel_reason: None, events: Vec::new(), cause: cause.clone() })
     }
 
+    /// What the change follows from.
+    pub(super) const fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
     /// Moves the order on, if its status allows that.
     pub(super) fn become_status(&mut self, next: OrderStatus) -> Result<(), Error> {
         if !self.order.status.may_become(next) {

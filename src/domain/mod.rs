@@ -9,6 +9,7 @@ pub mod event;
 pub mod ids;
 pub mod inventory;
 pub mod money;
+pub mod movement;
 pub mod new_order;
 pub mod order;
 pub mod payment;

@@ -26,6 +26,7 @@ pub mod inbox;
 pub mod invariants;
 pub mod inventory;
 pub mod locations;
+pub mod movements;
 pub mod orders;
 pub mod outbox;
 pub mod payments;

@@ -3,7 +3,8 @@
 //! Levels, orders, lines, reservations, events and stored answers, set-wise: one round trip whatever the size of the
 //! batch. It decides nothing, and it trusts nobody: it takes the row locks of the levels in key order, and refuses itself
 //! where a level has too little, is unknown, or was written under a newer fencing token than the caller's. So it is safe
-//! as a statement of its own, before anything was read, as well as within a transaction that has.
+//! as a statement of its own, before anything was read, as well as within a transaction that has. It writes no stock events:
+//! by itself it refuses to run a level out or low, within a transaction the caller writes them.
 //!
 //! All or nothing: where one order of the batch cannot be written, none is.
 
@@ -20,7 +21,7 @@ mod connections;
 use columns::{LineColumns, OrderColumns};
 pub(super) use connections::PlacementConnections;
 
-/// Refused: a level is short, unknown, or was written under a newer token.
+/// Refused: a level is short, unknown, was written under a newer token, or would run out or low, which has to be told.
 pub const LEVELS: &str = "placement_levels";
 /// Refused: the time that was given is more than a second off the database's.
 pub const TIME: &str = "placement_time";
@@ -78,7 +79,7 @@ impl Store {
     /// Writes a batch as a transaction of its own, in one round trip.
     pub async fn place(&self, batch: &Batch<'_>) -> Result<Written, Error> {
         let mut conn = self.placements.take().await?;
-        match insert(&mut conn, batch).await {
+        match write(&mut conn, batch, false).await {
             // The server commits before it answers: without an answer the outcome is unknown.
             Err(Error::Unavailable(reason)) => Err(Error::CommitUnknown { name: "place_orders", reason }),
             answer => {
@@ -89,11 +90,15 @@ impl Store {
     }
 }
 
-/// Writes a batch.
+/// Writes a batch in the transaction of the caller, who tells of the levels that run out or low.
 ///
 /// # Errors
 /// [`Error::Constraint`] with [`LEVELS`], [`TIME`], [`KEY`] or [`REFERENCE`]. Nothing is written then.
 pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error> {
+    write(conn, batch, true).await
+}
+
+async fn write(conn: &mut Conn, batch: &Batch<'_>, may_cross: bool) -> Result<Written, Error> {
     let (keys, changes): (Vec<&LevelKey>, Vec<ReserveStock>) =
         batch.levels.iter().map(|(k, c)| (*k, *c)).unzip();
     let skus: Vec<&str> = keys.iter().map(|key| key.sku.as_str()).collect();
@@ -141,6 +146,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
         &orders.fingerprints as _,
         &orders.status_codes as _,
         i64::try_from(keys.len()).unwrap_or(i64::MAX),
+        may_cross,
     )
     .fetch_one(conn)
     .await?;

@@ -2,3 +2,4 @@
 
 mod levels;
 mod locations;
+mod stock_events;
