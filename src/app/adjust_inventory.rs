@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    Answer, App, Cause, Error, answer,
+    Answer, App, Cause, ChangedInventory, Error, answer,
     change_levels::{change_levels, refuse_below_promised},
     retry::retry,
 };
@@ -49,13 +49,6 @@ pub struct Adjustment {
     pub location_id: Option<LocationId>,
     /// Units added, or taken away if negative. Not 0.
     pub delta: i64,
-}
-
-/// The levels after an adjustment.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AdjustedInventory {
-    /// The levels, by SKU and location.
-    pub data: Vec<InventoryLevel>,
 }
 
 impl AdjustInventory {
@@ -139,7 +132,7 @@ impl App {
         };
         let moved: Vec<_> = changes.iter().filter_map(NewMovement::of).collect();
         let written = change_levels(&mut tx, changes, &moved, &movement, cause).await?;
-        let answer = answer::store(&mut tx, request, &AdjustedInventory { data: written }).await?;
+        let answer = answer::store(&mut tx, request, &ChangedInventory { data: written }).await?;
         tx.commit().await?;
         Ok(answer)
     }

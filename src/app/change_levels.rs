@@ -1,5 +1,8 @@
 //! How levels are changed by hand or import: the rows, the ledger and the events, of levels that are locked already.
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::{Cause, Conflict, Error, stock_events::crossing_event};
 use crate::{
     domain::{
@@ -12,6 +15,13 @@ use crate::{
         outbox::{self, NewEvent},
     },
 };
+
+/// The levels that a request changed, as they are from then on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangedInventory {
+    /// The levels, by SKU and location.
+    pub data: Vec<InventoryLevel>,
+}
 
 /// Writes levels as they are after their changes. Gives them, with their versions.
 ///

@@ -105,6 +105,12 @@ pub enum Conflict {
         /// The version of the level.
         version: i64,
     },
+    /// The level is not in the version that the request is meant for.
+    #[error("{}", .current_version.map_or("there is no such level".to_owned(), |v| format!("the version is {v}")))]
+    VersionConflict {
+        /// The version that it is in; null if there is no such level.
+        current_version: Option<i64>,
+    },
     /// The stock would fall below what is promised to orders.
     #[error("on_hand must stay at or above {minimum}, which is promised to orders")]
     BelowCommitted {
@@ -131,6 +137,7 @@ impl Conflict {
             Self::InsufficientStock { .. }
             | Self::PaymentInProgress { .. }
             | Self::StockConflict { .. }
+            | Self::VersionConflict { .. }
             | Self::BelowCommitted { .. } => false,
         }
     }
@@ -145,6 +152,7 @@ impl Conflict {
             Self::PaymentAlreadySucceeded { .. } => "payment_already_succeeded",
             Self::ReservationExpired {} => "reservation_expired",
             Self::StockConflict { .. } => "stock_conflict",
+            Self::VersionConflict { .. } => "version_conflict",
             Self::BelowCommitted { .. } => "below_committed",
         }
     }

@@ -36,12 +36,31 @@ pub struct SetInventory {
     /// At or below which `available` is low stock; never if `null`; unchanged if absent.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>)]
-    #[expect(clippy::option_option, reason = "absent and null are two things")]
     pub low_stock_threshold: Option<Option<i64>>,
     /// Why.
     pub reason: Option<String>,
     /// What it belongs to.
     pub reference: Option<String>,
+}
+
+/// Which versions of a level a request is meant for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Any: the level has to be there.
+    Any,
+    /// One of these.
+    OneOf(Vec<i64>),
+}
+
+impl ExpectedVersion {
+    /// Whether a level is one that is meant; `None` is the version of one that is not there.
+    fn matches(&self, current: Option<i64>) -> bool {
+        match (self, current) {
+            (_, None) => false,
+            (Self::Any, Some(_)) => true,
+            (Self::OneOf(versions), Some(current)) => versions.contains(&current),
+        }
+    }
 }
 
 #[expect(clippy::option_option, reason = "absent and null are two things")]
@@ -53,10 +72,11 @@ impl App {
     /// Sets a level, and answers with it.
     ///
     /// # Errors
-    /// Invalid fields; another `on_hand` than expected; a count below what is promised to orders.
+    /// Invalid fields; another version or another `on_hand` than expected; a count below what is promised to orders.
     pub async fn set_inventory(
         &self,
         key: &LevelKey,
+        expected: Option<&ExpectedVersion>,
         set: &SetInventory,
         actor: &str,
         cause: &Cause,
@@ -76,24 +96,29 @@ impl App {
         require_text(&mut check, set.reason.as_deref(), "/reason");
         require_text(&mut check, set.reference.as_deref(), "/reference");
         check.finish().map_err(Error::Invalid)?;
-        retry("set_inventory", || self.set_once(key, set, actor, cause)).await
+        retry("set_inventory", || self.set_once(key, expected, set, actor, cause)).await
     }
 
     async fn set_once(
         &self,
         key: &LevelKey,
+        expected: Option<&ExpectedVersion>,
         set: &SetInventory,
         actor: &str,
         cause: &Cause,
     ) -> Result<InventoryLevel, Error> {
         let mut tx = self.store.begin("set_inventory").await?;
         let keys = std::slice::from_ref(key);
-        inventory::insert_missing_levels(&mut tx, keys).await?;
+        let is_new = inventory::insert_missing_levels(&mut tx, keys).await? > 0;
         let (mut levels, _) = inventory::lock_levels(&mut tx, keys).await?;
         let Some(locked) = levels.remove(key) else {
             return Err(store::Error::Inconsistent(format!("level {key:?} was made and is gone")).into());
         };
         let before = locked.level;
+        let current_version = (!is_new).then_some(before.version);
+        if expected.is_some_and(|expected| !expected.matches(current_version)) {
+            return Err(Conflict::VersionConflict { current_version }.into());
+        }
         if set.compare_quantity.is_some_and(|expected| expected != before.on_hand) {
             return Err(Conflict::StockConflict { on_hand: before.on_hand, version: before.version }.into());
         }

@@ -11,8 +11,9 @@ mod check;
 mod sections;
 
 pub use sections::{
-    Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order, Provider,
-    ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry, Worker, ZooKeeper,
+    Bus, Database, ExpiryWorker, FulfilmentMode, Http, ImportWorker, Lock, LockBackend, LogFormat, Order,
+    Provider, ProviderBackend, RabbitMq, RelayWorker, Reservation, Sandbox, Secret, Telemetry, Worker,
+    ZooKeeper,
 };
 
 /// Every setting with its default and what it means.

@@ -16,4 +16,6 @@ pub mod payment;
 pub mod reservation;
 pub mod shipment;
 mod status;
+pub mod stock_file;
+pub mod stock_import;
 pub mod validation;

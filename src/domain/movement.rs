@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::inventory::LevelKey;
@@ -61,11 +61,31 @@ impl FromStr for MovementType {
     }
 }
 
+/// Which movement: of two of one level, the later one has the greater number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9]{1,19}$", example = "4711")]
+pub struct MovementId(pub i64);
+
+impl Serialize for MovementId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl FromStr for MovementId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text);
+        number.map(Self).ok_or("must be the id of a movement: digits")
+    }
+}
+
 /// One change of `on_hand` of one level.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StockMovement {
-    /// Its id. Of two movements of one level, the later one has the greater number.
-    pub id: String,
+    /// Its id.
+    pub id: MovementId,
     /// Which level.
     #[serde(flatten)]
     pub key: LevelKey,

@@ -8,6 +8,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
     http::{StatusCode, header, request::Parts},
 };
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -50,32 +51,58 @@ impl<T> Write<T> {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
-    type Rejection = Problem;
+/// A write whose body is not read yet.
+pub(super) struct WriteContext(Write<()>);
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
+impl WriteContext {
+    /// What the layers have put to the request.
+    pub(super) fn of(parts: &Parts) -> Result<Self, Problem> {
         let caller = parts.extensions.get::<Caller>().copied();
         let request_id = parts.extensions.get::<RequestId>().cloned();
         // Invariant: the layers put both there.
         let (Some(caller), Some(request_id)) = (caller, request_id) else { return Err(Problem::internal()) };
         let keyed = parts.extensions.get::<Arc<Keyed>>().cloned();
+        Ok(Self(Write { body: (), caller, request_id, keyed }))
+    }
+
+    /// What is to know what the request asks for, if it has a key.
+    pub(super) fn keyed(&self) -> Option<&Arc<Keyed>> {
+        self.0.keyed.as_ref()
+    }
+
+    /// The write, with its body.
+    pub(super) fn write<T>(self, body: T) -> Write<T> {
+        let Write { caller, request_id, keyed, .. } = self.0;
+        Write { body, caller, request_id, keyed }
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let context = WriteContext::of(&parts)?;
         require_json(&parts)?;
         let bytes = to_bytes(body, BODY_LIMIT).await.map_err(|_| {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body must be at most 64 KiB")
         })?;
         let value = parse_value(&bytes)?;
-        if let Some(keyed) = &keyed {
+        if let Some(keyed) = context.keyed() {
             keyed.set_fingerprint(fingerprint(parts.uri.path(), &value));
         }
-        Ok(Self { body: parse_body(&bytes, &value)?, caller, request_id, keyed })
+        Ok(context.write(parse_body(&bytes, &value)?))
     }
 }
 
-fn require_json(parts: &Parts) -> Result<(), Problem> {
+/// The `Content-Type` without its parameters; empty if there is none.
+pub(super) fn media_type(parts: &Parts) -> &str {
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if media_type.eq_ignore_ascii_case("application/json") {
+    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim()
+}
+
+fn require_json(parts: &Parts) -> Result<(), Problem> {
+    if media_type(parts).eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
     let detail = "must be application/json";
@@ -261,6 +288,27 @@ impl Query {
     {
         let Some(text) = self.0.remove(name) else { return Ok(None) };
         text.parse().map(Some).map_err(|error: T::Err| query_error(name, error.to_string()))
+    }
+
+    /// Takes a parameter out that must be there; `allowed` says what it may be.
+    pub(super) fn take_required<T: std::str::FromStr>(
+        &mut self,
+        name: &str,
+        allowed: &str,
+    ) -> Result<T, Problem>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.take(name)?.ok_or_else(|| query_error(name, format!("is missing: must be {allowed}")))
+    }
+
+    /// Takes a time out.
+    pub(super) fn take_time(&mut self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
+        let Some(text) = self.0.remove(name) else { return Ok(None) };
+        let detail = "must be a time (RFC 3339) such as 2026-01-31T12:00:00Z";
+        DateTime::parse_from_rfc3339(&text)
+            .map(|time| Some(time.to_utc()))
+            .map_err(|_| query_error(name, detail))
     }
 
     /// Takes the page size out: 1 to 100, 50 if absent.

@@ -17,6 +17,8 @@ mod auth;
 mod extract;
 mod health;
 mod idempotency;
+mod if_match;
+mod imports;
 mod inventory;
 mod locations;
 mod openapi;
@@ -24,6 +26,7 @@ mod orders;
 mod payments;
 pub mod problem;
 mod request_id;
+mod stock_file;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -45,6 +48,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
         .routes(routes!(inventory::adjust))
+        .routes(routes!(inventory::transfer))
+        .routes(routes!(inventory::list_movements))
+        .routes(routes!(imports::create, imports::list))
+        .routes(routes!(imports::read))
+        .routes(routes!(imports::list_rows))
+        .routes(routes!(imports::cancel))
         .routes(routes!(locations::list))
         .routes(routes!(locations::set, locations::read))
         .routes(routes!(health::livez))

@@ -140,7 +140,11 @@ impl From<Error> for Problem {
             .with_errors(errors),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
             Error::Conflict(conflict) => {
-                let mut problem = Self::new(StatusCode::CONFLICT, conflict.code(), conflict.to_string());
+                let status = match conflict {
+                    Conflict::VersionConflict { .. } => StatusCode::PRECONDITION_FAILED,
+                    _ => StatusCode::CONFLICT,
+                };
+                let mut problem = Self::new(status, conflict.code(), conflict.to_string());
                 problem.conflict = Some(conflict);
                 problem
             }

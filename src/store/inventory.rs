@@ -79,6 +79,25 @@ pub async fn find_level(conn: &mut Conn, key: &LevelKey) -> Result<Option<Invent
     Ok(levels.into_iter().next())
 }
 
+/// Levels as they are at the moment, in key order. Unknown keys are missing in the answer.
+pub async fn find_levels(conn: &mut Conn, keys: &[LevelKey]) -> Result<Vec<InventoryLevel>, Error> {
+    let (skus, locations) = columns(keys.iter());
+    let rows = sqlx::query_as!(
+        LevelRow,
+        "SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
+                low_stock_threshold, version
+         FROM inventory_level l
+         JOIN UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
+           ON l.sku = k.sku AND l.location_id = k.location_id
+         ORDER BY l.sku, l.location_id",
+        &skus as _,
+        &locations as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(InventoryLevel::try_from).collect()
+}
+
 /// Levels in key order: of one SKU if given, and from `from` on if given.
 pub async fn list_levels(
     conn: &mut Conn,

@@ -1,5 +1,7 @@
 //! Locations. A level that is made makes its location with it: trigger `inventory_level_location`.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 
 use super::{Conn, Error, error::parse};
@@ -65,6 +67,14 @@ pub async fn find(conn: &mut Conn, id: &LocationId) -> Result<Option<Location>, 
     .fetch_optional(conn)
     .await?;
     row.map(Location::try_from).transpose()
+}
+
+/// Those of the locations that there are.
+pub async fn find_known(conn: &mut Conn, ids: &[&LocationId]) -> Result<HashSet<LocationId>, Error> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let known =
+        sqlx::query_scalar!("SELECT id FROM location WHERE id = ANY($1)", &ids as _).fetch_all(conn).await?;
+    known.iter().map(|id| parse(id, "location.id")).collect()
 }
 
 /// Locations by id, from the one after `after` on.

@@ -1,9 +1,16 @@
 //! The stock ledger, append-only.
 
-use super::{Conn, Error, expect_rows, inventory::columns};
+use chrono::{DateTime, Utc};
+
+use super::{
+    Conn, Error,
+    error::parse,
+    expect_rows,
+    inventory::{columns, level_key},
+};
 use crate::domain::{
-    inventory::{LevelChange, LevelKey},
-    movement::MovementType,
+    inventory::{LevelChange, LevelKey, LocationId, Sku},
+    movement::{MovementId, MovementType, StockMovement},
 };
 
 /// Who moves stock, and why.
@@ -36,6 +43,71 @@ impl NewMovement {
         let (delta, on_hand_after) = (change.after.on_hand - change.before.on_hand, change.after.on_hand);
         (delta != 0).then(|| Self { key: change.after.key.clone(), delta, on_hand_after })
     }
+}
+
+/// Which movements to list.
+#[derive(Debug, Clone, Default)]
+pub struct MovementFilter {
+    /// Only of this SKU.
+    pub sku: Option<Sku>,
+    /// Only at this location.
+    pub location_id: Option<LocationId>,
+    /// Only of this type.
+    pub movement_type: Option<MovementType>,
+    /// Only those that belong to this.
+    pub reference: Option<String>,
+    /// Only those that this one made.
+    pub actor: Option<String>,
+    /// Only those made at this time or later.
+    pub created_gte: Option<DateTime<Utc>>,
+    /// Only those made before this time.
+    pub created_lt: Option<DateTime<Utc>>,
+    /// Only those before this one.
+    pub starting_after: Option<MovementId>,
+}
+
+/// Movements, the newest first.
+pub async fn list(conn: &mut Conn, filter: &MovementFilter, limit: i64) -> Result<Vec<StockMovement>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT id, sku, location_id, type AS "movement_type", delta_on_hand, on_hand_after, actor, reason, reference,
+                  created_at
+           FROM stock_movement
+           WHERE ($1::text IS NULL OR sku = $1)
+             AND ($2::text IS NULL OR location_id = $2)
+             AND ($3::text IS NULL OR type = $3)
+             AND ($4::text IS NULL OR reference = $4)
+             AND ($5::text IS NULL OR actor = $5)
+             AND ($6::timestamptz IS NULL OR created_at >= $6)
+             AND ($7::timestamptz IS NULL OR created_at < $7)
+             AND ($8::bigint IS NULL OR id < $8)
+           ORDER BY id DESC LIMIT $9"#,
+        filter.sku.as_ref().map(Sku::as_str),
+        filter.location_id.as_ref().map(LocationId::as_str),
+        filter.movement_type.map(MovementType::as_str),
+        filter.reference,
+        filter.actor,
+        filter.created_gte,
+        filter.created_lt,
+        filter.starting_after.map(|id| id.0),
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(StockMovement {
+                id: MovementId(row.id),
+                key: level_key(&row.sku, &row.location_id)?,
+                movement_type: parse(&row.movement_type, "stock_movement.type")?,
+                delta: row.delta_on_hand,
+                on_hand_after: row.on_hand_after,
+                actor: row.actor,
+                reason: row.reason,
+                reference: row.reference,
+                created_at: row.created_at,
+            })
+        })
+        .collect()
 }
 
 /// Writes movements of levels that this transaction has locked, in this order.

@@ -19,5 +19,6 @@ mod failure;
 mod sandbox;
 mod support;
 mod tidy;
+mod worker_imports;
 mod worker_orders;
 mod worker_races;
