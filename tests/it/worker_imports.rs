@@ -153,7 +153,7 @@ async fn an_import_goes_on_where_a_killed_worker_left_it() {
     system.import_stock(&stock).await;
     let url = format!("{}/v1/inventory/imports?mode=delta", system.url("api"));
     let request = system.http.post(url).bearer_auth(&system.key).header("Idempotency-Key", "import");
-    let request = request.header(CONTENT_TYPE, "text/csv").body(deltas(50, 20_000, |_| 1));
+    let request = request.header(CONTENT_TYPE, "text/csv").body(deltas(50, 40_000, |_| 1));
     assert_eq!(request.send().await.unwrap().status(), 202);
     let done = async || {
         let done = "SELECT rows_applied + rows_failed FROM stock_import WHERE mode = 'delta'";
@@ -164,9 +164,9 @@ async fn an_import_goes_on_where_a_killed_worker_left_it() {
         system.worker(name, &["import"]);
     }
     let mut kills = 0;
-    while done().await < 20_000 {
+    while done().await < 40_000 {
         let before = done().await;
-        let further = async || done().await > before || before == 20_000;
+        let further = async || done().await > before || before == 40_000;
         eventually("the import goes on", PATIENCE, further).await;
         if kills < 12 {
             system.crash(workers[kills % 2]);
@@ -174,8 +174,8 @@ async fn an_import_goes_on_where_a_killed_worker_left_it() {
         }
     }
     assert!(kills >= 3, "{kills}");
-    assert_eq!(system.count("SELECT count(*) FROM inventory_level WHERE on_hand = 407").await, 50);
-    assert_eq!(system.count("SELECT count(*) FROM stock_movement WHERE type = 'adjust'").await, 20_000);
+    assert_eq!(system.count("SELECT count(*) FROM inventory_level WHERE on_hand = 807").await, 50);
+    assert_eq!(system.count("SELECT count(*) FROM stock_movement WHERE type = 'adjust'").await, 40_000);
     assert_eq!(system.count("SELECT count(*) FROM stock_import WHERE status = 'completed'").await, 2);
     // Events wait for a relay, which does not run here.
     sqlx::query("DELETE FROM outbox").execute(&system.database).await.unwrap();

@@ -178,6 +178,7 @@ fn placed<'a>(
 
 /// What has to be told of a level that the orders were placed on. It follows from the last that took from it.
 fn crossing_of(change: &LevelChange, winners: &[&Ticket]) -> Option<NewEvent> {
+    change.crossing()?;
     let took = |ticket: &&&Ticket| ticket.levels().any(|key| *key == change.after.key);
     let last = winners.iter().rev().find(took);
     let correlation_id = last.and_then(|ticket| ticket.placement.correlation_id.clone());
