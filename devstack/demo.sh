@@ -80,7 +80,7 @@ export HOLDFAST_API_KEY
 say "starting sandbox, api and workers; logs in $logs"
 start sandbox sandbox
 start api api
-for worker in payment fulfilment expiry relay; do start "worker-$worker" worker "$worker"; done
+for worker in payment fulfilment expiry import relay; do start "worker-$worker" worker "$worker"; done
 wait_until_ready
 "$holdfast" doctor
 

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Answer, App, Cause, Conflict, Error, answer, retry::retry, set_inventory::write_levels};
+use super::{
+    Answer, App, Cause, ChangedInventory, Error, answer,
+    change_levels::{change_levels, refuse_below_promised},
+    retry::retry,
+};
 use crate::{
     domain::{
-        inventory::{InventoryLevel, LevelKey, LocationId, MAX_QUANTITY, Sku},
+        inventory::{InventoryLevel, LevelChange, LevelKey, LocationId, MAX_QUANTITY, Sku},
+        movement::MovementType,
         new_order::require_text,
         validation::{FieldError, Validator},
     },
     store::{
         idempotency::IdempotentRequest,
-        inventory::{self, MovementCause, WriteLevel},
+        inventory,
+        movements::{MovementCause, NewMovement},
     },
 };
 
@@ -44,13 +50,6 @@ pub struct Adjustment {
     pub location_id: Option<LocationId>,
     /// Units added, or taken away if negative. Not 0.
     pub delta: i64,
-}
-
-/// The levels after an adjustment.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AdjustedInventory {
-    /// The levels, by SKU and location.
-    pub data: Vec<InventoryLevel>,
 }
 
 impl AdjustInventory {
@@ -113,30 +112,28 @@ impl App {
         if !unknown.is_empty() {
             return Err(Error::UnknownSku(unknown));
         }
-        let mut writes = Vec::with_capacity(levels.len());
+        let mut changes = Vec::with_capacity(levels.len());
         for (key, locked) in levels {
-            let delta_on_hand = deltas.get(&key).copied().unwrap_or_default();
-            let mut level = locked.level;
-            level.on_hand += delta_on_hand;
-            if level.on_hand > MAX_QUANTITY {
+            let before = locked.level;
+            let on_hand = before.on_hand + deltas.get(&key).copied().unwrap_or_default();
+            if on_hand > MAX_QUANTITY {
                 let index = keys.iter().position(|wanted| *wanted == key).unwrap_or_default();
-                let detail = format!("would raise on_hand to {}: at most {MAX_QUANTITY}", level.on_hand);
+                let detail = format!("would raise on_hand to {on_hand}: at most {MAX_QUANTITY}");
                 return Err(Error::field(format!("/items/{index}/delta"), detail));
             }
-            if level.on_hand < 0 {
-                let minimum = (level.reserved + level.committed - level.backorder_limit).max(0);
-                return Err(Conflict::BelowCommitted { sku: key.sku.to_string(), minimum }.into());
-            }
-            writes.push(WriteLevel { level, delta_on_hand });
+            let change = LevelChange { after: InventoryLevel { on_hand, ..before.clone() }, before };
+            refuse_below_promised(&change)?;
+            changes.push(change);
         }
         let movement = MovementCause {
-            movement_type: "adjust",
+            movement_type: MovementType::Adjust,
             actor: actor.to_owned(),
             reason: adjust.reason.clone(),
             reference: adjust.reference.clone(),
         };
-        let written = write_levels(&mut tx, writes, &movement, cause).await?;
-        let answer = answer::store(&mut tx, request, &AdjustedInventory { data: written }).await?;
+        let moved: Vec<_> = changes.iter().filter_map(NewMovement::of).collect();
+        let written = change_levels(&mut tx, changes, &moved, &movement, cause).await?;
+        let answer = answer::store(&mut tx, request, &ChangedInventory { data: written }).await?;
         tx.commit().await?;
         Ok(answer)
     }

@@ -3,13 +3,16 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry};
+use super::{
+    Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry,
+    stock_events::move_reservations,
+};
 use crate::{
     domain::{
         event::EventType, ids::OrderId, new_order::require_text, order::OrderStatus,
         reservation::ReservationStatus, shipment::ShipmentStatus, validation::Validator,
     },
-    store::{Conn, idempotency::IdempotentRequest, orders, payments, reservations, shipments},
+    store::{Conn, idempotency::IdempotentRequest, orders, payments, shipments},
 };
 
 /// A request to cancel an order.
@@ -58,7 +61,7 @@ impl App {
         };
         change.become_status(OrderStatus::Canceled)?;
         change.because(cancel.reason.clone());
-        reservations::transition(&mut tx, &[id], held_as, ReservationStatus::Released).await?;
+        move_reservations(&mut tx, &[id], held_as, ReservationStatus::Released, cause).await?;
         orders::cancel_lines(&mut tx, id).await?;
         let unsent = [ShipmentStatus::Pending, ShipmentStatus::Packed];
         let canceled = shipments::mark_of_order(&mut tx, id, &unsent, ShipmentStatus::Canceled).await?;

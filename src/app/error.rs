@@ -117,13 +117,23 @@ pub enum Conflict {
         /// The version of the level.
         version: i64,
     },
+    /// The level is not in the version that the request is meant for.
+    #[error("{}", .current_version.map_or("there is no such level".to_owned(), |v| format!("the version is {v}")))]
+    VersionConflict {
+        /// The version that it is in; null if there is no such level.
+        current_version: Option<i64>,
+    },
     /// The stock would fall below what is promised to orders.
     #[error("on_hand must stay at or above {minimum}, which is promised to orders")]
     BelowCommitted {
         /// Which SKU.
         sku: String,
+        /// At which location.
+        location_id: String,
         /// The least that `on_hand` may be.
         minimum: i64,
+        /// How many units may be taken away; below zero where more has to be added.
+        free: i64,
     },
     /// The customer, or the client, has as many unpaid orders as it may have.
     #[error("the {} has {open} unpaid orders, and may have {limit}", whose.as_str())]
@@ -170,6 +180,7 @@ impl Conflict {
             | Self::PaymentDeclined { .. }
             | Self::PaymentInProgress { .. }
             | Self::StockConflict { .. }
+            | Self::VersionConflict { .. }
             | Self::BelowCommitted { .. }
             | Self::OpenOrderLimitReached { .. }
             | Self::PurchaseLimitExceeded { .. }
@@ -188,6 +199,7 @@ impl Conflict {
             Self::ReservationExpired {} => "reservation_expired",
             Self::PaymentDeclined { .. } => "payment_declined",
             Self::StockConflict { .. } => "stock_conflict",
+            Self::VersionConflict { .. } => "version_conflict",
             Self::BelowCommitted { .. } => "below_committed",
             Self::OpenOrderLimitReached { .. } => "open_order_limit_reached",
             Self::PurchaseLimitExceeded { .. } => "purchase_limit_exceeded",

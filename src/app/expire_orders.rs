@@ -2,10 +2,10 @@
 //!
 //! Called by the expiry worker, and by a placement that finds too little stock. Time is PostgreSQL's.
 
-use super::{App, Cause, Error, order_change::order_event, retry::retry};
+use super::{App, Cause, Error, order_change::order_event, retry::retry, stock_events::move_reservations};
 use crate::{
     domain::{event::EventType, ids::OrderId, reservation::ReservationStatus},
-    store::{open_orders, orders, outbox, reservations},
+    store::{open_orders, orders, outbox},
 };
 
 impl App {
@@ -35,7 +35,7 @@ impl App {
             return Ok(0);
         }
         let ids: Vec<OrderId> = expired.iter().map(|(id, _)| *id).collect();
-        reservations::transition(&mut tx, &ids, ReservationStatus::Held, ReservationStatus::Expired).await?;
+        move_reservations(&mut tx, &ids, ReservationStatus::Held, ReservationStatus::Expired, cause).await?;
         orders::mark_expired(&mut tx, &ids).await?;
         open_orders::close(&mut tx, &ids).await?;
         let expired_event = |&(id, version): &(OrderId, i64)| {

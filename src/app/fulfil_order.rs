@@ -1,13 +1,16 @@
 //! Fulfilling an order: a pending shipment once it is confirmed, and, where the deployment ships at once, the packing and
 //! shipping once its money is captured.
 
-use super::{App, Error, Handling, authorize_payment::Progress, order_change::OrderChange, retry::retry};
+use super::{
+    App, Error, Handling, authorize_payment::Progress, order_change::OrderChange, retry::retry,
+    stock_events::move_reservations,
+};
 use crate::{
     domain::{
         event::EventType, ids::OrderId, order::OrderStatus, reservation::ReservationStatus,
         shipment::ShipmentStatus,
     },
-    store::{Conn, inbox, orders, reservations, shipments},
+    store::{Conn, inbox, orders, shipments},
 };
 
 impl App {
@@ -68,7 +71,9 @@ async fn ship_everything(
     }
     let order_id = change.order.id;
     let committed = ReservationStatus::Committed;
-    let moved = reservations::transition(conn, &[order_id], committed, ReservationStatus::Fulfilled).await?;
+    let moved =
+        move_reservations(conn, &[order_id], committed, ReservationStatus::Fulfilled, &handling.cause)
+            .await?;
     let ids: Vec<_> = moved.iter().map(|reservation| reservation.id.uuid()).collect();
     shipments::insert_ship_movements(conn, order_id, &ids, handling.consumer).await?;
     let lines: Vec<_> = moved.iter().map(|moved| (moved.order_line_id.uuid(), moved.quantity)).collect();

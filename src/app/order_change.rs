@@ -44,6 +44,11 @@ impl OrderChange {
         })
     }
 
+    /// What the change follows from.
+    pub(super) const fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
     /// Moves the order on, if its status allows that.
     pub(super) fn become_status(&mut self, next: OrderStatus) -> Result<(), Error> {
         if !self.order.status.may_become(next) {

@@ -4,7 +4,7 @@
 //! The provider's view is the whole truth about the money: amounts are set from it, never added up. Recording the same
 //! view twice changes nothing.
 
-use super::{App, Error, Handling, order_change::OrderChange, retry::retry};
+use super::{App, Error, Handling, order_change::OrderChange, retry::retry, stock_events::move_reservations};
 use crate::{
     domain::{
         event::EventType,
@@ -14,7 +14,7 @@ use crate::{
         reservation::ReservationStatus,
     },
     provider::{ProviderPayment, ProviderStatus},
-    store::{self, Conn, inbox, payments, reservations},
+    store::{self, Conn, inbox, payments},
 };
 
 /// Whether the event that led here is done with.
@@ -185,7 +185,8 @@ async fn move_payment(
 /// The money is there: what was held is sold.
 async fn confirm_order(conn: &mut Conn, change: &mut OrderChange) -> Result<(), Error> {
     let id = change.order.id;
-    reservations::transition(conn, &[id], ReservationStatus::Held, ReservationStatus::Committed).await?;
+    let (held, committed) = (ReservationStatus::Held, ReservationStatus::Committed);
+    move_reservations(conn, &[id], held, committed, change.cause()).await?;
     change.become_status(OrderStatus::Confirmed)?;
     change.emit(EventType::OrderConfirmed, &serde_json::json!({ "order_id": id }))
 }

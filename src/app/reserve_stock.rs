@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::Error;
 use crate::{
     domain::{
-        inventory::{InventoryLevel, LevelKey},
+        inventory::{InventoryLevel, LevelChange, LevelKey},
         reservation::{Decision, Demand, decide},
     },
     lock::LockGuard,
@@ -81,6 +81,17 @@ pub(super) async fn lock(conn: &mut Conn, wants: &[Want<'_>]) -> Result<LockedSt
 }
 
 impl LockedStock {
+    /// A level as it was locked, and as it is once it is written as decided.
+    pub(super) fn change(
+        &self,
+        key: &LevelKey,
+        decided: &BTreeMap<LevelKey, InventoryLevel>,
+    ) -> Option<LevelChange> {
+        let before = self.levels.get(key)?.level.clone();
+        let after = InventoryLevel { version: before.version + 1, ..decided.get(key)?.clone() };
+        Some(LevelChange { before, after })
+    }
+
     /// Decides the orders one after the other.
     pub(super) fn decide<'a>(&self, wants: impl Iterator<Item = &'a Want<'a>> + Clone) -> Decided {
         let mut newest: BTreeMap<&LevelKey, (i32, i64)> =
@@ -143,15 +154,7 @@ mod tests {
     fn of_two_tokens_of_one_level_the_older_is_stale() {
         let key =
             LevelKey { sku: "a".parse().expect("a SKU"), location_id: "main".parse().expect("a location") };
-        let counters = InventoryLevel {
-            key: key.clone(),
-            on_hand: 10,
-            reserved: 0,
-            committed: 0,
-            safety_stock: 0,
-            backorder_limit: 0,
-            version: 1,
-        };
+        let counters = InventoryLevel { on_hand: 10, version: 1, ..InventoryLevel::empty(key.clone()) };
         let level = LockedLevel { level: counters, fence: (1, 3) };
         let stock = LockedStock { levels: [(key.clone(), level)].into(), now: DateTime::UNIX_EPOCH };
         let (older, newer) = (guard(5), guard(7));

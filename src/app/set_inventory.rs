@@ -1,20 +1,23 @@
 //! Setting a level: the absolute count of one SKU at one location, as somebody counted it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
-use super::{App, Cause, Conflict, Error, retry::retry};
+use super::{
+    App, Cause, Conflict, Error,
+    change_levels::{change_levels, refuse_below_promised},
+    retry::retry,
+};
 use crate::{
     domain::{
-        event::{Aggregate, EventType},
-        inventory::{InventoryLevel, LevelKey, MAX_QUANTITY},
+        inventory::{InventoryLevel, LevelChange, LevelKey, MAX_QUANTITY},
+        movement::MovementType,
         new_order::require_text,
         validation::Validator,
     },
     store::{
-        self, Conn,
-        inventory::{self, MovementCause, WriteLevel},
-        outbox::{self, NewEvent},
+        self, inventory,
+        movements::{MovementCause, NewMovement},
     },
 };
 
@@ -31,20 +34,50 @@ pub struct SetInventory {
     pub safety_stock: Option<i64>,
     /// Units that may be sold beyond `on_hand`; unchanged if absent.
     pub backorder_limit: Option<i64>,
+    /// At or below which `available` is low stock; never if `null`; unchanged if absent.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i64>)]
+    pub low_stock_threshold: Option<Option<i64>>,
     /// Why.
     pub reason: Option<String>,
     /// What it belongs to.
     pub reference: Option<String>,
 }
 
+/// Which versions of a level a request is meant for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Any: the level has to be there.
+    Any,
+    /// One of these.
+    OneOf(Vec<i64>),
+}
+
+impl ExpectedVersion {
+    /// Whether a level is one that is meant; `None` is the version of one that is not there.
+    fn matches(&self, current: Option<i64>) -> bool {
+        match (self, current) {
+            (_, None) => false,
+            (Self::Any, Some(_)) => true,
+            (Self::OneOf(versions), Some(current)) => versions.contains(&current),
+        }
+    }
+}
+
+#[expect(clippy::option_option, reason = "absent and null are two things")]
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
 impl App {
     /// Sets a level, and answers with it.
     ///
     /// # Errors
-    /// Invalid fields; another `on_hand` than expected; a count below what is promised to orders.
+    /// Invalid fields; another version or another `on_hand` than expected; a count below what is promised to orders.
     pub async fn set_inventory(
         &self,
         key: &LevelKey,
+        expected: Option<&ExpectedVersion>,
         set: &SetInventory,
         actor: &str,
         cause: &Cause,
@@ -55,6 +88,7 @@ impl App {
             ("/compare_quantity", set.compare_quantity),
             ("/safety_stock", set.safety_stock),
             ("/backorder_limit", set.backorder_limit),
+            ("/low_stock_threshold", set.low_stock_threshold.flatten()),
         ];
         for (pointer, value) in counters {
             let valid = value.is_none_or(|value| (0..=MAX_QUANTITY).contains(&value));
@@ -63,83 +97,53 @@ impl App {
         require_text(&mut check, set.reason.as_deref(), "/reason");
         require_text(&mut check, set.reference.as_deref(), "/reference");
         check.finish().map_err(Error::Invalid)?;
-        retry("set_inventory", || self.set_once(key, set, actor, cause)).await
+        retry("set_inventory", || self.set_once(key, expected, set, actor, cause)).await
     }
 
     async fn set_once(
         &self,
         key: &LevelKey,
+        expected: Option<&ExpectedVersion>,
         set: &SetInventory,
         actor: &str,
         cause: &Cause,
     ) -> Result<InventoryLevel, Error> {
         let mut tx = self.store.begin("set_inventory").await?;
         let keys = std::slice::from_ref(key);
-        inventory::insert_missing_levels(&mut tx, keys).await?;
+        let is_new = inventory::insert_missing_levels(&mut tx, keys).await? > 0;
         let (mut levels, _) = inventory::lock_levels(&mut tx, keys).await?;
         let Some(locked) = levels.remove(key) else {
             return Err(store::Error::Inconsistent(format!("level {key:?} was made and is gone")).into());
         };
-        let mut level = locked.level;
-        if set.compare_quantity.is_some_and(|expected| expected != level.on_hand) {
-            return Err(Conflict::StockConflict { on_hand: level.on_hand, version: level.version }.into());
+        let before = locked.level;
+        let current_version = (!is_new).then_some(before.version);
+        if expected.is_some_and(|expected| !expected.matches(current_version)) {
+            return Err(Conflict::VersionConflict { current_version }.into());
         }
-        let delta_on_hand = set.on_hand - level.on_hand;
-        level.on_hand = set.on_hand;
-        level.safety_stock = set.safety_stock.unwrap_or(level.safety_stock);
-        level.backorder_limit = set.backorder_limit.unwrap_or(level.backorder_limit);
+        if set.compare_quantity.is_some_and(|expected| expected != before.on_hand) {
+            return Err(Conflict::StockConflict { on_hand: before.on_hand, version: before.version }.into());
+        }
+        let after = InventoryLevel {
+            on_hand: set.on_hand,
+            safety_stock: set.safety_stock.unwrap_or(before.safety_stock),
+            backorder_limit: set.backorder_limit.unwrap_or(before.backorder_limit),
+            low_stock_threshold: set.low_stock_threshold.unwrap_or(before.low_stock_threshold),
+            ..before.clone()
+        };
+        let change = LevelChange { before, after };
+        refuse_below_promised(&change)?;
         let movement = MovementCause {
-            movement_type: "count",
+            movement_type: MovementType::Count,
             actor: actor.to_owned(),
             reason: set.reason.clone(),
             reference: set.reference.clone(),
         };
-        let written =
-            write_levels(&mut tx, vec![WriteLevel { level, delta_on_hand }], &movement, cause).await?;
+        let moved: Vec<_> = NewMovement::of(&change).into_iter().collect();
+        let written = change_levels(&mut tx, vec![change], &moved, &movement, cause).await?;
         tx.commit().await?;
         written
             .into_iter()
             .next()
             .ok_or_else(|| store::Error::Inconsistent("no level was written".into()).into())
     }
-}
-
-/// Writes locked levels, their ledger rows and their events. Gives the levels as they are from then on.
-pub(super) async fn write_levels(
-    conn: &mut Conn,
-    mut writes: Vec<WriteLevel>,
-    movement: &MovementCause,
-    cause: &Cause,
-) -> Result<Vec<InventoryLevel>, Error> {
-    for write in &writes {
-        let level = &write.level;
-        let minimum = level.reserved + level.committed - level.backorder_limit;
-        if level.on_hand < minimum {
-            return Err(Conflict::BelowCommitted { sku: level.key.sku.to_string(), minimum }.into());
-        }
-    }
-    inventory::write_levels(conn, &writes, movement).await?;
-    let mut events = Vec::with_capacity(writes.len());
-    for write in &mut writes {
-        write.level.version += 1;
-        events.push(NewEvent {
-            aggregate: Aggregate::InventoryLevel(write.level.key.clone()),
-            sequence: write.level.version,
-            event_type: EventType::InventoryAdjusted,
-            data: serde_json::json!({
-                "sku": write.level.key.sku,
-                "location_id": write.level.key.location_id,
-                "delta": write.delta_on_hand,
-                "on_hand": write.level.on_hand,
-                "available": write.level.available(),
-                "type": movement.movement_type,
-                "reason": movement.reason,
-                "reference": movement.reference,
-            }),
-            correlation_id: cause.correlation_id.clone(),
-            causation_id: cause.causation_id,
-        });
-    }
-    outbox::insert(conn, &events).await?;
-    Ok(writes.into_iter().map(|write| write.level).collect())
 }

@@ -110,7 +110,7 @@ async fn run(command: Command, config: Config, config_file: Option<PathBuf>) -> 
         Command::Migrate => migrate::run(&config).await.map(|()| done),
         Command::Doctor => doctor::run(&config).await,
         Command::Verify { json } => verify::run(&config, json).await,
-        Command::Stock(command) => stock::run(&config, command).await.map(|()| done),
+        Command::Stock(command) => stock::run(&config, command).await,
         Command::Replay(options) => replay::run(&config, options).await,
         Command::Bench(options) => bench::run(&config, config_file, options).await.map(|()| done),
         Command::Keys(command) => keys::run(&config, command).await.map(|()| done),

@@ -182,6 +182,7 @@ fn check_worker(config: &Config) -> Result<(), String> {
     at_least("worker.fulfilment.concurrency", worker.fulfilment.concurrency.into(), 1)?;
     at_least("worker.expiry.interval_ms", worker.expiry.interval_ms, 10)?;
     at_least("worker.expiry.batch", worker.expiry.batch.into(), 1)?;
+    at_least("worker.import.interval_ms", worker.import.interval_ms, 10)?;
     at_least("worker.relay.window", worker.relay.window.into(), 1)?;
     at_least("worker.relay.poll_interval_ms", worker.relay.poll_interval_ms, 1)?;
     at_least("worker.relay.lease_seconds", worker.relay.lease_seconds, 2)?;

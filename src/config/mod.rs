@@ -11,9 +11,9 @@ mod check;
 mod sections;
 
 pub use sections::{
-    Breaker, Bus, Database, ExpiryWorker, FulfilmentMode, Http, Lock, LockBackend, LogFormat, Order,
-    PaymentWorker, Provider, ProviderBackend, RabbitMq, RateLimit, RelayWorker, Reservation, Sandbox, Secret,
-    Telemetry, Tls, Worker, ZooKeeper,
+    Breaker, Bus, Database, ExpiryWorker, FulfilmentMode, Http, ImportWorker, Lock, LockBackend, LogFormat,
+    Order, PaymentWorker, Provider, ProviderBackend, RabbitMq, RateLimit, RelayWorker, Reservation, Sandbox,
+    Secret, Telemetry, Tls, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.

@@ -165,6 +165,7 @@ pub struct Worker {
     pub payment: PaymentWorker,
     pub fulfilment: FulfilmentWorker,
     pub expiry: ExpiryWorker,
+    pub import: ImportWorker,
     pub relay: RelayWorker,
 }
 
@@ -194,6 +195,12 @@ pub struct FulfilmentWorker {
 pub struct ExpiryWorker {
     pub interval_ms: u64,
     pub batch: u16,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportWorker {
+    pub interval_ms: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -96,6 +96,12 @@ event_types! {
     PaymentRefunded = "payment.refunded.v1" on Payments,
     /// `on_hand` of a level was set or adjusted by hand or import.
     InventoryAdjusted = "inventory.adjusted.v1" on Inventory,
+    /// What is left to sell of a level fell to its threshold or below, and not to 0.
+    InventoryLowStock = "inventory.low_stock.v1" on Inventory,
+    /// Nothing is left to sell of a level.
+    InventoryOutOfStock = "inventory.out_of_stock.v1" on Inventory,
+    /// There is something to sell of a level again.
+    InventoryBackInStock = "inventory.back_in_stock.v1" on Inventory,
 }
 
 impl std::fmt::Display for EventType {

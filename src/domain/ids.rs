@@ -92,6 +92,8 @@ id!(/// A refund of a payment.
     RefundId, "ref_", "^ref_[0-9a-f]{32}$", "ref_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// A shipment.
     ShipmentId, "shp_", "^shp_[0-9a-f]{32}$", "shp_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
+id!(/// An import of stock.
+    ImportId, "imp_", "^imp_[0-9a-f]{32}$", "imp_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// An event. Its UUIDv7 time places it in a partition of the outbox history and of the inbox.
     EventId, "evt_", "^evt_[0-9a-f]{32}$", "evt_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 id!(/// Whose API keys they are: a key and those that it was rotated to.

@@ -5,8 +5,11 @@
 
 use std::{borrow::Borrow, fmt, str::FromStr};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::event::EventType;
 
 /// The largest quantity of one counter. Keeps every sum of counters exact in an `i64`.
 pub const MAX_QUANTITY: i64 = 1_000_000_000;
@@ -83,6 +86,27 @@ name!(/// A stock-keeping unit, case-sensitive.
 name!(/// Where stock lies.
       LocationId);
 
+/// The largest priority of a location, which is that of one that nobody has set.
+pub const MAX_PRIORITY: i32 = 1000;
+
+/// A place that stock lies at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Location {
+    /// Its id, as levels and order lines name it.
+    pub id: LocationId,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Which location is taken from first: lower before higher, then by id.
+    #[schema(minimum = 0, maximum = 1000)]
+    pub priority: i32,
+    /// Whether new orders are taken from it without naming it.
+    pub is_active: bool,
+    /// When it was first known.
+    pub created_at: DateTime<Utc>,
+    /// When it was last set.
+    pub updated_at: DateTime<Utc>,
+}
+
 /// One SKU at one location. Ordered by SKU, then location: the order in which levels are locked, everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub struct LevelKey {
@@ -108,20 +132,128 @@ pub struct InventoryLevel {
     pub safety_stock: i64,
     /// How many units may be sold beyond `on_hand`.
     pub backorder_limit: i64,
-    /// Grows by one with every change.
+    /// At or below which `available` is low stock; null: never.
+    pub low_stock_threshold: Option<i64>,
+    /// Grows with every change.
     pub version: i64,
 }
 
 impl InventoryLevel {
+    /// A level that nothing was ever put on.
+    pub const fn empty(key: LevelKey) -> Self {
+        Self {
+            key,
+            on_hand: 0,
+            reserved: 0,
+            committed: 0,
+            safety_stock: 0,
+            backorder_limit: 0,
+            low_stock_threshold: None,
+            version: 0,
+        }
+    }
+
     /// Units that a new order may still reserve; below zero after a correction of `on_hand` under what is promised.
     pub fn available(&self) -> i64 {
         self.on_hand + self.backorder_limit - self.reserved - self.committed - self.safety_stock
+    }
+
+    /// The least that `on_hand` may be: what is promised to orders.
+    pub fn minimum(&self) -> i64 {
+        (self.reserved + self.committed - self.backorder_limit).max(0)
+    }
+
+    /// Whether there is nothing left to sell.
+    pub fn is_out_of_stock(&self) -> bool {
+        self.available() <= 0
+    }
+
+    /// Whether what is left is at or below the threshold, or nothing is left.
+    pub fn is_low_stock(&self) -> bool {
+        self.is_out_of_stock() || self.low_stock_threshold.is_some_and(|least| self.available() <= least)
+    }
+}
+
+/// A level before and after a change, both as they are under its row lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LevelChange {
+    /// As it was.
+    pub before: InventoryLevel,
+    /// As it is from then on.
+    pub after: InventoryLevel,
+}
+
+impl LevelChange {
+    /// What has to be told of the change: the one event, of the stronger kind, of what is left to sell. Also when it was not
+    /// `available` that moved but the threshold.
+    pub fn crossing(&self) -> Option<EventType> {
+        let Self { before, after } = self;
+        match (before.is_out_of_stock(), after.is_out_of_stock()) {
+            (false, true) => Some(EventType::InventoryOutOfStock),
+            (true, false) => Some(EventType::InventoryBackInStock),
+            (false, false) if !before.is_low_stock() && after.is_low_stock() => {
+                Some(EventType::InventoryLowStock)
+            }
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_tells_of_each_crossing_and_of_nothing_else() {
+        use EventType::{InventoryBackInStock as Back, InventoryLowStock as Low, InventoryOutOfStock as Out};
+        let key =
+            LevelKey { sku: "a".parse().expect("a SKU"), location_id: "main".parse().expect("a location") };
+        let level = |(on_hand, low_stock_threshold)| InventoryLevel {
+            on_hand,
+            low_stock_threshold,
+            ..InventoryLevel::empty(key.clone())
+        };
+        let some = Some(3);
+        for (before, after, expected) in [
+            ((5, None), (1, None), None),
+            ((1, None), (0, None), Some(Out)),
+            ((0, None), (0, None), None),
+            ((0, None), (1, None), Some(Back)),
+            ((5, some), (4, some), None),
+            ((4, some), (3, some), Some(Low)),
+            ((3, some), (1, some), None),
+            ((1, some), (3, some), None),
+            ((3, some), (4, some), None),
+            ((5, some), (0, some), Some(Out)),
+            ((0, some), (2, some), Some(Back)),
+            ((0, some), (9, some), Some(Back)),
+            // The threshold moves instead.
+            ((3, None), (3, some), Some(Low)),
+            ((3, some), (3, None), None),
+            ((3, Some(2)), (3, some), Some(Low)),
+            ((0, None), (0, some), None),
+        ] {
+            let change = LevelChange { before: level(before), after: level(after) };
+            assert_eq!(change.crossing(), expected, "{before:?} to {after:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_counts_promises_safety_stock_and_backorders() {
+        let key =
+            LevelKey { sku: "a".parse().expect("a SKU"), location_id: "main".parse().expect("a location") };
+        let mut level = InventoryLevel {
+            on_hand: 10,
+            reserved: 3,
+            committed: 2,
+            safety_stock: 4,
+            backorder_limit: 1,
+            ..InventoryLevel::empty(key)
+        };
+        assert_eq!((level.available(), level.minimum()), (2, 4));
+        level.backorder_limit = 9;
+        assert_eq!((level.available(), level.minimum()), (10, 0));
+    }
 
     #[test]
     fn names_are_visible_ascii() {

@@ -110,15 +110,7 @@ mod tests {
     }
 
     fn level(sku: usize, on_hand: i64, backorder_limit: i64) -> (LevelKey, InventoryLevel) {
-        let level = InventoryLevel {
-            key: key(sku),
-            on_hand,
-            reserved: 0,
-            committed: 0,
-            safety_stock: 0,
-            backorder_limit,
-            version: 0,
-        };
+        let level = InventoryLevel { on_hand, backorder_limit, ..InventoryLevel::empty(key(sku)) };
         (key(sku), level)
     }
 

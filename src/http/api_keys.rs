@@ -39,8 +39,8 @@ pub(super) async fn create(
 #[utoipa::path(
     get, operation_id = "list_api_keys", path = "/v1/api-keys", tag = "API keys",
     security(("api_key" = ["admin"])),
-    params(("starting_after" = Option<ApiKeyId>, Query), ("limit" = Option<i64>, Query, minimum = 1,
-        maximum = 100)),
+    params(("starting_after" = Option<ApiKeyId>, Query),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
     responses((status = 200, body = Page<ApiKey>))
 )]
 pub(super) async fn list(

@@ -7,6 +7,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
     http::{StatusCode, header, request::Parts},
 };
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -15,7 +16,7 @@ use super::{body, idempotency::Keyed, problem::Problem, request_id::RequestId};
 use crate::{
     app::Cause,
     domain::{
-        inventory::{LevelKey, ParseNameError, Sku},
+        inventory::{LevelKey, LocationId, ParseNameError, Sku},
         validation::{FieldError, Validator},
     },
     store::{api_keys::Caller, idempotency::IdempotentRequest},
@@ -46,30 +47,56 @@ impl<T> Write<T> {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
-    type Rejection = Problem;
+/// A write whose body is not read yet.
+pub(super) struct WriteContext(Write<()>);
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
+impl WriteContext {
+    /// What the layers have put to the request.
+    pub(super) fn of(parts: &Parts) -> Result<Self, Problem> {
         let caller = parts.extensions.get::<Caller>().copied();
         let request_id = parts.extensions.get::<RequestId>().cloned();
         // Invariant: the layers put both there.
         let (Some(caller), Some(request_id)) = (caller, request_id) else { return Err(Problem::internal()) };
         let keyed = parts.extensions.get::<Arc<Keyed>>().cloned();
-        require_json(&parts)?;
-        let bytes = body::read(&parts, body).await?;
-        let value = parse_value(&bytes)?;
-        if let Some(keyed) = &keyed {
-            keyed.set_fingerprint(fingerprint(parts.uri.path(), &value));
-        }
-        Ok(Self { body: parse_body(&bytes, &value)?, caller, request_id, keyed })
+        Ok(Self(Write { body: (), caller, request_id, keyed }))
+    }
+
+    /// What is to know what the request asks for, if it has a key.
+    pub(super) fn keyed(&self) -> Option<&Arc<Keyed>> {
+        self.0.keyed.as_ref()
+    }
+
+    /// The write, with its body.
+    pub(super) fn write<T>(self, body: T) -> Write<T> {
+        let Write { caller, request_id, keyed, .. } = self.0;
+        Write { body, caller, request_id, keyed }
     }
 }
 
-fn require_json(parts: &Parts) -> Result<(), Problem> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let context = WriteContext::of(&parts)?;
+        require_json(&parts)?;
+        let bytes = body::read(&parts, body).await?;
+        let value = parse_value(&bytes)?;
+        if let Some(keyed) = context.keyed() {
+            keyed.set_fingerprint(fingerprint(parts.uri.path(), &value));
+        }
+        Ok(context.write(parse_body(&bytes, &value)?))
+    }
+}
+
+/// The `Content-Type` without its parameters; empty if there is none.
+pub(super) fn media_type(parts: &Parts) -> &str {
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if media_type.eq_ignore_ascii_case("application/json") {
+    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim()
+}
+
+fn require_json(parts: &Parts) -> Result<(), Problem> {
+    if media_type(parts).eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
     let detail = "must be application/json";
@@ -217,6 +244,22 @@ impl<S: Send + Sync> FromRequestParts<S> for SkuPath {
     }
 }
 
+/// A location's id in the path.
+pub(super) struct LocationPath(pub(super) LocationId);
+
+impl<S: Send + Sync> FromRequestParts<S> for LocationPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(Path(id)) = Path::<String>::from_request_parts(parts, state).await else {
+            let detail = "must be percent-encoded UTF-8".into();
+            return Err(Problem::invalid(vec![FieldError { pointer: "{id}".into(), detail }]));
+        };
+        let wrong = |error: ParseNameError| FieldError { pointer: "{id}".into(), detail: error.to_string() };
+        id.parse().map(Self).map_err(|error| Problem::invalid(vec![wrong(error)]))
+    }
+}
+
 /// The query parameters, each at most once.
 pub(super) struct Query(BTreeMap<String, String>);
 
@@ -261,6 +304,27 @@ impl Query {
         let Some(text) = self.0.remove(name) else { return Ok(None) };
         let place = text.parse().ok().filter(|place| *place >= 0);
         place.map(Some).ok_or_else(|| query_error(name, "must be 0 or the place of an event"))
+    }
+
+    /// Takes a parameter out that must be there; `allowed` says what it may be.
+    pub(super) fn take_required<T: std::str::FromStr>(
+        &mut self,
+        name: &str,
+        allowed: &str,
+    ) -> Result<T, Problem>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.take(name)?.ok_or_else(|| query_error(name, format!("is missing: must be {allowed}")))
+    }
+
+    /// Takes a time out.
+    pub(super) fn take_time(&mut self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
+        let Some(text) = self.0.remove(name) else { return Ok(None) };
+        let detail = "must be a time (RFC 3339) such as 2026-01-31T12:00:00Z";
+        DateTime::parse_from_rfc3339(&text)
+            .map(|time| Some(time.to_utc()))
+            .map_err(|_| query_error(name, detail))
     }
 
     /// Takes the page size out: 1 to 100, 50 if absent.

@@ -12,13 +12,20 @@ use utoipa::ToSchema;
 use super::{
     ApiState,
     extract::{LevelPath, Query, Write},
-    orders::respond,
+    if_match::{IfMatch, etag},
+    orders::{Page, respond},
     problem::Problem,
 };
 use crate::{
-    app::{AdjustInventory, AdjustedInventory, SetInventory},
-    domain::inventory::{InventoryLevel, LevelKey, LocationId, Sku},
-    store::inventory,
+    app::{AdjustInventory, ChangedInventory, SetInventory, TransferInventory},
+    domain::{
+        inventory::{InventoryLevel, LevelKey, LocationId, Sku},
+        movement::{MovementId, MovementType, StockMovement},
+    },
+    store::{
+        inventory,
+        movements::{self, MovementFilter},
+    },
 };
 
 /// A level with what follows from its counters.
@@ -27,6 +34,13 @@ struct LevelView {
     #[serde(flatten)]
     level: InventoryLevel,
     available: i64,
+}
+
+impl LevelView {
+    /// The answer that shows a level, with its version as entity tag.
+    fn respond(level: InventoryLevel) -> impl IntoResponse {
+        (etag(level.version), Json(Self::from(level)))
+    }
 }
 
 impl From<InventoryLevel> for LevelView {
@@ -47,8 +61,8 @@ struct LevelPage {
 #[utoipa::path(
     get, operation_id = "list_levels", path = "/v1/inventory", tag = "inventory",
     security(("api_key" = ["orders:read"])),
-    params(("sku" = Option<Sku>, Query), ("starting_after" = Option<String>, Query), ("limit" = Option<i64>,
-        Query, minimum = 1, maximum = 100)),
+    params(("sku" = Option<Sku>, Query), ("starting_after" = Option<String>, Query),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
     responses((status = 200, body = LevelPage)), extensions(("x-problems" = json!(["validation_failed"])))
 )]
 pub(super) async fn list(
@@ -84,35 +98,37 @@ pub(super) async fn read(
     LevelPath(key): LevelPath,
 ) -> Result<impl IntoResponse, Problem> {
     let found = inventory::find_level(&mut *state.app.store.conn().await?, &key).await?;
-    found.map(|level| Json(LevelView::from(level))).ok_or_else(|| {
+    found.map(LevelView::respond).ok_or_else(|| {
         let detail = format!("there is no SKU {} at location {}", key.sku, key.location_id);
         Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
     })
 }
 
-/// Sets a level, which is made if there is none.
+/// Sets a level, which is made if there is none. With `If-Match` only in the version that the entity tag names.
 #[utoipa::path(
     put, operation_id = "set_level", path = "/v1/inventory/{sku}/{location}", tag = "inventory",
     security(("api_key" = ["inventory:write"])),
-    params(("sku" = Sku, Path), ("location" = LocationId, Path)), request_body = SetInventory,
-    responses((status = 200, body = LevelView)),
-    extensions(("x-problems" = json!(["stock_conflict", "below_committed"])))
+    params(("sku" = Sku, Path), ("location" = LocationId, Path), ("If-Match" = Option<String>, Header)),
+    request_body = SetInventory, responses((status = 200, body = LevelView)),
+    extensions(("x-problems" = json!(["stock_conflict", "below_committed", "version_conflict",
+        "if_match_invalid"])))
 )]
 pub(super) async fn set(
     State(state): State<ApiState>,
     LevelPath(key): LevelPath,
+    IfMatch(expected): IfMatch,
     write: Write<SetInventory>,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = write.caller.api_key_id.to_string();
-    let level = state.app.set_inventory(&key, &write.body, &actor, &write.cause()).await?;
-    Ok(Json(LevelView::from(level)))
+    let level = state.app.set_inventory(&key, expected.as_ref(), &write.body, &actor, &write.cause()).await?;
+    Ok(LevelView::respond(level))
 }
 
 /// Adds to and takes from several levels at once: all of it or nothing.
 #[utoipa::path(
     post, operation_id = "adjust_inventory", path = "/v1/inventory/adjustments", tag = "inventory",
     security(("api_key" = ["inventory:write"])), request_body = AdjustInventory,
-    responses((status = 201, body = AdjustedInventory)),
+    responses((status = 201, body = ChangedInventory)),
     extensions(("x-problems" = json!(["unknown_sku", "below_committed"])))
 )]
 pub(super) async fn adjust(
@@ -122,6 +138,54 @@ pub(super) async fn adjust(
     let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
     let actor = write.caller.api_key_id.to_string();
     Ok(respond(state.app.adjust_inventory(&request, &write.body, &actor, &cause).await?))
+}
+
+/// Moves units from one location to another, several at once: all of it or nothing.
+#[utoipa::path(
+    post, operation_id = "transfer_inventory", path = "/v1/inventory/transfers", tag = "inventory",
+    security(("api_key" = ["inventory:write"])), request_body = TransferInventory,
+    responses((status = 201, body = ChangedInventory)),
+    extensions(("x-problems" = json!(["unknown_sku", "below_committed"])))
+)]
+pub(super) async fn transfer(
+    State(state): State<ApiState>,
+    write: Write<TransferInventory>,
+) -> Result<Response, Problem> {
+    let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
+    let actor = write.caller.api_key_id.to_string();
+    Ok(respond(state.app.transfer_inventory(&request, &write.body, &actor, &cause).await?))
+}
+
+/// The ledger: every change of what is on hand, the newest first.
+#[utoipa::path(
+    get, operation_id = "list_stock_movements", path = "/v1/inventory/movements", tag = "inventory",
+    security(("api_key" = ["orders:read"])),
+    params(("sku" = Option<Sku>, Query), ("location_id" = Option<LocationId>, Query),
+        ("type" = Option<MovementType>, Query), ("reference" = Option<String>, Query),
+        ("actor" = Option<String>, Query), ("created_gte" = Option<DateTime<Utc>>, Query),
+        ("created_lt" = Option<DateTime<Utc>>, Query),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100),
+        ("starting_after" = Option<MovementId>, Query)),
+    responses((status = 200, body = Page<StockMovement>))
+)]
+pub(super) async fn list_movements(
+    State(state): State<ApiState>,
+    mut query: Query,
+) -> Result<impl IntoResponse, Problem> {
+    let filter = MovementFilter {
+        sku: query.take("sku")?,
+        location_id: query.take("location_id")?,
+        movement_type: query.take("type")?,
+        reference: query.take("reference")?,
+        actor: query.take("actor")?,
+        created_gte: query.take_time("created_gte")?,
+        created_lt: query.take_time("created_lt")?,
+        starting_after: query.take("starting_after")?,
+    };
+    let limit = query.take_limit()?;
+    query.finish()?;
+    let mut conn = state.app.store.conn().await?;
+    Ok(Json(Page::new(movements::list(&mut conn, &filter, limit + 1).await?, limit)))
 }
 
 /// The place after a level, in a form that survives a query string: `sku location`, where neither can hold a space.

@@ -26,8 +26,11 @@ mod events;
 mod extract;
 mod health;
 mod idempotency;
+mod if_match;
+mod imports;
 mod inventory;
 mod key_cache;
+mod locations;
 mod metrics;
 mod openapi;
 mod orders;
@@ -40,6 +43,7 @@ mod purchase_limits;
 mod rate_limit;
 mod request_id;
 mod server;
+mod stock_file;
 
 use body::BodyLimits;
 use server::Server;
@@ -115,6 +119,14 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
         .routes(routes!(inventory::adjust))
+        .routes(routes!(inventory::transfer))
+        .routes(routes!(inventory::list_movements))
+        .routes(routes!(imports::create, imports::list))
+        .routes(routes!(imports::read))
+        .routes(routes!(imports::list_rows))
+        .routes(routes!(imports::cancel))
+        .routes(routes!(locations::list))
+        .routes(routes!(locations::set, locations::read))
         .routes(routes!(purchase_limits::list))
         .routes(routes!(purchase_limits::set, purchase_limits::read, purchase_limits::delete))
         .routes(routes!(api_keys::create, api_keys::list))

@@ -190,6 +190,7 @@ impl From<Error> for Problem {
                     Conflict::PaymentDeclined { .. } => StatusCode::PAYMENT_REQUIRED,
                     // What was asked for is too much, whatever the state of the order.
                     Conflict::PurchaseLimitExceeded { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                    Conflict::VersionConflict { .. } => StatusCode::PRECONDITION_FAILED,
                     _ => StatusCode::CONFLICT,
                 };
                 let mut problem = Self::new(status, conflict.code(), conflict.to_string());

@@ -18,11 +18,13 @@ const SIGNATURE: &str = "stripe-signature";
 ///
 /// 200 says that the event is stored, or was before, or is about nothing here: the provider need not send it again.
 #[utoipa::path(
-    post, operation_id = "receive_provider_event", path = "/v1/provider-webhooks/{provider}", tag = "payments",
-    security(()), params(("provider" = String, Path, example = "stripe"),
+    post, operation_id = "receive_provider_event", path = "/v1/provider-webhooks/{provider}",
+    tag = "payments", security(()),
+    params(("provider" = String, Path, example = "stripe"),
         ("Stripe-Signature" = String, Header, description = "`t=…,v1=…`: see Stripe's documentation")),
     request_body(content = serde_json::Value, example = json!({ "id": "evt_1", "type": "payment_intent.succeeded" })),
-    responses((status = 200)), extensions(("x-problems" = json!(["not_found", "webhook_signature_invalid"])))
+    responses((status = 200)),
+    extensions(("x-problems" = json!(["not_found", "webhook_signature_invalid"])))
 )]
 pub(super) async fn receive(
     State(state): State<ApiState>,

@@ -206,6 +206,26 @@ pub const INVARIANTS: &[Invariant] = &[
                 ON o.kind = c.kind AND o.id = c.id
               WHERE coalesce(c.open, 0) <> coalesce(o.open, 0)",
     },
+    Invariant {
+        id: "I19",
+        title: "every location that a level names is known",
+        sql: "SELECT format('%s at %s: no such location', sku, location_id) FROM inventory_level l
+              WHERE NOT EXISTS (SELECT 1 FROM location WHERE id = l.location_id)",
+    },
+    Invariant {
+        id: "I20",
+        title: "the counters of a stock import equal its rows, and none is left behind",
+        sql: "SELECT format('import %s is %s: %s rows, %s applied, %s failed, up to row %s; counted %s, %s, %s', i.id,
+                  i.status, i.rows_total, i.rows_applied, i.rows_failed, i.last_row, coalesce(r.total, 0),
+                  coalesce(r.applied, 0), coalesce(r.failed, 0))
+              FROM stock_import i
+              FULL JOIN (SELECT import_id, count(*) AS total, count(*) FILTER (WHERE status = 'applied') AS applied,
+                                count(*) FILTER (WHERE status = 'failed') AS failed,
+                                min(row_number) FILTER (WHERE status = 'pending') AS pending
+                         FROM stock_import_row GROUP BY import_id) r ON r.import_id = i.id
+              WHERE (i.rows_total, i.rows_applied, i.rows_failed) IS DISTINCT FROM (r.total, r.applied, r.failed)
+                 OR r.pending <= i.last_row",
+    },
 ];
 
 /// Runs one invariant's query.

@@ -1,4 +1,4 @@
-//! Inventory levels and the ledger of their movements.
+//! Inventory levels. Every change of `on_hand` has its row in the ledger: see [`super::movements`].
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -41,8 +41,8 @@ pub async fn lock_levels(
 ) -> Result<(BTreeMap<LevelKey, LockedLevel>, DateTime<Utc>), Error> {
     let (skus, locations) = columns(keys.iter());
     let rows = sqlx::query!(
-        r#"SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit, version,
-                  fence_epoch, fence
+        r#"SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
+                  low_stock_threshold, version, fence_epoch, fence
            FROM inventory_level l
            JOIN UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
              ON l.sku = k.sku AND l.location_id = k.location_id
@@ -57,17 +57,18 @@ pub async fn lock_levels(
     let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(conn).await?;
     let mut levels = BTreeMap::new();
     for row in rows {
-        let key = level_key(&row.sku, &row.location_id)?;
+        let fence = (row.fence_epoch, row.fence);
         let level = InventoryLevel {
-            key: key.clone(),
+            key: level_key(&row.sku, &row.location_id)?,
             on_hand: row.on_hand,
             reserved: row.reserved,
             committed: row.committed,
             safety_stock: row.safety_stock,
             backorder_limit: row.backorder_limit,
+            low_stock_threshold: row.low_stock_threshold,
             version: row.version,
         };
-        levels.insert(key, LockedLevel { level, fence: (row.fence_epoch, row.fence) });
+        levels.insert(level.key.clone(), LockedLevel { level, fence });
     }
     Ok((levels, now))
 }
@@ -78,6 +79,25 @@ pub async fn find_level(conn: &mut Conn, key: &LevelKey) -> Result<Option<Invent
     Ok(levels.into_iter().next())
 }
 
+/// Levels as they are at the moment, in key order. Unknown keys are missing in the answer.
+pub async fn find_levels(conn: &mut Conn, keys: &[LevelKey]) -> Result<Vec<InventoryLevel>, Error> {
+    let (skus, locations) = columns(keys.iter());
+    let rows = sqlx::query_as!(
+        LevelRow,
+        "SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
+                low_stock_threshold, version
+         FROM inventory_level l
+         JOIN UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
+           ON l.sku = k.sku AND l.location_id = k.location_id
+         ORDER BY l.sku, l.location_id",
+        &skus as _,
+        &locations as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(InventoryLevel::try_from).collect()
+}
+
 /// Levels in key order: of one SKU if given, and from `from` on if given.
 pub async fn list_levels(
     conn: &mut Conn,
@@ -85,8 +105,10 @@ pub async fn list_levels(
     from: Option<&LevelKey>,
     limit: i64,
 ) -> Result<Vec<InventoryLevel>, Error> {
-    let rows = sqlx::query!(
-        r#"SELECT sku, location_id, on_hand, reserved, committed, safety_stock, backorder_limit, version
+    let rows = sqlx::query_as!(
+        LevelRow,
+        r#"SELECT sku, location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
+                  low_stock_threshold, version
            FROM inventory_level
            WHERE ($1::text IS NULL OR sku = $1)
              AND ($2::text IS NULL OR (sku, location_id) >= ($2, $3))
@@ -98,25 +120,13 @@ pub async fn list_levels(
     )
     .fetch_all(conn)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(InventoryLevel {
-                key: level_key(&row.sku, &row.location_id)?,
-                on_hand: row.on_hand,
-                reserved: row.reserved,
-                committed: row.committed,
-                safety_stock: row.safety_stock,
-                backorder_limit: row.backorder_limit,
-                version: row.version,
-            })
-        })
-        .collect()
+    rows.into_iter().map(InventoryLevel::try_from).collect()
 }
 
-/// Makes the levels that do not exist yet, empty.
-pub async fn insert_missing_levels(conn: &mut Conn, keys: &[LevelKey]) -> Result<(), Error> {
+/// Makes the levels that do not exist yet, empty. Gives how many it made.
+pub async fn insert_missing_levels(conn: &mut Conn, keys: &[LevelKey]) -> Result<u64, Error> {
     let (skus, locations) = columns(keys.iter());
-    sqlx::query!(
+    let result = sqlx::query!(
         r#"INSERT INTO inventory_level (sku, location_id)
            SELECT * FROM UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
            ORDER BY sku COLLATE "C", location_id COLLATE "C"
@@ -126,78 +136,68 @@ pub async fn insert_missing_levels(conn: &mut Conn, keys: &[LevelKey]) -> Result
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(result.rows_affected())
 }
 
-/// A level as it is to be after a change by hand or import.
-#[derive(Debug, Clone)]
-pub struct WriteLevel {
-    /// The counters to store; `reserved` and `committed` are not written.
-    pub level: InventoryLevel,
-    /// By how much `on_hand` changes.
-    pub delta_on_hand: i64,
-}
-
-/// Who changes stock, and why.
-#[derive(Debug, Clone)]
-pub struct MovementCause {
-    /// Kind of movement: `receive`, `adjust`, `count`, `ship`, `return` or `transfer`.
-    pub movement_type: &'static str,
-    /// Who.
-    pub actor: String,
-    /// Why.
-    pub reason: Option<String>,
-    /// What it belongs to.
-    pub reference: Option<String>,
-}
-
-/// Writes levels that this transaction has locked, and the ledger rows of those whose `on_hand` changes.
-pub async fn write_levels(
-    conn: &mut Conn,
-    writes: &[WriteLevel],
-    cause: &MovementCause,
-) -> Result<(), Error> {
-    let (skus, locations) = columns(writes.iter().map(|write| &write.level.key));
-    let on_hand: Vec<i64> = writes.iter().map(|write| write.level.on_hand).collect();
-    let safety: Vec<i64> = writes.iter().map(|write| write.level.safety_stock).collect();
-    let backorder: Vec<i64> = writes.iter().map(|write| write.level.backorder_limit).collect();
-    let deltas: Vec<i64> = writes.iter().map(|write| write.delta_on_hand).collect();
+/// Writes levels that this transaction has locked; `reserved` and `committed` stay as they are.
+pub async fn write_levels(conn: &mut Conn, levels: &[&InventoryLevel]) -> Result<(), Error> {
+    let (skus, locations) = columns(levels.iter().map(|level| &level.key));
+    let on_hand: Vec<i64> = levels.iter().map(|level| level.on_hand).collect();
+    let safety: Vec<i64> = levels.iter().map(|level| level.safety_stock).collect();
+    let backorder: Vec<i64> = levels.iter().map(|level| level.backorder_limit).collect();
+    let thresholds: Vec<Option<i64>> = levels.iter().map(|level| level.low_stock_threshold).collect();
+    let versions: Vec<i64> = levels.iter().map(|level| level.version).collect();
     let result = sqlx::query!(
         "UPDATE inventory_level l
          SET on_hand = c.on_hand, safety_stock = c.safety_stock, backorder_limit = c.backorder_limit,
-             version = l.version + 1, updated_at = now()
-         FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-              AS c (sku, location_id, on_hand, safety_stock, backorder_limit)
+             low_stock_threshold = c.low_stock_threshold, version = c.version, updated_at = now()
+         FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+              AS c (sku, location_id, on_hand, safety_stock, backorder_limit, low_stock_threshold, version)
          WHERE l.sku = c.sku AND l.location_id = c.location_id",
         &skus as _,
         &locations as _,
         &on_hand,
         &safety,
         &backorder,
-    )
-    .execute(&mut *conn)
-    .await?;
-    expect_rows(&result, writes.len(), "write levels")?;
-    sqlx::query!(
-        "INSERT INTO stock_movement (sku, location_id, type, delta_on_hand, on_hand_after, actor, reason, reference)
-         SELECT c.sku, c.location_id, $5, c.delta, c.on_hand, $6, $7, $8
-         FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS c (sku, location_id, on_hand, delta)
-         WHERE c.delta <> 0",
-        &skus as _,
-        &locations as _,
-        &on_hand,
-        &deltas,
-        cause.movement_type,
-        cause.actor,
-        cause.reason,
-        cause.reference,
+        &thresholds as _,
+        &versions,
     )
     .execute(conn)
     .await?;
-    Ok(())
+    expect_rows(&result, levels.len(), "write levels")
 }
 
-fn columns<'a>(keys: impl Iterator<Item = &'a LevelKey>) -> (Vec<&'a str>, Vec<&'a str>) {
+/// A level as it is stored.
+pub(super) struct LevelRow {
+    pub(super) sku: String,
+    pub(super) location_id: String,
+    pub(super) on_hand: i64,
+    pub(super) reserved: i64,
+    pub(super) committed: i64,
+    pub(super) safety_stock: i64,
+    pub(super) backorder_limit: i64,
+    pub(super) low_stock_threshold: Option<i64>,
+    pub(super) version: i64,
+}
+
+impl TryFrom<LevelRow> for InventoryLevel {
+    type Error = Error;
+
+    fn try_from(row: LevelRow) -> Result<Self, Error> {
+        Ok(Self {
+            key: level_key(&row.sku, &row.location_id)?,
+            on_hand: row.on_hand,
+            reserved: row.reserved,
+            committed: row.committed,
+            safety_stock: row.safety_stock,
+            backorder_limit: row.backorder_limit,
+            low_stock_threshold: row.low_stock_threshold,
+            version: row.version,
+        })
+    }
+}
+
+pub(super) fn columns<'a>(keys: impl Iterator<Item = &'a LevelKey>) -> (Vec<&'a str>, Vec<&'a str>) {
     keys.map(|key| (key.sku.as_str(), key.location_id.as_str())).unzip()
 }
 

@@ -4,8 +4,9 @@
 //! `find_` gives an option, `lock_` takes the row lock, `insert_`, `mark_` is a guarded change, `delete_`.
 //!
 //! Rules that make it correct. Transactions run at READ COMMITTED and lock rows before they decide. The order of locks
-//! is the same everywhere, so that nothing can deadlock: order, then payment, then inventory levels in key order, then
-//! counts of open orders in key order, then unique keys (idempotency key, client reference) by insertion. No network call is made inside a transaction.
+//! is the same everywhere, so that nothing can deadlock: order or import, then payment, then levels in key order, then
+//! counts of open orders in key order, then unique keys (idempotency key, client reference) by insertion. No network call
+//! is made inside a transaction.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -26,6 +27,8 @@ pub mod idempotency;
 pub mod inbox;
 pub mod invariants;
 pub mod inventory;
+pub mod locations;
+pub mod movements;
 pub mod open_orders;
 pub mod orders;
 pub mod outbox;
@@ -37,6 +40,7 @@ pub mod purchase_limits;
 pub mod relay_lease;
 pub mod reservations;
 pub mod shipments;
+pub mod stock_imports;
 
 use placement::PlacementConnections;
 

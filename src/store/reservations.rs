@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::{Conn, Error, expect_rows, inventory::level_key};
+use super::{
+    Conn, Error,
+    inventory::{LevelRow, level_key},
+};
 use crate::domain::{
     ids::{OrderId, OrderLineId, ReservationId},
-    inventory::LevelKey,
+    inventory::{InventoryLevel, LevelChange, LevelKey},
     reservation::ReservationStatus,
 };
 
@@ -27,6 +30,15 @@ pub struct MovedReservation {
     pub quantity: i64,
 }
 
+/// What moved together.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// The reservations.
+    pub reservations: Vec<MovedReservation>,
+    /// Their levels.
+    pub levels: Vec<LevelChange>,
+}
+
 /// Moves every reservation of `orders` that is in `from` to `to`, and the counters of their levels with them.
 ///
 /// The orders must be locked by this transaction. Levels are locked in key order. Repeating it moves nothing.
@@ -35,7 +47,7 @@ pub async fn transition(
     orders: &[OrderId],
     from: ReservationStatus,
     to: ReservationStatus,
-) -> Result<Vec<MovedReservation>, Error> {
+) -> Result<Moved, Error> {
     let order_ids: Vec<Uuid> = orders.iter().map(|id| id.uuid()).collect();
     sqlx::query!(
         "SELECT l.sku FROM inventory_level l
@@ -57,7 +69,7 @@ pub async fn transition(
     )
     .fetch_all(&mut *conn)
     .await?;
-    let moved = rows
+    let reservations = rows
         .into_iter()
         .map(|row| {
             Ok(MovedReservation {
@@ -69,8 +81,8 @@ pub async fn transition(
             })
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    move_counters(conn, &moved, from, to).await?;
-    Ok(moved)
+    let levels = move_counters(conn, &reservations, from, to).await?;
+    Ok(Moved { reservations, levels })
 }
 
 /// What one unit does to `(reserved, committed, on_hand)` of its level.
@@ -89,7 +101,7 @@ async fn move_counters(
     moved: &[MovedReservation],
     from: ReservationStatus,
     to: ReservationStatus,
-) -> Result<(), Error> {
+) -> Result<Vec<LevelChange>, Error> {
     let mut by_level = BTreeMap::<&LevelKey, i64>::new();
     for reservation in moved {
         *by_level.entry(&reservation.level).or_default() += reservation.quantity;
@@ -98,7 +110,8 @@ async fn move_counters(
     let skus: Vec<&str> = by_level.keys().map(|key| key.sku.as_str()).collect();
     let locations: Vec<&str> = by_level.keys().map(|key| key.location_id.as_str()).collect();
     let quantities: Vec<i64> = by_level.values().copied().collect();
-    let result = sqlx::query!(
+    let rows = sqlx::query_as!(
+        LevelRow,
         "UPDATE inventory_level l
          SET reserved = l.reserved + $4 * m.quantity,
              committed = l.committed + $5 * m.quantity,
@@ -106,7 +119,9 @@ async fn move_counters(
              version = l.version + 1,
              updated_at = now()
          FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS m (sku, location_id, quantity)
-         WHERE l.sku = m.sku AND l.location_id = m.location_id",
+         WHERE l.sku = m.sku AND l.location_id = m.location_id
+         RETURNING l.sku, l.location_id, l.on_hand, l.reserved, l.committed, l.safety_stock, l.backorder_limit,
+                   l.low_stock_threshold, l.version",
         &skus as _,
         &locations as _,
         &quantities,
@@ -114,9 +129,25 @@ async fn move_counters(
         committed,
         on_hand,
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await?;
-    expect_rows(&result, by_level.len(), "move counters of levels")
+    if rows.len() != by_level.len() {
+        let message = format!("move counters of levels: {} rows instead of {}", rows.len(), by_level.len());
+        return Err(Error::Inconsistent(message));
+    }
+    let change = |row: LevelRow| {
+        let after = InventoryLevel::try_from(row)?;
+        let quantity = by_level.get(&after.key).copied().unwrap_or_default();
+        let before = InventoryLevel {
+            reserved: after.reserved - reserved * quantity,
+            committed: after.committed - committed * quantity,
+            on_hand: after.on_hand - on_hand * quantity,
+            version: after.version - 1,
+            ..after.clone()
+        };
+        Ok(LevelChange { before, after })
+    };
+    rows.into_iter().map(change).collect()
 }
 
 /// Orders whose hold on one of these levels has run out, and which nothing keeps alive: see [`super::orders::lock_expired`].

@@ -13,6 +13,7 @@ use crate::{app::App, bus::EventBus, config};
 mod dead_letters;
 mod expiry;
 mod fulfilment;
+mod import;
 mod outbox_relay;
 mod payment;
 mod reconciliation;
@@ -29,17 +30,19 @@ pub enum WorkerKind {
     Fulfilment,
     /// Ends holds whose time has run out.
     Expiry,
+    /// Does the rows of stock imports.
+    Import,
     /// Publishes the outbox, and stores what the broker gives up on.
     Relay,
 }
 
 impl WorkerKind {
     /// Every worker.
-    pub const ALL: [Self; 4] = [Self::Payment, Self::Fulfilment, Self::Expiry, Self::Relay];
+    pub const ALL: [Self; 5] = [Self::Payment, Self::Fulfilment, Self::Expiry, Self::Import, Self::Relay];
 
-    /// Whether it needs the event bus. Holds end on time also while the broker is away.
+    /// Whether it needs the event bus. Holds end on time, and stock is imported, also while the broker is away.
     pub fn uses_bus(self) -> bool {
-        self != Self::Expiry
+        !matches!(self, Self::Expiry | Self::Import)
     }
 }
 
@@ -82,6 +85,9 @@ pub async fn run(
             }
             WorkerKind::Expiry => {
                 workers.spawn(expiry::run(app, settings.expiry.clone(), shutdown));
+            }
+            WorkerKind::Import => {
+                workers.spawn(import::run(app, settings.import.clone(), shutdown));
             }
             WorkerKind::Relay => {
                 workers.spawn(dead_letters::run(app.clone(), Arc::clone(&bus), shutdown.clone()));

@@ -335,10 +335,7 @@ async fn the_statement_refuses_a_time_that_is_not_the_databases() {
             correlation_id: None,
         };
         let levels = [(&draft.lines[0].level, ReserveStock { quantity: 1, fence: None })].into();
-        test.app
-            .store
-            .place(&Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE, limits_compared: false })
-            .await
+        test.app.store.place(&Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE }).await
     };
     let before = test.snapshot().await;
     for off in [TimeDelta::seconds(3), TimeDelta::seconds(-3)] {

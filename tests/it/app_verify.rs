@@ -170,6 +170,16 @@ const SEEDS: &[Seed] = &[
     seed("I18", &[], "UPDATE open_order_count SET open = 1"),
     seed("I18", &[], "UPDATE orders SET customer_id = 'uncounted' WHERE client_reference = 'waiting'"),
     seed("I18", &[], "UPDATE orders SET client_id = id WHERE client_reference = 'waiting'"),
+    seed("I19", &[], "DELETE FROM location"),
+    seed("I20", &[], "UPDATE stock_import SET rows_failed = rows_failed + 1, rows_applied = rows_applied - 1"),
+    seed("I20", &[], "DELETE FROM stock_import_row WHERE status = 'failed'"),
+    seed("I20", &[], "DELETE FROM stock_import"),
+    seed(
+        "I20",
+        &[],
+        "UPDATE stock_import SET status = 'running', completed_at = NULL, rows_applied = rows_applied - 1;
+         UPDATE stock_import_row SET status = 'pending', on_hand_after = NULL WHERE row_number = 1",
+    ),
 ];
 
 /// A database with an order that waits for payment, a paid one, a canceled one, and a SKU that nobody bought.
@@ -178,6 +188,8 @@ async fn healthy() -> (App, TestDatabase) {
     for sku in ["a", "unsold"] {
         test.stock(sku, 8).await;
     }
+    let import_id = test.api.import("mode=set", "sku,on_hand\nimported,1\nwrong,many\n").await;
+    test.app.run_stock_import(import_id.parse().ok()).await.unwrap();
     let mut payments = Vec::new();
     for (reference, quantity) in [("waiting", 3), ("paid", 4), ("canceled", 1)] {
         let mut body = order(&[("a", quantity)]);

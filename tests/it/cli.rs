@@ -185,20 +185,43 @@ async fn a_database_without_the_schema_is_refused_until_it_is_migrated() {
 }
 
 #[tokio::test]
-async fn stock_is_imported_whole_or_the_broken_line_is_named() {
+async fn stock_is_imported_row_by_row_and_what_failed_is_printed() {
     let database = TestDatabase::create().await;
     let cli = Cli::on(&database);
-    let broken = cli.file("broken.csv", "sku,on_hand\na,1\nb,many\n");
-    let ended = cli.run(&["stock", "import", &broken]).await;
-    ended.fails_with(&["nothing of", "broken.csv", "line 3: ", "invalid digit"]);
-    cli.run(&["stock", "import", "missing.csv"]).await.fails_with(&["cannot open missing.csv"]);
+    let import =
+        async |file: &str, options: &[&str]| cli.run(&[&["stock", "import", file], options].concat()).await;
     let good = cli.file("good.csv", "sku,on_hand\na,1\nb,2\n");
-    let ended = cli.run(&["stock", "import", &good]).await;
-    assert!(ended.prints().ends_with("good.csv: 2 levels set, 3 units on hand\n"), "{ended:?}");
+    let ended = import(&good, &["--dry-run"]).await;
+    assert!(ended.prints().contains("good.csv: 2 rows would be applied, 0 failed (imp_"), "{ended:?}");
+    let ended = import(&good, &[]).await;
+    assert!(ended.prints().contains("good.csv: 2 rows applied, 0 failed (imp_"), "{ended:?}");
+    let mixed = cli.file("mixed.ndjson", "{\"sku\":\"a\",\"delta\":4}\n{\"sku\":\"x\",\"delta\":1}\n{}\n");
+    let ended = import(&mixed, &["--mode", "delta"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("mixed.ndjson: 1 rows applied, 2 failed"), "{ended:?}");
+    let expected =
+        "line 2: sku there is no SKU x at location main\nline 3: sku is missing; delta is missing\n";
+    assert_eq!(ended.stderr, expected);
+    let other = cli.file("other.csv", "sku,on_hand\na,7\n");
+    import(&other, &["--location", "north"]).await.prints();
+    let many = format!("sku,on_hand\n{}", "a,x\n".repeat(60));
+    let ended = import(&cli.file("many.csv", &many), &[]).await;
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 51), "{ended:?}");
+    assert!(ended.stderr.contains("and 10 more: GET /v1/inventory/imports/imp_"), "{ended:?}");
+    let broken = cli.file("broken.csv", "sku,count\na,1\n");
+    let parts =
+        ["nothing of", "broken.csv was imported", "\"count\" is not a field", "\"on_hand\" is missing"];
+    import(&broken, &[]).await.fails_with(&parts);
+    import("missing.csv", &[]).await.fails_with(&["cannot open missing.csv"]);
     let mut conn = database.connect().await;
-    let movements: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM stock_movement").fetch_one(&mut conn).await.unwrap();
-    assert_eq!(movements, 2);
+    let levels =
+        "SELECT string_agg(format('%s@%s %s', sku, location_id, on_hand), ', ' ORDER BY sku, location_id)
+                  FROM inventory_level";
+    let levels: String = sqlx::query_scalar(levels).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(levels, "a@main 5, a@north 7, b@main 2");
+    let actors = "SELECT count(*) FROM stock_movement WHERE actor = 'holdfast stock import' AND reference LIKE 'imp_%'";
+    let movements: i64 = sqlx::query_scalar(actors).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(movements, 4);
     drop(conn);
     database.drop().await;
 }
@@ -268,7 +291,7 @@ async fn the_doctor_names_what_is_ill() {
 async fn verify_ends_with_1_where_an_invariant_is_broken() {
     let database = TestDatabase::create().await;
     let cli = Cli::on(&database);
-    assert_eq!(cli.run(&["verify"]).await.prints(), "verify: 15 invariants checked, 0 broken\n");
+    assert_eq!(cli.run(&["verify"]).await.prints(), "verify: 17 invariants checked, 0 broken\n");
     let mut conn = database.connect().await;
     let seed = "INSERT INTO inventory_level (sku, location_id, on_hand) VALUES ('a', 'main', 5)";
     sqlx::query(seed).execute(&mut conn).await.unwrap();
@@ -278,7 +301,7 @@ async fn verify_ends_with_1_where_an_invariant_is_broken() {
     let lines: Vec<&str> = ended.stdout.lines().collect();
     assert_eq!(lines[0], "I3 is broken 1 times: on_hand equals the sum of the stock ledger");
     assert!(
-        lines[1].contains("a at main") && lines[2].ends_with("15 invariants checked, 1 broken"),
+        lines[1].contains("a at main") && lines[2].ends_with("17 invariants checked, 1 broken"),
         "{ended:?}"
     );
     let ended = cli.run(&["verify", "--json"]).await;

@@ -29,6 +29,7 @@ mod sandbox;
 mod support;
 mod tidy;
 mod worker_breaker;
+mod worker_imports;
 mod worker_orders;
 mod worker_races;
 mod worker_webhooks;

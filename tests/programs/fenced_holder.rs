@@ -160,10 +160,5 @@ async fn place(
         body: &serde_json::json!({ "order_id": draft.id }).to_string(),
         correlation_id: None,
     };
-    placement::insert(
-        conn,
-        &Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE, limits_compared: false },
-    )
-    .await
-    .map(drop)
+    placement::insert(conn, &Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE }).await.map(drop)
 }

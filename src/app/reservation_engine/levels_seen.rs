@@ -29,9 +29,11 @@ impl LevelsSeen {
         }
     }
 
-    /// Whether one of them is known to have had too little.
+    /// Whether one of them is known to have had too little, or nothing to spare: that a level runs out has to be told.
     pub(super) fn is_short<'a>(&self, wanted: impl IntoIterator<Item = (&'a LevelKey, i64)>) -> bool {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.into_iter().any(|(key, quantity)| seen.get(key).is_some_and(|&available| available < quantity))
+        wanted
+            .into_iter()
+            .any(|(key, quantity)| seen.get(key).is_some_and(|&available| available <= quantity))
     }
 }

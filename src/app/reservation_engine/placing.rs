@@ -3,7 +3,9 @@
 //! First at once: if every level has enough, every order gets what it wants, whatever the order of deciding. So the batch
 //! is written in one statement that checks exactly that, and its fencing tokens, and that no key was used before. Where the
 //! statement refuses itself, or is known to, the batch is decided under row locks ([`super::super::reserve_stock`]), and
-//! each order gets its own answer. An outcome that is unknown is found out there too, by the idempotency keys.
+//! each order gets its own answer. An outcome that is unknown is found out there too, by the idempotency keys. The statement
+//! also refuses itself where a level would run out or low: the event that tells of it is written where both are known, the
+//! level before and after.
 
 use std::borrow::Cow;
 
@@ -13,13 +15,19 @@ use tokio::time::timeout;
 use super::{Bounds, Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
 use crate::{
     app::{
-        Conflict, answer,
+        Cause, Conflict, answer,
         reserve_stock::{self, Want},
         retry::retry,
+        stock_events,
     },
-    domain::{inventory::LevelKey, reservation::Decision, validation::FieldError},
+    domain::{
+        inventory::{LevelChange, LevelKey},
+        reservation::Decision,
+        validation::FieldError,
+    },
     store::{
         self, idempotency, orders,
+        outbox::NewEvent,
         placement::{self, PlacedOrder},
     },
 };
@@ -75,7 +83,7 @@ impl Engine {
         let orders: Vec<_> = tickets.iter().map(|ticket| fresh(ticket, now)).collect::<Result<_, _>>()?;
         let orders_placed = placed(&orders, tickets.iter().copied());
         let caps = self.options.caps;
-        let batch = placement::Batch { orders: orders_placed, levels, caps, limits_compared: false };
+        let batch = placement::Batch { orders: orders_placed, levels, caps };
         match self.store.place(&batch).await {
             Ok(written) => {
                 METRICS.at_once.increment(1);
@@ -145,10 +153,13 @@ impl Engine {
             let orders: Vec<_> = winners.clone().map(render).collect::<Result<_, _>>()?;
             let levels = reserve_stock::sum(reserved.iter().map(|&index| &wants[index]));
             let levels = levels.ok_or_else(undecided)?;
-            let orders_placed = placed(&orders, winners);
-            let caps = self.options.caps;
-            let batch = placement::Batch { orders: orders_placed, levels, caps, limits_compared: true };
+            let orders_placed = placed(&orders, winners.clone());
+            let batch = placement::Batch { orders: orders_placed, levels, caps: self.options.caps };
             placement::insert(&mut tx, &batch).await.map_err(changed_meanwhile)?;
+            let winners: Vec<&Ticket> = winners.collect();
+            let changes = batch.levels.keys().filter_map(|key| stock.change(key, &decided.levels));
+            let events = changes.filter_map(|change| crossing_of(&change, &winners)).collect();
+            stock_events::write(&mut tx, events).await?;
             tx.commit().await?;
             for (index, order) in reserved.into_iter().zip(orders) {
                 outcomes[index] = Some(Ok(order.into_owned().into_placed(&tickets[index].placement)));
@@ -172,6 +183,16 @@ fn placed<'a>(
     tickets: impl IntoIterator<Item = &'a Ticket>,
 ) -> Vec<PlacedOrder<'a>> {
     orders.iter().zip(tickets).map(|(order, ticket)| order.order(&ticket.placement)).collect()
+}
+
+/// What has to be told of a level that the orders were placed on. It follows from the last that took from it.
+fn crossing_of(change: &LevelChange, winners: &[&Ticket]) -> Option<NewEvent> {
+    change.crossing()?;
+    let took = |ticket: &&&Ticket| ticket.levels().any(|key| *key == change.after.key);
+    let last = winners.iter().rev().find(took);
+    let correlation_id = last.and_then(|ticket| ticket.placement.correlation_id.clone());
+    let cause = Cause { correlation_id, causation_id: None };
+    stock_events::crossing_event(change, change.after.version, &cause)
 }
 
 /// What was looked up under the row locks is not what the statement met: the next try finds what is there now.

@@ -3,8 +3,9 @@
 //! Levels, orders, lines, reservations, events and stored answers, set-wise: one round trip whatever the size of the
 //! batch. It decides nothing, and it trusts nobody: it takes the row locks of the levels in key order, and refuses itself
 //! where a level has too little, is unknown, or was written under a newer fencing token than the caller's, and where somebody
-//! would have more open orders than he may. So it is safe
-//! as a statement of its own, before anything was read, as well as within a transaction that has.
+//! would have more open orders than he may. So it is safe as a statement of its own, before anything was read, as well as
+//! within a transaction that has. What takes more than a look at the levels it leaves to a caller who has decided: by
+//! itself it refuses to run a level out or low, which an event has to tell, and to sell a SKU that has a purchase limit.
 //!
 //! All or nothing: where one order of the batch cannot be written, none is.
 
@@ -23,7 +24,7 @@ mod connections;
 use columns::{LineColumns, OrderColumns, OwnerColumns};
 pub(super) use connections::PlacementConnections;
 
-/// Refused: a level is short, unknown, or was written under a newer token.
+/// Refused: a level is short, unknown, was written under a newer token, or would run out or low, which has to be told.
 pub const LEVELS: &str = "placement_levels";
 /// Refused: a customer or a client would have more open orders than it may.
 pub const OPEN_ORDERS: &str = "placement_open_orders";
@@ -72,9 +73,6 @@ pub struct Batch<'a> {
     pub levels: BTreeMap<&'a LevelKey, ReserveStock>,
     /// How many open orders their customers and clients may have.
     pub caps: OpenOrderCaps,
-    /// Whether the purchase limits of their SKUs were compared, under the locks that this takes. A batch that nobody has
-    /// looked at is refused where one of its SKUs has a limit.
-    pub limits_compared: bool,
 }
 
 /// What the statement found.
@@ -90,7 +88,7 @@ impl Store {
     /// Writes a batch as a transaction of its own, in one round trip.
     pub async fn place(&self, batch: &Batch<'_>) -> Result<Written, Error> {
         let mut conn = self.placements.take().await?;
-        match insert(&mut conn, batch).await {
+        match write(&mut conn, batch, false).await {
             // The server commits before it answers: without an answer the outcome is unknown.
             Err(Error::Unavailable(reason)) => Err(Error::CommitUnknown { name: "place_orders", reason }),
             answer => {
@@ -101,12 +99,16 @@ impl Store {
     }
 }
 
-/// Writes a batch.
+/// Writes a batch in the transaction of the caller, who tells of the levels that run out or low.
 ///
 /// # Errors
 /// [`Error::Constraint`] with [`LEVELS`], [`OPEN_ORDERS`], [`PURCHASE_LIMITS`], [`TIME`],
 /// [`KEY`] or [`REFERENCE`]. Nothing is written then.
 pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error> {
+    write(conn, batch, true).await
+}
+
+async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Written, Error> {
     let (keys, changes): (Vec<&LevelKey>, Vec<ReserveStock>) =
         batch.levels.iter().map(|(k, c)| (*k, *c)).unzip();
     let skus: Vec<&str> = keys.iter().map(|key| key.sku.as_str()).collect();
@@ -160,7 +162,7 @@ pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error
         &owners.ids as _,
         &owners.added,
         &owners.caps,
-        batch.limits_compared,
+        decided,
     )
     .fetch_one(conn)
     .await?;

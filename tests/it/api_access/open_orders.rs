@@ -203,8 +203,7 @@ async fn the_statement_refuses_what_passes_a_cap() {
         };
         let levels = [(&draft.lines[0].level, ReserveStock { quantity: 1, fence: None })].into();
         let caps = OpenOrderCaps { per_customer, per_client: None };
-        let placed =
-            test.app.store.place(&Batch { orders: vec![order], levels, caps, limits_compared: false }).await;
+        let placed = test.app.store.place(&Batch { orders: vec![order], levels, caps }).await;
         (placed.map(drop), api.level("a").await.1)
     };
     assert!(matches!(place(&test.api, Some(1)).await, (Ok(()), 1)));

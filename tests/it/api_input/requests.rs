@@ -106,6 +106,8 @@ async fn every_wrong_field_of_a_stock_change_is_named() {
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "reserved": 1 }), "/reserved"),
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "safety_stock": -1 }), "/safety_stock"),
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "backorder_limit": i64::MAX }), "/backorder_limit"),
+        ("/v1/inventory/a/main", json!({ "on_hand": 1, "low_stock_threshold": -1 }), "/low_stock_threshold"),
+        ("/v1/inventory/a/main", json!({ "on_hand": 1, "low_stock_threshold": "1" }), "/low_stock_threshold"),
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "reason": "a\0" }), "/reason"),
         ("/v1/inventory/a%20b/main", json!({ "on_hand": 1 }), "{sku}"),
         ("/v1/inventory/a%00b/main", json!({ "on_hand": 1 }), "{sku}"),

@@ -94,6 +94,18 @@ impl Api {
         send(request.header("Idempotency-Key", Uuid::now_v7().to_string()).body(body.into())).await
     }
 
+    /// Posts a file of this type under this idempotency key.
+    pub(crate) async fn post_file(&self, key: &str, path: &str, media_type: &str, file: &str) -> Answer {
+        let request = self.request(Method::POST, path).header(CONTENT_TYPE, media_type);
+        send(request.header("Idempotency-Key", key).body(file.to_owned())).await
+    }
+
+    /// Imports a stock file (CSV), which must be accepted. Gives the import's id.
+    pub(crate) async fn import(&self, parameters: &str, file: &str) -> String {
+        let path = format!("/v1/inventory/imports?{parameters}");
+        id(&self.post_file(&Uuid::now_v7().to_string(), &path, "text/csv", file).await.expect(202))
+    }
+
     /// Places an order of these quantities at 10.00 each.
     pub(crate) async fn place(&self, lines: &[(&str, i64)]) -> Answer {
         self.post("/v1/orders", &order(lines)).await

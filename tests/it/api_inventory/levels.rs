@@ -1,9 +1,13 @@
-//! Inventory at the API and by import: absolute and relative changes, conflicts, and the ledger that explains them all.
+//! Levels at the API: absolute and relative changes, conflicts, and the ledger that explains them all.
 
-use holdfast::app::ImportStockError;
+use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::app::TestApp;
+use crate::support::{
+    api::{Answer, send},
+    app::TestApp,
+};
 
 /// `(type, delta_on_hand, on_hand_after, reason, reference)` of a SKU's movements, oldest first.
 async fn movements(test: &TestApp, sku: &str) -> Vec<(String, i64, i64, Option<String>, Option<String>)> {
@@ -18,7 +22,8 @@ async fn a_level_is_set_and_read_and_its_ledger_says_why() {
     let set = json!({ "on_hand": 10, "safety_stock": 2, "backorder_limit": 3, "reason": "count", "reference": "doc 7" });
     let level = test.api.put("/v1/inventory/a%2Fb/shelf-1", &set).await.expect(200);
     let expected = json!({ "sku": "a/b", "location_id": "shelf-1", "on_hand": 10, "reserved": 0, "committed": 0,
-                           "safety_stock": 2, "backorder_limit": 3, "version": 1, "available": 11 });
+                           "safety_stock": 2, "backorder_limit": 3, "low_stock_threshold": null, "version": 1,
+                           "available": 11 });
     assert_eq!(level, expected);
     assert_eq!(test.api.get("/v1/inventory/a%2Fb/shelf-1").await.expect(200), expected);
     // What is not named stays; what does not move on_hand needs no ledger row.
@@ -68,7 +73,8 @@ async fn stock_that_is_promised_cannot_be_taken_away() {
     for delta in [-5, -11] {
         let adjust = json!({ "items": [{ "sku": "a", "delta": delta }] });
         let refused = test.api.post("/v1/inventory/adjustments", &adjust).await;
-        assert_eq!(refused.problem(409, "below_committed")["minimum"], 6);
+        let refused = refused.problem(409, "below_committed");
+        assert_eq!((&refused["minimum"], &refused["free"]), (&json!(6), &json!(4)));
     }
     assert_eq!(test.snapshot().await, before);
     test.stock("a", 6).await;
@@ -107,8 +113,7 @@ async fn adjustments_and_orders_at_once_lose_nothing() {
     let adjust = json!({ "items": [{ "sku": "a", "delta": -1 }] });
     let adjustments = (0..20).map(|_| test.api.post("/v1/inventory/adjustments", &adjust));
     let orders = (0..20).map(|_| test.api.place(&[("a", 1)]));
-    let (adjusted, placed) =
-        tokio::join!(futures_util::future::join_all(adjustments), futures_util::future::join_all(orders));
+    let (adjusted, placed) = tokio::join!(join_all(adjustments), join_all(orders));
     assert!(adjusted.iter().chain(&placed).all(|answer| answer.status == 201));
     assert_eq!(test.api.level("a").await, (80, 20, 0));
     test.finish().await;
@@ -138,58 +143,64 @@ async fn levels_are_listed_in_pages_and_by_sku() {
     test.finish().await;
 }
 
+/// Sends a level with an `If-Match` header.
+async fn put_if(test: &TestApp, path: &str, tag: &str, body: Value) -> Answer {
+    send(test.api.request(Method::PUT, path).header("If-Match", tag).json(&body)).await
+}
+
 #[tokio::test]
-async fn a_stock_file_is_imported_whole() {
+async fn a_set_that_is_meant_for_another_version_is_refused() {
     let test = TestApp::start().await;
-    test.api.put("/v1/inventory/a/main", &json!({ "on_hand": 3, "safety_stock": 1 })).await.expect(200);
-    let file = "sku,on_hand,location_id,safety_stock,backorder_limit\na,7,,,\nb, 0 ,,2,5\na,4,north,,\n";
-    let imported = test.app.import_stock(file.as_bytes(), "stock.csv", "import").await.unwrap();
-    assert_eq!((imported.levels, imported.on_hand), (3, 11));
-    assert_eq!(test.api.level("a").await, (7, 0, 0));
-    let level = test.api.get("/v1/inventory/a/main").await.expect(200);
-    assert_eq!((&level["safety_stock"], &level["available"]), (&json!(1), &json!(6)));
-    let level = test.api.get("/v1/inventory/b/main").await.expect(200);
-    assert_eq!((&level["safety_stock"], &level["available"]), (&json!(2), &json!(3)));
-    let last = movements(&test, "a").await.pop().unwrap();
-    assert_eq!((last.3.as_deref(), last.4.as_deref()), (Some("stock import"), Some("stock.csv")));
+    let path = "/v1/inventory/a/main";
+    let set = |on_hand: i64| json!({ "on_hand": on_hand });
+    // There is nothing that could have a version.
+    for tag in ["*", "\"0\""] {
+        let refused = put_if(&test, path, tag, set(1)).await.problem(412, "version_conflict");
+        assert_eq!(refused["current_version"], Value::Null, "{refused}");
+    }
+    assert_eq!(test.count("SELECT count(*) FROM inventory_level").await, 0);
+    let made = test.api.put(path, &set(5)).await;
+    assert_eq!((made.header("etag"), test.api.get(path).await.header("etag")), ("\"1\"", "\"1\""));
+    for (tag, on_hand, version) in [("\"1\"", 6, 2), ("\"9\", W/\"2\",\"2\"", 7, 3), ("*", 8, 4)] {
+        let answer = put_if(&test, path, tag, set(on_hand)).await;
+        assert_eq!(answer.header("etag"), format!("\"{version}\""), "{tag}: {}", answer.text);
+        assert_eq!(answer.expect(200)["version"], version);
+    }
+    let before = test.snapshot().await;
+    for tag in ["\"1\"", "\"5\"", "W/\"4\"", "\"04\"", "\"x\""] {
+        let refused = put_if(&test, path, tag, set(1)).await.problem(412, "version_conflict");
+        assert_eq!(refused["current_version"], 4, "{refused}");
+    }
+    for tag in ["4", "\"4", "", "\"4\", *"] {
+        let refused = put_if(&test, path, tag, set(1)).await.problem(400, "if_match_invalid");
+        assert_eq!(refused["errors"][0]["pointer"], "If-Match");
+    }
+    // Both are looked at: the version first.
+    let both = |compare: i64| json!({ "on_hand": 1, "compare_quantity": compare });
+    put_if(&test, path, "\"3\"", both(9)).await.problem(412, "version_conflict");
+    put_if(&test, path, "\"3\"", both(8)).await.problem(412, "version_conflict");
+    put_if(&test, path, "\"4\"", both(9)).await.problem(409, "stock_conflict");
+    assert_eq!(test.snapshot().await, before);
+    put_if(&test, path, "\"4\"", both(8)).await.expect(200);
+    // An order changes the version too. Of two who have seen the same one, one wins.
+    test.stock("b", 9).await;
+    test.placed(&[("b", 1)]).await;
+    let path = "/v1/inventory/b/main";
+    put_if(&test, path, "\"1\"", set(5)).await.problem(412, "version_conflict");
+    let twins = join_all((0..8).map(|n| put_if(&test, path, "\"2\"", set(n + 1)))).await;
+    assert_eq!(twins.iter().filter(|answer| answer.status == 200).count(), 1);
+    assert!(twins.iter().all(|answer| answer.status == 200 || answer.status == 412));
     test.finish().await;
 }
 
 #[tokio::test]
-async fn a_broken_line_is_named_and_nothing_of_the_file_is_applied() {
+async fn a_threshold_is_set_kept_and_taken_away() {
     let test = TestApp::start().await;
-    test.stock("a", 3).await;
-    test.placed(&[("a", 2)]).await;
-    let before = test.snapshot().await;
-    for (file, line, reason) in [
-        ("sku,on_hand\nb,1\nc,many\n", 3, "invalid digit"),
-        ("sku,on_hand\nb,1\nc\n", 3, "fields"),
-        ("sku,on_hand\n\nb,1\n\nc,-1\n", 5, "0 to"),
-        ("sku,on_hand\nb,1000000001\n", 2, "0 to"),
-        ("sku,on_hand\nb,1\nc,2\nb,3\n", 4, "twice"),
-        ("sku,on_hand\nb c,1\n", 2, "visible ASCII"),
-        ("sku,on_hand\n,1\n", 2, "visible ASCII"),
-        ("sku,count\nb,1\n", 2, "count"),
-        ("sku\nb\n", 2, "on_hand"),
-        ("sku,on_hand\nb,1.5\n", 2, "invalid digit"),
-        ("sku,on_hand\nb,99999999999999999999\n", 2, "too large"),
-        ("sku,on_hand\n\"b,1\n", 2, ""),
-    ] {
-        let error = test.app.import_stock(file.as_bytes(), "stock.csv", "import").await.unwrap_err();
-        assert!(matches!(error, ImportStockError::Line { .. }), "{file:?}: {error}");
-        let text = error.to_string();
-        assert!(text.starts_with(&format!("line {line}: ")) && text.contains(reason), "{file:?}: {text}");
-    }
-    let not_utf8 = b"sku,on_hand\nb,1\n\xff,2\n".as_slice();
-    let text = test.app.import_stock(not_utf8, "stock.csv", "import").await.unwrap_err().to_string();
-    assert!(text.starts_with("line 3: "), "{text}");
-    for file in ["", "sku,on_hand\n"] {
-        let error = test.app.import_stock(file.as_bytes(), "stock.csv", "import").await.unwrap_err();
-        assert_eq!(error.to_string(), "the file holds no rows");
-    }
-    // Every line is right, and one would take away what is promised.
-    let error = test.app.import_stock("sku,on_hand\nb,1\na,1\n".as_bytes(), "f", "import").await.unwrap_err();
-    assert!(error.to_string().contains("at or above 2"), "{error}");
-    assert_eq!(test.snapshot().await, before);
+    let put = async |body: Value| test.api.put("/v1/inventory/a/main", &body).await.expect(200);
+    let threshold = async |body: Value| put(body).await["low_stock_threshold"].clone();
+    assert_eq!(threshold(json!({ "on_hand": 5, "low_stock_threshold": 3 })).await, 3);
+    assert_eq!(threshold(json!({ "on_hand": 6 })).await, 3);
+    assert_eq!(threshold(json!({ "on_hand": 6, "low_stock_threshold": 0 })).await, 0);
+    assert_eq!(threshold(json!({ "on_hand": 6, "low_stock_threshold": null })).await, Value::Null);
     test.finish().await;
 }

@@ -1,0 +1,56 @@
+//! Setting a location: its name, its priority, whether new orders are taken from it.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{App, Error, retry::retry};
+use crate::{
+    domain::{
+        inventory::{Location, LocationId, MAX_PRIORITY},
+        new_order::require_text,
+        validation::Validator,
+    },
+    store::locations::{self, NewLocation},
+};
+
+/// A request to set a location. Makes it if there is none; what is absent is as if it had never been set.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "Warehouse north", "priority": 10 }))]
+pub struct SetLocation {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Which location is taken from first: lower before higher, then by id.
+    #[schema(minimum = 0, maximum = 1000)]
+    pub priority: i32,
+    /// Whether new orders are taken from it without naming it.
+    #[serde(default = "active")]
+    pub is_active: bool,
+}
+
+const fn active() -> bool {
+    true
+}
+
+impl App {
+    /// Sets a location, and answers with it.
+    ///
+    /// # Errors
+    /// Invalid fields.
+    pub async fn set_location(&self, id: &LocationId, set: &SetLocation) -> Result<Location, Error> {
+        let mut check = Validator::default();
+        require_text(&mut check, set.name.as_deref(), "/name");
+        let valid = (0..=MAX_PRIORITY).contains(&set.priority);
+        check.require(valid, "/priority", format!("must be 0 to {MAX_PRIORITY}"));
+        check.finish().map_err(Error::Invalid)?;
+        let name = set.name.as_deref();
+        let location = NewLocation { id, name, priority: set.priority, is_active: set.is_active };
+        retry("set_location", || async {
+            let mut tx = self.store.begin("set_location").await?;
+            let stored = locations::upsert(&mut tx, &location).await?;
+            tx.commit().await?;
+            Ok(stored)
+        })
+        .await
+    }
+}

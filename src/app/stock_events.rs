@@ -1,0 +1,63 @@
+//! Stock events: a level has run low, has run out, is back. Each is written in the transaction of the change that crossed
+//! the threshold, under the level's row lock, once for each crossing.
+//!
+//! One change of a level has one of them at most: a level that runs out has run low too, and the event says so. Its place
+//! in the level's history is the version that the change gave the level.
+
+use super::{Cause, Error};
+use crate::{
+    domain::{
+        event::Aggregate,
+        ids::OrderId,
+        inventory::{InventoryLevel, LevelChange},
+        reservation::ReservationStatus,
+    },
+    store::{
+        Conn,
+        outbox::{self, NewEvent},
+        reservations::{self, MovedReservation},
+    },
+};
+
+/// The event of what a change crossed, if it did. `sequence` is the version that the level has from then on.
+pub(super) fn crossing_event(change: &LevelChange, sequence: i64, cause: &Cause) -> Option<NewEvent> {
+    let InventoryLevel { key, on_hand, low_stock_threshold, .. } = &change.after;
+    Some(NewEvent {
+        aggregate: Aggregate::InventoryLevel(key.clone()),
+        sequence,
+        event_type: change.crossing()?,
+        data: serde_json::json!({
+            "sku": key.sku,
+            "location_id": key.location_id,
+            "on_hand": on_hand,
+            "available": change.after.available(),
+            "low_stock_threshold": low_stock_threshold,
+            "low_stock": change.after.is_low_stock(),
+        }),
+        correlation_id: cause.correlation_id.clone(),
+        causation_id: cause.causation_id,
+    })
+}
+
+/// Moves the reservations of orders, with the counters of their levels and what has to be told of these. See
+/// [`reservations::transition`].
+pub(super) async fn move_reservations(
+    conn: &mut Conn,
+    orders: &[OrderId],
+    from: ReservationStatus,
+    to: ReservationStatus,
+    cause: &Cause,
+) -> Result<Vec<MovedReservation>, Error> {
+    let moved = reservations::transition(conn, orders, from, to).await?;
+    let crossing = |change: &LevelChange| crossing_event(change, change.after.version, cause);
+    write(conn, moved.levels.iter().filter_map(crossing).collect()).await?;
+    Ok(moved.reservations)
+}
+
+/// Writes events, if there are any.
+pub(super) async fn write(conn: &mut Conn, events: Vec<NewEvent>) -> Result<(), Error> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    Ok(outbox::insert(conn, &events).await?)
+}

@@ -1,0 +1,70 @@
+//! A write whose body is a stock file: read to its end, within a limit of its own, and left as it is.
+
+use std::sync::Arc;
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, Request},
+    http::{StatusCode, request::Parts},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    extract::{Write, WriteContext, media_type},
+    idempotency::Keyed,
+    problem::Problem,
+};
+use crate::domain::stock_file::StockFormat;
+
+/// The largest file.
+const FILE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// A stock file.
+pub(super) struct StockFile {
+    pub(super) bytes: Vec<u8>,
+    pub(super) format: StockFormat,
+}
+
+/// See the module.
+pub(super) struct WriteFile(pub(super) Write<StockFile>);
+
+impl<S: Send + Sync> FromRequest<S> for WriteFile {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let context = WriteContext::of(&parts)?;
+        let format = format(&parts)?;
+        let bytes = to_bytes(body, FILE_LIMIT).await.map_err(|_| {
+            let detail = "the body must be at most 16 MiB: send a larger file in parts";
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+        })?;
+        if let Some(keyed) = context.keyed() {
+            set_fingerprint(keyed, &parts, &bytes);
+        }
+        Ok(Self(context.write(StockFile { bytes: bytes.into(), format })))
+    }
+}
+
+fn format(parts: &Parts) -> Result<StockFormat, Problem> {
+    match media_type(parts).to_ascii_lowercase().as_str() {
+        "text/csv" => Ok(StockFormat::Csv),
+        "application/x-ndjson" => Ok(StockFormat::Ndjson),
+        _ => {
+            let (status, detail) =
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "must be text/csv or application/x-ndjson");
+            Err(Problem::field(status, "unsupported_media_type", "Content-Type", detail))
+        }
+    }
+}
+
+/// Everything that the request asks for: where to, the parameters, and the file to the last byte.
+fn set_fingerprint(keyed: &Arc<Keyed>, parts: &Parts, bytes: &[u8]) {
+    let mut hash = Sha256::new();
+    for part in [parts.uri.path(), parts.uri.query().unwrap_or_default(), media_type(parts)] {
+        hash.update(part.as_bytes());
+        hash.update(b"\n");
+    }
+    hash.update(bytes);
+    keyed.set_fingerprint(hash.finalize().into());
+}

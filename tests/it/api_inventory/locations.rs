@@ -1,0 +1,103 @@
+//! Locations: set and read, and made by whatever makes a level there.
+
+use holdfast::domain::access::Scope;
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+
+/// A location as the API shows it, without its times.
+fn shown(location: &Value) -> Value {
+    let mut shown = location.clone();
+    for time in ["created_at", "updated_at"] {
+        assert!(
+            shown.as_object_mut().unwrap().remove(time).is_some_and(|time| time.is_string()),
+            "{location}"
+        );
+    }
+    shown
+}
+
+fn location(id: &str, name: Option<&str>, priority: i64, is_active: bool) -> Value {
+    json!({ "id": id, "name": name, "priority": priority, "is_active": is_active })
+}
+
+#[tokio::test]
+async fn a_location_is_made_set_and_read() {
+    let test = TestApp::start().await;
+    let put = async |id: &str, body: Value| test.api.put(&format!("/v1/locations/{id}"), &body).await;
+    let main = test.api.get("/v1/locations/main").await.expect(200);
+    assert_eq!(shown(&main), location("main", None, 100, true));
+    test.api.get("/v1/locations/north").await.problem(404, "not_found");
+    let made = put("north", json!({ "name": "Nörd", "priority": 0, "is_active": false })).await.expect(200);
+    assert_eq!(shown(&made), location("north", Some("Nörd"), 0, false));
+    assert_eq!(test.api.get("/v1/locations/north").await.expect(200), made);
+    // What is absent is as if it had never been set.
+    let again = put("north", json!({ "priority": 1000 })).await.expect(200);
+    assert_eq!(shown(&again), location("north", None, 1000, true));
+    assert_eq!(again["created_at"], made["created_at"]);
+    put("a%2Fb", json!({ "priority": 7 })).await.expect(200);
+    let before = test.snapshot().await;
+    for (body, pointer) in [
+        (json!({ "priority": -1 }), "/priority"),
+        (json!({ "priority": 1001 }), "/priority"),
+        (json!({ "priority": 1.5 }), "/priority"),
+        (json!({}), "/priority"),
+        (json!({ "priority": 1, "name": "" }), "/name"),
+        (json!({ "priority": 1, "name": "a\0" }), "/name"),
+        (json!({ "priority": 1, "is_active": "no" }), "/is_active"),
+        (json!({ "priority": 1, "id": "x" }), "/id"),
+    ] {
+        let problem = put("north", body).await.problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+    let wrong = put("a%20b", json!({ "priority": 1 })).await.problem(422, "validation_failed");
+    assert_eq!(wrong["errors"][0]["pointer"], "{id}");
+    assert_eq!(test.snapshot().await, before);
+    let reader = test.api.with_secret(&test.new_key("reader", &[Scope::OrdersRead]).await.secret);
+    reader.put("/v1/locations/north", &json!({ "priority": 1 })).await.problem(403, "insufficient_scope");
+    reader.get("/v1/locations/north").await.expect(200);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn locations_are_listed_in_pages_by_id() {
+    let test = TestApp::start().await;
+    for id in ["b", "B", "a"] {
+        test.api.put(&format!("/v1/locations/{id}"), &json!({ "priority": 1 })).await.expect(200);
+    }
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = test.api.get(&format!("/v1/locations?limit=3{after}")).await.expect(200);
+        let ids = page["data"].as_array().unwrap().iter().map(|location| location["id"].as_str().unwrap());
+        seen.extend(ids.map(str::to_owned));
+        after = format!("&starting_after={}", seen.last().unwrap());
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(seen, ["B", "a", "b", "main"]);
+    for (query, pointer) in [("limit=0", "?limit"), ("starting_after=", "?starting_after"), ("x=1", "?x")] {
+        let problem = test.api.get(&format!("/v1/locations?{query}")).await.problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer);
+    }
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn a_location_that_only_a_level_names_comes_last() {
+    let test = TestApp::start().await;
+    test.api.put("/v1/locations/set", &json!({ "priority": 5 })).await.expect(200);
+    for place in ["named", "set", "main"] {
+        test.api.put(&format!("/v1/inventory/a/{place}"), &json!({ "on_hand": 1 })).await.expect(200);
+    }
+    let named = test.api.get("/v1/locations/named").await.expect(200);
+    assert_eq!(shown(&named), location("named", None, 1000, true));
+    // What was set stays as it is.
+    let set = test.api.get("/v1/locations/set").await.expect(200);
+    assert_eq!(shown(&set), location("set", None, 5, true));
+    // A level that was not made makes no location.
+    let refused = json!({ "on_hand": 1, "compare_quantity": 9 });
+    test.api.put("/v1/inventory/a/nowhere", &refused).await.problem(409, "stock_conflict");
+    test.api.get("/v1/locations/nowhere").await.problem(404, "not_found");
+    test.finish().await;
+}
