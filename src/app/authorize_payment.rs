@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a provider surely knows an idempotency key again; Stripe says 24 hours.
-const ID_REMEMBERED: TimeDelta = TimeDelta::hours(20);
+pub(super) const ID_REMEMBERED: TimeDelta = TimeDelta::hours(20);
 
 /// Whether an event is handled, or has to come again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,31 +19,53 @@ mod answer;
 mod api_keys;
 mod authorize_payment;
 mod cancel_order;
+mod cancel_shipment;
 mod capture_payment;
+mod carry_out_refund;
+mod create_shipment;
+mod deliver_shipment;
 mod error;
 mod expire_orders;
+mod extend_reservation;
 mod fulfil_order;
 mod import_stock;
 mod order_change;
+mod pack_shipment;
 mod place_order;
 mod record_payment;
+mod refund_payment;
 mod release_payment;
+mod request_capture;
+mod request_void;
 mod reservation_engine;
 mod reserve_stock;
 mod retry;
+mod return_shipment;
 mod set_inventory;
+mod ship_shipment;
+mod shipment_change;
 mod start_payment;
 mod verify_invariants;
+mod void_payment;
 
 pub use adjust_inventory::{AdjustInventory, AdjustedInventory, Adjustment};
 pub use answer::Answer;
 pub use api_keys::{NewApiKey, hash_secret};
 pub use authorize_payment::Progress;
-pub use cancel_order::CancelOrder;
+pub use cancel_order::{CancelOrder, RefundChoice};
+pub use cancel_shipment::CancelShipment;
+pub use create_shipment::CreateShipment;
+pub use deliver_shipment::DeliverShipment;
 pub use error::{Conflict, Error};
+pub use extend_reservation::ExtendReservation;
 pub use import_stock::{ImportStockError, ImportedStock, StockRow};
+pub use pack_shipment::PackShipment;
+pub use request_capture::RequestCapture;
+pub use request_void::RequestVoid;
 pub use reservation_engine::{ReservationEngine, ReservationOptions};
+pub use return_shipment::ReturnShipment;
 pub use set_inventory::SetInventory;
+pub use ship_shipment::ShipShipment;
 pub use verify_invariants::Verification;
 
 /// What the use cases need.
@@ -81,6 +103,8 @@ pub struct Settings {
     pub provider_name: &'static str,
     /// Whether a captured order is packed and shipped at once.
     pub ship_at_once: bool,
+    /// How often the time to pay an order may be extended.
+    pub max_extensions: i16,
 }
 
 /// What a change follows from, for its events.

@@ -8,6 +8,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
     http::{StatusCode, header, request::Parts},
 };
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -245,6 +246,15 @@ impl Query {
     {
         let Some(text) = self.0.remove(name) else { return Ok(None) };
         text.parse().map(Some).map_err(|error: T::Err| query_error(name, error.to_string()))
+    }
+
+    /// Takes a time out, as RFC 3339 writes it.
+    pub(super) fn take_time(&mut self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
+        let Some(text) = self.0.remove(name) else { return Ok(None) };
+        // A `+` that was not percent-encoded has become a space.
+        let time = DateTime::parse_from_rfc3339(&text.replace(' ', "+"));
+        time.map(|time| Some(time.to_utc()))
+            .map_err(|_| query_error(name, "must be a time such as 2026-11-23T12:00:00Z (RFC 3339)"))
     }
 
     /// Takes the page size out: 1 to 100, 50 if absent.

@@ -22,7 +22,9 @@ mod openapi;
 mod orders;
 mod payments;
 pub mod problem;
+mod refunds;
 mod request_id;
+mod shipments;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -39,8 +41,21 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(orders::place, orders::list))
         .routes(routes!(orders::read))
         .routes(routes!(orders::cancel))
+        .routes(routes!(orders::extend))
         .routes(routes!(payments::start, payments::list_of_order))
+        .routes(routes!(payments::list))
         .routes(routes!(payments::read))
+        .routes(routes!(payments::capture))
+        .routes(routes!(payments::void))
+        .routes(routes!(refunds::create, refunds::list_of_payment))
+        .routes(routes!(shipments::create, shipments::list_of_order))
+        .routes(routes!(shipments::list))
+        .routes(routes!(shipments::read))
+        .routes(routes!(shipments::pack))
+        .routes(routes!(shipments::ship))
+        .routes(routes!(shipments::deliver))
+        .routes(routes!(shipments::cancel))
+        .routes(routes!(shipments::give_back))
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
         .routes(routes!(inventory::adjust))

@@ -118,6 +118,14 @@ pub trait PaymentProvider: Send + Sync + fmt::Debug {
         amount: i64,
     ) -> Result<ProviderPayment, ProviderError>;
 
+    /// The payment after the refund that was made under this id, if the provider knows of that refund. `None` is no proof
+    /// that there will be none.
+    async fn find_refund(
+        &self,
+        refund_id: RefundId,
+        reference: &str,
+    ) -> Result<Option<ProviderPayment>, ProviderError>;
+
     /// Whether it answers, within `timeout`, and takes our key.
     async fn ping(&self, timeout: Duration) -> Result<(), ProviderError>;
 }

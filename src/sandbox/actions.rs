@@ -9,7 +9,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::{
     Sandbox,
@@ -93,9 +92,11 @@ impl Action {
                 Ok(Reply::ok(&wire::payment_intent(&state.intents.cancel(&id)?, expand)))
             }
             Self::Refund { id, amount, metadata } => {
-                let (intent, amount) = state.intents.refund(&id, amount)?;
-                let refund_id = format!("re_{}", Uuid::now_v7().simple());
-                Ok(Reply::ok(&wire::refund(&refund_id, &intent, amount, &metadata)))
+                let (intent, refund) = state.intents.refund(&id, amount, metadata)?;
+                if intent.behaviour == Behaviour::ErrorAfterRefund {
+                    return Err(Problem::internal());
+                }
+                Ok(Reply::ok(&wire::refund(&intent, &refund)))
             }
         }
     }

@@ -9,6 +9,8 @@
 //! | `pm_sandbox_timeout_then_success` | takes effect at once, and the first answer never comes: 504 after 30 s | succeeds |
 //! | `pm_sandbox_error_after_authorize` | takes effect, answers 500, and 500 again for the same key | succeeds |
 //! | `pm_sandbox_error_after_capture` | succeeds | takes effect, answers 500, and 500 again for the same key |
+//! | `pm_sandbox_error_after_refund` | succeeds | succeeds; a refund takes effect, answers 500, and 500 again for the same key |
+//! | `pm_sandbox_refund_refused` | succeeds | succeeds; a refund is refused: 400 `refund_disputed_payment` |
 //! | `pm_sandbox_requires_action` | stays `requires_action`: nobody can act | refused |
 //! | anything else | 400 `resource_missing`; what looks like a card number is never repeated | |
 
@@ -27,6 +29,10 @@ pub(super) enum Behaviour {
     ErrorAfterAuthorize,
     /// Captures, and says that it failed.
     ErrorAfterCapture,
+    /// Refunds, and says that it failed.
+    ErrorAfterRefund,
+    /// Refuses refunds.
+    RefuseRefund,
     /// Waits for the customer.
     RequiresAction,
 }
@@ -70,6 +76,8 @@ pub(super) fn behaviour(token: &str) -> Option<Behaviour> {
         "pm_sandbox_timeout_then_success" => Behaviour::NoAnswer,
         "pm_sandbox_error_after_authorize" => Behaviour::ErrorAfterAuthorize,
         "pm_sandbox_error_after_capture" => Behaviour::ErrorAfterCapture,
+        "pm_sandbox_error_after_refund" => Behaviour::ErrorAfterRefund,
+        "pm_sandbox_refund_refused" => Behaviour::RefuseRefund,
         "pm_sandbox_requires_action" => Behaviour::RequiresAction,
         _ => return None,
     })

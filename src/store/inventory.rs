@@ -197,6 +197,72 @@ pub async fn write_levels(
     Ok(())
 }
 
+/// By how much the counters of a level change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CounterMove {
+    /// Units held for orders.
+    pub reserved: i64,
+    /// Units sold.
+    pub committed: i64,
+    /// Units in the building.
+    pub on_hand: i64,
+}
+
+/// Moves the counters of levels that this transaction has locked. Who moves `on_hand` writes the ledger too: see
+/// [`insert_movements`].
+pub async fn move_counters<'a>(
+    conn: &mut Conn,
+    moves: impl Iterator<Item = (&'a LevelKey, CounterMove)>,
+) -> Result<(), Error> {
+    let (keys, moves): (Vec<&LevelKey>, Vec<CounterMove>) = moves.unzip();
+    let (skus, locations) = columns(keys.iter().copied());
+    let reserved: Vec<i64> = moves.iter().map(|counters| counters.reserved).collect();
+    let committed: Vec<i64> = moves.iter().map(|counters| counters.committed).collect();
+    let on_hand: Vec<i64> = moves.iter().map(|counters| counters.on_hand).collect();
+    let result = sqlx::query!(
+        "UPDATE inventory_level l
+         SET reserved = l.reserved + m.reserved, committed = l.committed + m.committed, on_hand = l.on_hand + m.on_hand,
+             version = l.version + 1, updated_at = now()
+         FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+              AS m (sku, location_id, reserved, committed, on_hand)
+         WHERE l.sku = m.sku AND l.location_id = m.location_id",
+        &skus as _,
+        &locations as _,
+        &reserved,
+        &committed,
+        &on_hand,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, keys.len(), "move counters of levels")
+}
+
+/// Writes the ledger rows of levels whose `on_hand` this transaction has changed by so much.
+pub async fn insert_movements(
+    conn: &mut Conn,
+    deltas: &BTreeMap<LevelKey, i64>,
+    cause: &MovementCause,
+) -> Result<(), Error> {
+    let (skus, locations) = columns(deltas.keys());
+    let quantities: Vec<i64> = deltas.values().copied().collect();
+    let result = sqlx::query!(
+        "INSERT INTO stock_movement (sku, location_id, type, delta_on_hand, on_hand_after, actor, reason, reference)
+         SELECT l.sku, l.location_id, $4, m.delta, l.on_hand, $5, $6, $7
+         FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS m (sku, location_id, delta)
+         JOIN inventory_level l ON l.sku = m.sku AND l.location_id = m.location_id",
+        &skus as _,
+        &locations as _,
+        &quantities,
+        cause.movement_type,
+        cause.actor,
+        cause.reason,
+        cause.reference,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, deltas.len(), "insert stock movements")
+}
+
 fn columns<'a>(keys: impl Iterator<Item = &'a LevelKey>) -> (Vec<&'a str>, Vec<&'a str>) {
     keys.map(|key| (key.sku.as_str(), key.location_id.as_str())).unzip()
 }

@@ -29,6 +29,7 @@ pub mod orders;
 pub mod outbox;
 pub mod payments;
 pub mod placement;
+pub mod refunds;
 pub mod relay_lease;
 pub mod reservations;
 pub mod shipments;

@@ -45,8 +45,18 @@ impl TestApp {
         self.app.release_payment(&new_event(), id).await.unwrap()
     }
 
-    async fn payment(&self, id: PaymentId) -> Value {
+    async fn state_of(&self, id: PaymentId) -> Value {
         self.api.get(&format!("/v1/payments/{id}")).await.expect(200)
+    }
+
+    /// Carries out what refunds are pending, as their events would.
+    async fn refund(&self) {
+        let pending = "SELECT id FROM refund WHERE status = 'pending' ORDER BY id";
+        let pending: Vec<uuid::Uuid> =
+            sqlx::query_scalar(pending).fetch_all(&mut *self.conn().await).await.unwrap();
+        for id in pending {
+            assert_eq!(self.app.carry_out_refund(&new_event(), id.into()).await.unwrap(), Progress::Done);
+        }
     }
 
     async fn expire(&self, id: OrderId) -> usize {
@@ -69,7 +79,7 @@ async fn an_authorization_without_an_answer_stays_processing_until_it_is_looked_
     for token in ["pm_sandbox_timeout_then_success", "pm_sandbox_error_after_authorize"] {
         let (test, order_id, payment_id) = paying(token).await;
         assert!(is_unknown(&test.authorize(payment_id).await), "{token}");
-        let payment = test.payment(payment_id).await;
+        let payment = test.state_of(payment_id).await;
         assert_eq!(
             (&payment["status"], payment["outcome_unknown_since"].is_string()),
             (&json!("processing"), true)
@@ -78,7 +88,7 @@ async fn an_authorization_without_an_answer_stays_processing_until_it_is_looked_
         test.api.cancel(&order).await.problem(409, "payment_in_progress");
         test.api.pay(&order, "pm_card_visa").await.problem(409, "payment_in_progress");
         assert_eq!(test.authorize(payment_id).await.unwrap(), Progress::Done);
-        let payment = test.payment(payment_id).await;
+        let payment = test.state_of(payment_id).await;
         assert_eq!(
             (&payment["status"], &payment["outcome_unknown_since"]),
             (&json!("authorized"), &Value::Null)
@@ -95,11 +105,11 @@ async fn a_capture_without_an_answer_stays_authorized_until_it_is_looked_up() {
     let (test, _, payment_id) = paying("pm_sandbox_error_after_capture").await;
     test.authorize(payment_id).await.unwrap();
     assert!(is_unknown(&test.capture(payment_id).await));
-    let payment = test.payment(payment_id).await;
+    let payment = test.state_of(payment_id).await;
     assert_eq!((&payment["status"], &payment["amount_captured"]), (&json!("authorized"), &json!(0)));
     assert!(payment["outcome_unknown_since"].is_string());
     assert_eq!(test.capture(payment_id).await.unwrap(), Progress::Done);
-    let payment = test.payment(payment_id).await;
+    let payment = test.state_of(payment_id).await;
     assert_eq!((&payment["status"], &payment["amount_captured"]), (&json!("captured"), &json!(1000)));
     assert_eq!(moves(&test, payment_id).await, [1, 1, 0]);
     test.finish().await;
@@ -116,12 +126,13 @@ async fn every_step_may_be_repeated() {
     }
     // An order that lives keeps its money.
     assert_eq!(test.release(order_id).await, Progress::Done);
-    assert_eq!(test.payment(payment_id).await["status"], "captured");
+    assert_eq!(test.state_of(payment_id).await["status"], "captured");
     test.api.cancel(&order_id.to_string()).await.expect(200);
     for _ in 0..3 {
         assert_eq!(test.release(order_id).await, Progress::Done);
+        test.refund().await;
     }
-    assert_eq!(test.payment(payment_id).await["status"], "refunded");
+    assert_eq!(test.state_of(payment_id).await["status"], "refunded");
     assert_eq!(moves(&test, payment_id).await, [1, 1, 1]);
     let history = "SELECT count(*) FROM payment_event WHERE note <> 'created'";
     assert_eq!(test.count(history).await, 3);
@@ -136,7 +147,8 @@ async fn an_order_canceled_while_its_capture_has_no_answer_gets_its_money_back()
     test.api.cancel(&order_id.to_string()).await.expect(200);
     assert_eq!(test.release(order_id).await, Progress::Done);
     assert_eq!(test.capture(payment_id).await.unwrap(), Progress::Done);
-    let payment = test.payment(payment_id).await;
+    test.refund().await;
+    let payment = test.state_of(payment_id).await;
     assert_eq!((&payment["status"], &payment["amount_refunded"]), (&json!("refunded"), &json!(1000)));
     assert_eq!(moves(&test, payment_id).await, [1, 1, 1]);
     test.finish().await;
@@ -148,11 +160,14 @@ async fn many_events_at_once_refund_a_dead_order_once() {
     test.authorize(payment_id).await.unwrap();
     test.capture(payment_id).await.unwrap();
     test.api.cancel(&order_id.to_string()).await.expect(200);
+    let refund: uuid::Uuid =
+        sqlx::query_scalar("SELECT id FROM refund").fetch_one(&mut *test.conn().await).await.unwrap();
     let release = async || {
         let event = new_event();
+        assert_eq!(test.release(order_id).await, Progress::Done);
         // As the bus does: again, while the provider says that it is busy with the same refund.
         loop {
-            match test.app.release_payment(&event, order_id).await {
+            match test.app.carry_out_refund(&event, refund.into()).await {
                 Ok(progress) => break assert_eq!(progress, Progress::Done),
                 Err(error) => assert!(error.is_transient(), "{error}"),
             }
@@ -177,7 +192,7 @@ async fn an_authorization_that_comes_after_the_order_expired_is_voided() {
     assert_eq!(test.api.order(&order_id.to_string()).await["status"], "expired");
     // As the event of the authorization does.
     assert_eq!(test.capture(payment_id).await.unwrap(), Progress::Done);
-    assert_eq!(test.payment(payment_id).await["status"], "voided");
+    assert_eq!(test.state_of(payment_id).await["status"], "voided");
     assert_eq!(test.api.level("a").await, (5, 0, 0));
     assert_eq!(moves(&test, payment_id).await, [1, 0, 0]);
     assert_eq!(test.sandbox.summary().await["voided"], 1);
@@ -198,9 +213,9 @@ async fn a_capture_that_comes_after_the_order_expired_is_refunded() {
     test.run_out(&order_id.to_string(), 1.0).await;
     assert_eq!(test.expire(order_id).await, 1);
     assert_eq!(test.authorize(payment_id).await.unwrap(), Progress::Done);
-    assert_eq!(test.payment(payment_id).await["status"], "captured");
-    assert_eq!(test.release(order_id).await, Progress::Done);
-    assert_eq!(test.payment(payment_id).await["status"], "refunded");
+    assert_eq!(test.state_of(payment_id).await["status"], "captured");
+    test.refund().await;
+    assert_eq!(test.state_of(payment_id).await["status"], "refunded");
     assert_eq!(moves(&test, payment_id).await, [1, 1, 1]);
     test.finish().await;
 }
