@@ -8,8 +8,8 @@ UPDATE orders o SET amount_canceled = l.amount
 FROM (SELECT order_id, sum(quantity_canceled * unit_amount) AS amount FROM order_line GROUP BY 1) l
 WHERE l.order_id = o.id AND l.amount > 0;
 ALTER TABLE orders
-    ADD CONSTRAINT orders_amount_canceled CHECK (amount_canceled BETWEEN 0 AND total_amount),
-    ADD CONSTRAINT orders_keeps_money CHECK (NOT keeps_money OR status = 'canceled');
+    ADD CONSTRAINT orders_canceled_money
+        CHECK (amount_canceled BETWEEN 0 AND total_amount AND (NOT keeps_money OR status = 'canceled'));
 -- Nothing is written to it when an order is placed.
 CREATE INDEX orders_status_idx ON orders (status, id) WHERE status <> 'pending_payment';
 COMMENT ON COLUMN orders.amount_canceled IS 'What the canceled units would have cost, minor units; total_amount less this is due';

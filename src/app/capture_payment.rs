@@ -21,7 +21,7 @@ use crate::{
 /// What is to be done about an authorized payment.
 enum Capturing {
     /// The provider is to be asked for this amount.
-    Amount(Payment, i64),
+    Amount(i64),
     /// The order is dead: its money is let go.
     Dead,
     /// Nobody has asked for it, or it was captured or voided meanwhile.
@@ -39,8 +39,8 @@ impl App {
             }
             _ => Capturing::NotNow,
         };
-        let (payment, amount) = match capturing {
-            Capturing::Amount(payment, amount) => (payment, amount),
+        let amount = match capturing {
+            Capturing::Amount(amount) => amount,
             Capturing::Dead => return self.release_payment(handling, payment.order_id).await,
             Capturing::NotNow => {
                 self.mark_handled(handling).await?;
@@ -67,7 +67,7 @@ impl App {
             return Ok(Capturing::NotNow);
         }
         if let Some(amount) = payment.amount_capturing {
-            return Ok(Capturing::Amount(payment, amount));
+            return Ok(Capturing::Amount(amount));
         }
         let due = change.order.amount_due();
         let automatic = (payment.capture_method == CaptureMethod::Automatic).then_some(due);
@@ -77,7 +77,7 @@ impl App {
         let amount = amount.min(due);
         payments::mark_capturing(&mut tx, payment.id, amount).await?;
         tx.commit().await?;
-        Ok(Capturing::Amount(payment, amount))
+        Ok(Capturing::Amount(amount))
     }
 
     async fn ask_for_capture(&self, payment: &Payment, amount: i64) -> Result<ProviderPayment, Error> {

@@ -23,7 +23,7 @@ pub(super) enum Begun {
     /// It took effect before.
     Answered(Answer),
     /// It is to be carried out.
-    New(ShipmentChange),
+    New(Box<ShipmentChange>),
 }
 
 impl App {
@@ -44,7 +44,7 @@ impl App {
             return Ok(Begun::Answered(answer));
         }
         let shipment = shipments::find(&mut tx, id).await?.ok_or_else(not_found)?;
-        Ok(Begun::New(ShipmentChange { tx, order, shipment }))
+        Ok(Begun::New(Box::new(ShipmentChange { tx, order, shipment })))
     }
 }
 

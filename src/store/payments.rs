@@ -182,20 +182,20 @@ pub struct PaymentFilter {
     pub starting_after: Option<PaymentId>,
 }
 
-/// Payments, newest first. One statement for each set of filters: see `orders::list`.
+/// Payments, newest first. Made and planned for its filters: see `orders::list`.
 pub async fn list(conn: &mut Conn, filter: &PaymentFilter, limit: i64) -> Result<Vec<Payment>, Error> {
     let mut query = QueryBuilder::<Postgres>::new("SELECT id FROM payment WHERE true");
     if let Some(order_id) = filter.order_id {
         query.push(" AND order_id = ").push_bind(order_id.uuid());
     }
     if let Some(status) = filter.status {
-        query.push(" AND status = '").push(status.as_str()).push("'");
+        query.push(" AND status = ").push_bind(status.as_str());
     }
     if let Some(id) = filter.starting_after {
         query.push(" AND id < ").push_bind(id.uuid());
     }
     query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
-    let ids: Vec<Uuid> = query.build_query_scalar().fetch_all(&mut *conn).await?;
+    let ids: Vec<Uuid> = query.build_query_scalar().persistent(false).fetch_all(&mut *conn).await?;
     let query = select_payments!("WHERE id = ANY($1) ORDER BY id DESC", &ids);
     query.fetch_all(conn).await?.into_iter().map(Payment::try_from).collect()
 }

@@ -205,7 +205,7 @@ pub async fn list_of_order(conn: &mut Conn, order_id: OrderId) -> Result<Vec<Shi
     read(conn, &ids).await
 }
 
-/// Shipments with what they hold, newest first. One statement for each set of filters: see `orders::list`.
+/// Shipments with what they hold, newest first. Made and planned for its filters: see `orders::list`.
 pub async fn list(conn: &mut Conn, filter: &ShipmentFilter, limit: i64) -> Result<Vec<Shipment>, Error> {
     let mut query = QueryBuilder::<Postgres>::new("SELECT id FROM shipment WHERE true");
     if let Some(order_id) = filter.order_id {
@@ -221,7 +221,7 @@ pub async fn list(conn: &mut Conn, filter: &ShipmentFilter, limit: i64) -> Resul
         query.push(" AND id < ").push_bind(id.uuid());
     }
     query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
-    let ids: Vec<Uuid> = query.build_query_scalar().fetch_all(&mut *conn).await?;
+    let ids: Vec<Uuid> = query.build_query_scalar().persistent(false).fetch_all(&mut *conn).await?;
     let mut shipments = read(conn, &ids).await?;
     shipments.reverse();
     Ok(shipments)

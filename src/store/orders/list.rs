@@ -1,8 +1,7 @@
 //! Reading orders with their lines and with what became of them.
 //!
-//! A list is one statement made of the filters that are given, so that each has a plan of its own: with all filters in one
-//! statement, a plan that fits none of them would be kept. The status stands in it as a literal, because an index over
-//! most of the statuses serves only a statement that names its status.
+//! A list is one statement made of the filters that are given, and is planned anew each time, for the values that it has: one
+//! plan for all of them would read a whole table where a value is rare. One order is found by its id, always in one way.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -77,7 +76,9 @@ pub async fn find(conn: &mut Conn, id: OrderId) -> Result<Option<Order>, Error> 
 
 /// Orders with their lines, newest first.
 pub async fn list(conn: &mut Conn, filter: &OrderFilter, limit: i64) -> Result<Vec<Order>, Error> {
-    let rows: Vec<OrderRow> = statement(filter, limit).build_query_as().fetch_all(&mut *conn).await?;
+    let mut query = statement(filter, limit);
+    let query = query.build_query_as::<OrderRow>().persistent(filter.id.is_some());
+    let rows = query.fetch_all(&mut *conn).await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let mut lines = lines_of(conn, &ids).await?;
     let payments = payment_statuses(conn, &ids).await?;
@@ -100,7 +101,7 @@ fn statement(filter: &OrderFilter, limit: i64) -> QueryBuilder<Postgres> {
         query.push(" AND id = ").push_bind(id.uuid());
     }
     if let Some(status) = filter.status {
-        query.push(" AND status = '").push(status.as_str()).push("'");
+        query.push(" AND status = ").push_bind(status.as_str());
     }
     if let Some(customer_id) = &filter.customer_id {
         query.push(" AND customer_id = ").push_bind(customer_id.clone());

@@ -32,15 +32,18 @@ async fn orders_are_found_by_sku_and_time() {
         let day = chrono::TimeDelta::days(1);
         format!("created_gte={}&created_lt={}", (from - day).to_rfc3339(), (from + day).to_rfc3339())
     };
-    assert_eq!(test.listed(&format!("/v1/orders?sku=a&{window}")).await, [third.clone(), first.clone()]);
-    assert_eq!(test.listed(&format!("/v1/orders?sku=c&{window}&limit=1")).await, [third.clone()]);
+    assert_eq!(test.listed(&format!("/v1/orders?sku=a&{window}")).await, [third.as_str(), first.as_str()]);
+    assert_eq!(test.listed(&format!("/v1/orders?sku=c&{window}&limit=1")).await, [third.as_str()]);
     assert_eq!(test.listed(&format!("/v1/orders?sku=x&{window}")).await, Vec::<String>::new());
     let (from, to) = (created(1), created(2));
-    assert_eq!(test.listed(&format!("/v1/orders?created_gte={from}")).await, [third.clone(), second.clone()]);
-    assert_eq!(test.listed(&format!("/v1/orders?created_lt={to}")).await, [second.clone(), first.clone()]);
+    assert_eq!(
+        test.listed(&format!("/v1/orders?created_gte={from}")).await,
+        [third.as_str(), second.as_str()]
+    );
+    assert_eq!(test.listed(&format!("/v1/orders?created_lt={to}")).await, [second.as_str(), first.as_str()]);
     assert_eq!(
         test.listed(&format!("/v1/orders?created_gte={from}&created_lt={to}")).await,
-        [second.clone()]
+        [second.as_str()]
     );
     for (query, pointer) in [
         ("sku=a", "?created_gte"),
@@ -96,23 +99,23 @@ async fn payments_and_shipments_are_listed_newest_first_in_pages_and_by_filter()
     }
     let payment_ids: Vec<String> = payments.iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(test.listed("/v1/payments").await, payment_ids);
-    assert_eq!(test.listed("/v1/payments?status=authorized").await, [payment_ids[1].clone()]);
-    assert_eq!(test.listed("/v1/payments?status=captured&limit=1").await, [payment_ids[0].clone()]);
+    assert_eq!(test.listed("/v1/payments?status=authorized").await, [payment_ids[1].as_str()]);
+    assert_eq!(test.listed("/v1/payments?status=captured&limit=1").await, [payment_ids[0].as_str()]);
     assert_eq!(
         test.listed(&format!("/v1/payments?order_id={}", payments[2].1)).await,
-        [payment_ids[2].clone()]
+        [payment_ids[2].as_str()]
     );
     let after = format!("/v1/payments?starting_after={}&limit=1", payment_ids[0]);
     let page = test.api.get(&after).await.expect(200);
     assert_eq!((ids(&page), &page["has_more"]), (vec![payment_ids[1].clone()], &json!(true)));
 
     assert_eq!(test.listed("/v1/shipments").await, shipments);
-    assert_eq!(test.listed("/v1/shipments?status=packed").await, [shipments[0].clone()]);
+    assert_eq!(test.listed("/v1/shipments?status=packed").await, [shipments[0].as_str()]);
     assert_eq!(test.listed("/v1/shipments?status=pending&location_id=main").await, shipments[1..]);
     assert_eq!(test.listed("/v1/shipments?location_id=north").await, Vec::<String>::new());
     assert_eq!(
         test.listed(&format!("/v1/shipments?order_id={}", payments[0].1)).await,
-        [shipments[0].clone()]
+        [shipments[0].as_str()]
     );
     let after = format!("/v1/shipments?starting_after={}", shipments[0]);
     assert_eq!(test.listed(&after).await, shipments[1..]);

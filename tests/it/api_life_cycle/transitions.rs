@@ -137,7 +137,7 @@ async fn payment_in(test: &TestApp, status: PaymentStatus) -> String {
             test.ask_payment(&payment_id, "refunds", json!({ "amount": 1 })).await.expect(201);
         }
         PaymentStatus::Refunded => {
-            drop(test.ask_payment(&payment_id, "refunds", json!({})).await.expect(201))
+            drop(test.ask_payment(&payment_id, "refunds", json!({})).await.expect(201));
         }
         PaymentStatus::Voided => drop(test.ask_order(&order, "cancel", json!({})).await.expect(200)),
         _ => {}
