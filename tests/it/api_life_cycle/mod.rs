@@ -11,6 +11,7 @@ mod refunds;
 mod returns;
 mod shipments;
 mod transitions;
+mod walks;
 mod workers;
 
 use std::collections::HashMap;
