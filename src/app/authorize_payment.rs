@@ -16,13 +16,13 @@ use crate::{
     store::{payments, provider_events},
 };
 
-/// How long a payment may be asked for, counted from when it was made: it cannot have been asked for before, and a provider
-/// surely knows an idempotency key that long. Stripe says 24 hours.
-const ASKED_FOR: TimeDelta = TimeDelta::hours(20);
+/// How long a payment or a refund may be asked for, counted from when it was made: it cannot have been asked for before, and
+/// a provider surely knows an idempotency key that long. Stripe says 24 hours.
+pub(super) const ASKED_FOR: TimeDelta = TimeDelta::hours(20);
 
-/// After this a payment that is not found was never made: it was last asked for a day before, and what a provider's
-/// search does not show lags behind by minutes, in an outage by an hour.
-const NEVER_MADE: TimeDelta = TimeDelta::hours(48);
+/// After this a payment or a refund that is not found was never made: it was last asked for a day before, and what a
+/// provider's search does not show lags behind by minutes, in an outage by an hour.
+pub(super) const NEVER_MADE: TimeDelta = TimeDelta::hours(48);
 
 /// Whether an event is handled, or has to come again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +86,7 @@ impl App {
                 tracing::warn!(payment_id = %payment.id, code, message, "the provider rejected the payment");
                 Ok(refused(payment, code))
             }
-            Err(ProviderError::Rejected { code, message }) => {
-                Err(ProviderError::Unknown(format!("{code}: {message}")).into())
-            }
-            answer => Ok(answer?),
+            answer => Ok(answer.map_err(ProviderError::about_earlier)?),
         }
     }
 
@@ -105,10 +102,7 @@ impl App {
             Some(reference) => self.provider()?.get(&reference).await.map(Some),
             None => self.provider()?.find(payment.id).await,
         };
-        Ok(seen.map_err(|error| match error {
-            ProviderError::Rejected { code, message } => ProviderError::Unknown(format!("{code}: {message}")),
-            error => error,
-        })?)
+        Ok(seen.map_err(ProviderError::about_earlier)?)
     }
 
     /// Notes on the payment that its outcome is unknown, if that is what went wrong. Gives the error back.

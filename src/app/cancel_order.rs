@@ -1,45 +1,111 @@
-//! Canceling an order: its stock is free at once, its money follows through `release_payment`.
+//! Canceling an order, or units of its lines: the stock is free at once, and what the customer has paid for it is refunded.
+//!
+//! Whoever cancels the last open units cancels the order, or completes it where something has shipped. `amount_due` falls by
+//! what the canceled units cost: money that is authorized is later captured for what is due only, money that is captured
+//! goes back by a refund that this transaction writes down. A whole order's money is voided or refunded to its last unit,
+//! unless the request says to keep what was captured.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry,
-    stock_events::move_reservations,
+    Answer, App, Cause, Conflict, Error, answer,
+    order_change::OrderChange,
+    refund_payment::{RefundDraft, insert_refund},
+    retry::retry,
+    stock_events::take_reservations,
 };
 use crate::{
     domain::{
-        event::EventType, ids::OrderId, new_order::require_text, order::OrderStatus,
-        reservation::ReservationStatus, shipment::ShipmentStatus, validation::Validator,
+        event::EventType,
+        ids::{OrderId, OrderLineId},
+        line_quantity::{self, LineQuantity, check_left, draw},
+        movement::MovementType,
+        new_order::require_text,
+        order::{OrderLine, OrderStatus},
+        payment::Payment,
+        reservation::ReservationStatus,
+        shipment::ShipmentStatus,
+        validation::Validator,
     },
-    store::{Conn, idempotency::IdempotentRequest, orders, payments, shipments},
+    store::{
+        Conn,
+        idempotency::IdempotentRequest,
+        movements::{self, MovementCause, NewMovement},
+        orders::{self, LineCounter},
+        payments,
+        reservations::{self, Reservation, Step},
+        shipments,
+    },
 };
 
-/// A request to cancel an order.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// A request to cancel an order, or a part of it.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 #[schema(example = json!({ "reason": "The customer changed their mind" }))]
 pub struct CancelOrder {
     /// Why, in the merchant's words.
     pub reason: Option<String>,
+    /// Which units; the whole order if absent. Units that have shipped, or are packed, cannot be named.
+    pub lines: Option<Vec<LineQuantity>>,
+    /// What becomes of captured money.
+    pub refund: RefundChoice,
+    /// Whether the units can be sold again. If not, they are taken out of `on_hand`.
+    pub restock: bool,
+}
+
+impl Default for CancelOrder {
+    fn default() -> Self {
+        Self { reason: None, lines: None, refund: RefundChoice::Auto, restock: true }
+    }
+}
+
+/// What becomes of captured money when units are canceled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundChoice {
+    /// What the units cost is refunded; of a whole order, everything.
+    #[default]
+    Auto,
+    /// It is kept. A refund can still be asked for.
+    None,
+}
+
+/// What is canceled of an order.
+struct Cut {
+    wanted: Vec<LineQuantity>,
+    /// What the units cost.
+    value: i64,
+    /// What of that no refund has named before.
+    refund_value: i64,
+    /// What was due before.
+    due_before: i64,
+    /// The order's status from then on.
+    next: OrderStatus,
 }
 
 impl App {
-    /// Cancels an order that has not shipped, and answers with it.
+    /// Cancels an order, or units of it that are not packed and have not shipped, and answers with the order.
     ///
     /// # Errors
-    /// Unknown order; an order that has shipped or is dead; a payment that is not decided yet.
+    /// Unknown order; an order that has shipped or is dead; a payment that is not decided yet; more units than are left.
     pub async fn cancel_order(
         &self,
         request: &IdempotentRequest,
         id: OrderId,
         cancel: &CancelOrder,
+        actor: &str,
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let mut check = Validator::default();
         require_text(&mut check, cancel.reason.as_deref(), "/reason");
+        if let Some(lines) = &cancel.lines {
+            line_quantity::validate(&mut check, lines);
+        }
         check.finish().map_err(Error::Invalid)?;
-        retry("cancel_order", || self.cancel_once(request, id, cancel, cause)).await
+        retry("cancel_order", || self.cancel_once(request, id, cancel, actor, cause)).await
     }
 
     async fn cancel_once(
@@ -47,6 +113,7 @@ impl App {
         request: &IdempotentRequest,
         id: OrderId,
         cancel: &CancelOrder,
+        actor: &str,
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let mut tx = self.store.begin("cancel_order").await?;
@@ -54,23 +121,23 @@ impl App {
         if let Some(answer) = answer::find(&mut tx, request).await? {
             return Ok(answer);
         }
-        refuse_undecided_payment(&mut tx, id).await?;
+        refuse_status(&change, cancel)?;
+        let payment = decided_payment(&mut tx, id).await?;
         let held_as = match change.order.status {
             OrderStatus::PendingPayment => ReservationStatus::Held,
             _ => ReservationStatus::Committed,
         };
-        change.become_status(OrderStatus::Canceled)?;
-        change.because(cancel.reason.clone());
-        move_reservations(&mut tx, &[id], held_as, ReservationStatus::Released, cause).await?;
-        orders::cancel_lines(&mut tx, id).await?;
-        let unsent = [ShipmentStatus::Pending, ShipmentStatus::Packed];
-        let canceled = shipments::mark_of_order(&mut tx, id, &unsent, ShipmentStatus::Canceled).await?;
-        for shipment_id in canceled {
-            let data = serde_json::json!({ "order_id": id, "shipment_id": shipment_id });
-            change.emit(EventType::ShipmentCanceled, &data)?;
+        let lines = orders::list_lines(&mut tx, id).await?;
+        let stock = cancelable(reservations::list_of_order(&mut tx, id, held_as).await?, cancel);
+        let cut = cut(&change, cancel, &lines, &stock, payment.as_ref())?;
+        release_stock(&mut tx, &change, cancel, &draw_from(&cut.wanted, &stock), held_as, actor).await?;
+        let quantities = line_quantity::sum(cut.wanted.iter().map(|line| (line.line_id, line.quantity)));
+        orders::count_lines(&mut tx, id, LineCounter::Canceled, &quantities).await?;
+        for shipment_id in shipments::cancel_empty(&mut tx, id).await? {
+            change.emit_shipment(EventType::ShipmentCanceled, shipment_id)?;
         }
-        let data = serde_json::json!({ "order_id": id, "reason": cancel.reason });
-        change.emit(EventType::OrderCanceled, &data)?;
+        tell(&mut change, cancel, &cut)?;
+        settle_money(&mut tx, &mut change, payment, cancel, &cut).await?;
         change.save(&mut tx).await?;
         let order = orders::find(&mut tx, id).await?;
         let answer = answer::store(&mut tx, request, &order).await?;
@@ -79,11 +146,162 @@ impl App {
     }
 }
 
-/// Canceling under a payment that the provider has not decided could take money for nothing.
-async fn refuse_undecided_payment(conn: &mut Conn, id: OrderId) -> Result<(), Error> {
+fn refuse_status(change: &OrderChange, cancel: &CancelOrder) -> Result<(), Error> {
+    let status = change.order.status;
+    let in_parts = [OrderStatus::PendingPayment, OrderStatus::Confirmed, OrderStatus::PartiallyFulfilled];
+    let allowed = match cancel.lines {
+        Some(_) => in_parts.contains(&status),
+        None => status.may_become(OrderStatus::Canceled),
+    };
+    if allowed { Ok(()) } else { Err(change.invalid_transition()) }
+}
+
+/// The order's live payment. Canceling under one that the provider has not decided could take money for nothing.
+async fn decided_payment(conn: &mut Conn, id: OrderId) -> Result<Option<Payment>, Error> {
     let payments = payments::lock_of_order(conn, id).await?;
-    match payments.iter().find(|payment| payment.status.is_undecided()) {
-        Some(payment) => Err(Conflict::PaymentInProgress { payment_id: payment.id }.into()),
-        None => Ok(()),
+    let live = payments.into_iter().find(|payment| payment.status.is_live());
+    match live {
+        Some(payment) if payment.status.is_undecided() => {
+            Err(Conflict::PaymentInProgress { payment_id: payment.id }.into())
+        }
+        live => Ok(live),
     }
+}
+
+/// What may be canceled, in the order in which it is taken: what is in no shipment first. Units that are packed go only with
+/// the whole order.
+fn cancelable(mut stock: Vec<Reservation>, cancel: &CancelOrder) -> Vec<Reservation> {
+    let is_packed = |reservation: &Reservation| matches!(reservation.shipment, Some((_, status)) if status != ShipmentStatus::Pending);
+    stock.retain(|reservation| cancel.lines.is_none() || !is_packed(reservation));
+    stock.sort_by_key(|reservation| reservation.shipment.is_some());
+    stock
+}
+
+fn cut(
+    change: &OrderChange,
+    cancel: &CancelOrder,
+    lines: &[OrderLine],
+    stock: &[Reservation],
+    payment: Option<&Payment>,
+) -> Result<Cut, Error> {
+    let all = || {
+        let open = lines.iter().filter(|line| line.open() > 0);
+        open.map(|line| LineQuantity { line_id: line.id, quantity: line.open() }).collect()
+    };
+    let wanted: Vec<LineQuantity> = cancel.lines.clone().unwrap_or_else(all);
+    let mut left: BTreeMap<OrderLineId, i64> = lines.iter().map(|line| (line.id, 0)).collect();
+    left.extend(line_quantity::sum(stock.iter().map(|held| (held.order_line_id, held.quantity))));
+    check_left(&wanted, &left, "order", "cancel").map_err(Error::Invalid)?;
+
+    let by_id: BTreeMap<OrderLineId, &OrderLine> = lines.iter().map(|line| (line.id, line)).collect();
+    let cost = |units: &dyn Fn(&OrderLine, i64) -> i64| -> i64 {
+        let cost = |wanted: &LineQuantity| {
+            by_id.get(&wanted.line_id).map_or(0, |line| units(line, wanted.quantity) * line.unit_amount)
+        };
+        wanted.iter().map(cost).sum()
+    };
+    let value = cost(&|_, quantity| quantity);
+    let refund_value = cost(&|line, quantity| quantity.min(line.refundable()));
+    let open: i64 = lines.iter().map(OrderLine::open).sum();
+    let has_shipped = lines.iter().any(|line| line.quantity_fulfilled > 0);
+    let next = match open - wanted.iter().map(|line| line.quantity).sum::<i64>() {
+        0 if has_shipped => OrderStatus::Fulfilled,
+        0 => OrderStatus::Canceled,
+        _ => change.order.status,
+    };
+    let due_before = change.order.amount_due();
+    // Nothing can pay or capture 0. What has shipped and is paid is paid.
+    let is_paid = has_shipped && payment.is_some_and(|payment| payment.amount_captured > 0);
+    if next != OrderStatus::Canceled && value == due_before && !is_paid {
+        let detail =
+            "must leave something to pay: cancel the whole order instead, or capture what has shipped first";
+        return Err(Error::field("/lines", detail));
+    }
+    Ok(Cut { wanted, value, refund_value, due_before, next })
+}
+
+fn draw_from<'a>(wanted: &[LineQuantity], stock: &'a [Reservation]) -> Vec<(&'a Reservation, i64)> {
+    draw(wanted, stock.iter().map(|held| (held.order_line_id, held.quantity, held)))
+}
+
+/// The units leave their shipments and are free, or are gone.
+async fn release_stock(
+    conn: &mut Conn,
+    change: &OrderChange,
+    cancel: &CancelOrder,
+    drawn: &[(&Reservation, i64)],
+    from: ReservationStatus,
+    actor: &str,
+) -> Result<(), Error> {
+    let parts = |covered_only: bool| -> Vec<_> {
+        let drawn = drawn.iter().filter(|(held, _)| held.shipment.is_some() || !covered_only);
+        drawn.map(|(held, quantity)| (held.id, *quantity)).collect()
+    };
+    let id = change.order.id;
+    shipments::uncover(conn, &parts(true)).await?;
+    let to = ReservationStatus::Released;
+    let step = if cancel.restock { Step::new(from, to) } else { Step::leaving(from, to) };
+    let moved = take_reservations(conn, id, &parts(false), step, change.cause()).await?;
+    let moved = moved.map_err(|items| Conflict::InsufficientStock { items })?;
+    if cancel.restock {
+        return Ok(());
+    }
+    let gone: Vec<_> = moved.levels.iter().filter_map(NewMovement::of).collect();
+    let cause = MovementCause {
+        movement_type: MovementType::Adjust,
+        actor: actor.to_owned(),
+        reason: cancel.reason.clone().or_else(|| Some("canceled and not restocked".into())),
+        reference: Some(id.to_string()),
+    };
+    Ok(movements::insert(conn, &gone, &cause).await?)
+}
+
+fn tell(change: &mut OrderChange, cancel: &CancelOrder, cut: &Cut) -> Result<(), Error> {
+    let id = change.order.id;
+    change.order.amount_canceled += cut.value;
+    if cut.next == OrderStatus::Canceled {
+        change.become_status(OrderStatus::Canceled)?;
+        change.because(cancel.reason.clone());
+        let data = serde_json::json!({ "order_id": id, "reason": cancel.reason });
+        return change.emit(EventType::OrderCanceled, &data);
+    }
+    let data = serde_json::json!({
+        "order_id": id,
+        "reason": cancel.reason,
+        "lines": cut.wanted,
+        "amount_canceled": change.order.amount_canceled,
+        "amount_due": change.order.amount_due(),
+    });
+    change.emit(EventType::OrderLinesCanceled, &data)?;
+    if cut.next == change.order.status {
+        return Ok(());
+    }
+    change.become_status(cut.next)?;
+    change.emit(EventType::OrderFulfilled, &serde_json::json!({ "order_id": id }))
+}
+
+/// Captured money goes back, or is kept. Money that is only authorized is voided or captured for less later.
+async fn settle_money(
+    conn: &mut Conn,
+    change: &mut OrderChange,
+    payment: Option<Payment>,
+    cancel: &CancelOrder,
+    cut: &Cut,
+) -> Result<(), Error> {
+    let Some(mut payment) = payment.filter(|payment| payment.refundable() > 0) else { return Ok(()) };
+    let is_whole = cut.next == OrderStatus::Canceled;
+    if cancel.refund == RefundChoice::None {
+        change.order.keeps_money = is_whole;
+        return Ok(());
+    }
+    // What was due and never captured is let go of first.
+    let never_captured = (cut.due_before - payment.amount_captured).max(0);
+    let amount = if is_whole { payment.refundable() } else { cut.refund_value - never_captured };
+    let amount = amount.min(payment.refundable());
+    if amount > 0 {
+        let reason = cancel.reason.clone().or_else(|| Some("canceled".into()));
+        let draft = RefundDraft { amount, reason, lines: Vec::new() };
+        insert_refund(conn, change, &mut payment, draft).await?;
+    }
+    Ok(())
 }

@@ -1,6 +1,13 @@
-//! Capturing a payment: taking the authorized money once the order is confirmed.
+//! Capturing a payment: taking the authorized money once the order is confirmed, or when the merchant asks for it.
+//!
+//! What is captured is what is due by then, or what the merchant asked for if that is less; the provider gives the rest free,
+//! and there is no second capture. The amount is written down before the provider is asked, so that every repetition asks
+//! for the same. What is canceled after that is refunded once the capture is recorded.
 
-use super::{App, Error, Handling, authorize_payment::Progress, record_payment::Then};
+use super::{
+    App, Error, Handling, authorize_payment::Progress, order_change::OrderChange, record_payment::Then,
+    retry::retry,
+};
 use crate::{
     domain::{
         ids::PaymentId,
@@ -8,12 +15,22 @@ use crate::{
         payment::{Payment, PaymentStatus},
     },
     provider::{ProviderPayment, ProviderStatus},
-    store::{self, orders},
+    store::{self, payments},
 };
 
+/// What is to be done about an authorized payment.
+enum Capturing {
+    /// The provider is to be asked for this amount.
+    Amount(i64),
+    /// The order is dead: its money is let go.
+    Dead,
+    /// Nobody has asked for it, or it was captured or voided meanwhile.
+    NotNow,
+}
+
 impl App {
-    /// Carries a `payment.authorized` event out: captures where the capture is automatic, and lets the money go where
-    /// the order died meanwhile.
+    /// Carries a `payment.authorized` or `payment.capture_requested` event out: captures where the capture is automatic or
+    /// asked for, and lets the money go where the order died meanwhile.
     pub async fn capture_payment(&self, handling: &Handling, id: PaymentId) -> Result<Progress, Error> {
         self.capture(Some(handling), id).await
     }
@@ -21,19 +38,21 @@ impl App {
     /// The same, whether an event led here or not.
     pub(super) async fn capture(&self, event: Option<&Handling>, id: PaymentId) -> Result<Progress, Error> {
         let payment = self.find_payment(id).await?;
-        if payment.status != PaymentStatus::Authorized {
-            self.mark_handled(event).await?;
-            return Ok(Progress::Done);
-        }
-        let order = orders::find(&mut *self.store.conn().await?, payment.order_id).await?;
-        if order.is_none_or(|order| order.status.is_dead()) {
-            return self.release(event, payment.order_id).await;
-        }
-        if payment.capture_method == CaptureMethod::Manual {
-            self.mark_handled(event).await?;
-            return Ok(Progress::Done);
-        }
-        let seen = match self.ask_for_capture(&payment).await {
+        let capturing = match payment.status {
+            PaymentStatus::Authorized => {
+                retry("begin_capture", || self.begin_capture(event, &payment)).await?
+            }
+            _ => Capturing::NotNow,
+        };
+        let amount = match capturing {
+            Capturing::Amount(amount) => amount,
+            Capturing::Dead => return self.release(event, payment.order_id).await,
+            Capturing::NotNow => {
+                self.mark_handled(event).await?;
+                return Ok(Progress::Done);
+            }
+        };
+        let seen = match self.ask_for_capture(&payment, amount).await {
             Ok(seen) => seen,
             Err(error) => return Err(self.note_unknown(id, error).await?),
         };
@@ -41,7 +60,32 @@ impl App {
         Ok(Progress::Done)
     }
 
-    async fn ask_for_capture(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
+    /// Writes down how much the provider is going to be asked for.
+    async fn begin_capture(&self, event: Option<&Handling>, payment: &Payment) -> Result<Capturing, Error> {
+        let mut tx = self.store.begin("begin_capture").await?;
+        let change = OrderChange::lock(&mut tx, payment.order_id, &Handling::cause_of(event)).await?;
+        let payment = change.lock_payment(&mut tx, payment.id).await?;
+        if change.order.status.is_dead() {
+            return Ok(Capturing::Dead);
+        }
+        if payment.status != PaymentStatus::Authorized || payment.void_requested_at.is_some() {
+            return Ok(Capturing::NotNow);
+        }
+        if let Some(amount) = payment.amount_capturing {
+            return Ok(Capturing::Amount(amount));
+        }
+        let due = change.order.amount_due();
+        let automatic = (payment.capture_method == CaptureMethod::Automatic).then_some(due);
+        let Some(amount) = payment.capture_requested_amount.or(automatic) else {
+            return Ok(Capturing::NotNow);
+        };
+        let amount = amount.min(due);
+        payments::mark_capturing(&mut tx, payment.id, amount).await?;
+        tx.commit().await?;
+        Ok(Capturing::Amount(amount))
+    }
+
+    async fn ask_for_capture(&self, payment: &Payment, amount: i64) -> Result<ProviderPayment, Error> {
         let reference = reference(payment)?;
         if payment.outcome_unknown_since.is_some() {
             let seen = self.provider()?.get(reference).await?;
@@ -49,7 +93,7 @@ impl App {
                 return Ok(seen);
             }
         }
-        Ok(self.provider()?.capture(payment.id, reference, payment.amount).await?)
+        Ok(self.provider()?.capture(payment.id, reference, amount).await?)
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     domain::{
         ids::{OrderId, PaymentId},
+        inventory::LocationId,
         open_orders::OwnerKind,
         reservation::Shortage,
         validation::FieldError,
@@ -34,6 +35,12 @@ pub enum Error {
     /// The state of things does not allow it.
     #[error("{0}")]
     Conflict(Conflict),
+    /// The amount to capture is more than may be captured.
+    #[error("at most {capturable} may be captured")]
+    AmountExceedsAuthorized {
+        /// What is authorized and due.
+        capturable: i64,
+    },
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     IdempotencyKeyReused,
@@ -109,6 +116,38 @@ pub enum Conflict {
         /// Why, in the provider's words.
         decline_code: Option<String>,
     },
+    /// The time to pay the order was extended as often as it may be.
+    #[error("the time to pay the order was extended {extensions} times, which is as often as it may be")]
+    ExtensionLimitReached {
+        /// How often it was.
+        extensions: i64,
+        /// How often it may be.
+        max_extensions: i16,
+    },
+    /// Every unit of the order, or all that lies at the location, is in a shipment, canceled or shipped.
+    #[error("nothing is left to ship{}", location_id.as_ref().map(|id| format!(" from {id}")).unwrap_or_default())]
+    NothingToShip {
+        /// The location that was asked for.
+        location_id: Option<LocationId>,
+    },
+    /// The refund asks for more than is left of what was captured.
+    #[error("{refundable} of payment {payment_id} may still be refunded")]
+    RefundExceedsCaptured {
+        /// The payment.
+        payment_id: PaymentId,
+        /// What no other refund has claimed.
+        refundable: i64,
+    },
+    /// The payment is what a living order keeps its stock by.
+    #[error(
+        "order {order_id} is {current_status} and would be without its payment: cancel the order, which voids it"
+    )]
+    OrderNeedsPayment {
+        /// The order.
+        order_id: OrderId,
+        /// Its status.
+        current_status: &'static str,
+    },
     /// The stock is not what the request expected.
     #[error("on_hand is {on_hand}")]
     StockConflict {
@@ -175,9 +214,13 @@ impl Conflict {
             Self::DuplicateClientReference { .. }
             | Self::InvalidStateTransition { .. }
             | Self::PaymentAlreadySucceeded { .. }
+            | Self::ExtensionLimitReached { .. }
             | Self::ReservationExpired {} => true,
             Self::InsufficientStock { .. }
             | Self::PaymentDeclined { .. }
+            | Self::NothingToShip { .. }
+            | Self::RefundExceedsCaptured { .. }
+            | Self::OrderNeedsPayment { .. }
             | Self::PaymentInProgress { .. }
             | Self::StockConflict { .. }
             | Self::VersionConflict { .. }
@@ -198,6 +241,10 @@ impl Conflict {
             Self::PaymentAlreadySucceeded { .. } => "payment_already_succeeded",
             Self::ReservationExpired {} => "reservation_expired",
             Self::PaymentDeclined { .. } => "payment_declined",
+            Self::ExtensionLimitReached { .. } => "extension_limit_reached",
+            Self::NothingToShip { .. } => "nothing_to_ship",
+            Self::RefundExceedsCaptured { .. } => "refund_exceeds_captured",
+            Self::OrderNeedsPayment { .. } => "order_needs_payment",
             Self::StockConflict { .. } => "stock_conflict",
             Self::VersionConflict { .. } => "version_conflict",
             Self::BelowCommitted { .. } => "below_committed",
@@ -217,6 +264,7 @@ impl Error {
             Self::Store(error) => error.is_transient(),
             Self::Invalid(_)
             | Self::UnknownSku(_)
+            | Self::AmountExceedsAuthorized { .. }
             | Self::NotFound { .. }
             | Self::Conflict(_)
             | Self::Webhook(_)

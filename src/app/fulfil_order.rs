@@ -1,23 +1,30 @@
-//! Fulfilling an order: a pending shipment once it is confirmed, and, where the deployment ships at once, the packing and
-//! shipping once its money is captured.
+//! Fulfilling an order without being asked: a pending shipment at each location once it is confirmed, and, where the
+//! deployment ships at once, the packing and shipping once its money is captured. By the same steps as on request.
+
+use std::collections::BTreeMap;
 
 use super::{
-    App, Error, Handling, authorize_payment::Progress, order_change::OrderChange, retry::retry,
-    stock_events::move_reservations,
+    App, Error, Handling,
+    authorize_payment::Progress,
+    create_shipment::{insert_shipment, list_uncovered, may_ship},
+    order_change::OrderChange,
+    retry::retry,
+    ship_shipment::send,
 };
 use crate::{
     domain::{
-        event::EventType, ids::OrderId, order::OrderStatus, reservation::ReservationStatus,
+        ids::{OrderId, ReservationId},
+        inventory::LocationId,
         shipment::ShipmentStatus,
     },
-    store::{Conn, inbox, orders, shipments},
+    store::{Conn, inbox, shipments},
 };
 
 impl App {
     /// Carries an `order.confirmed` event out: makes the order's shipments, to be packed.
-    pub async fn create_shipment(&self, handling: &Handling, order_id: OrderId) -> Result<Progress, Error> {
-        retry("create_shipment", || async {
-            let mut tx = self.store.begin("create_shipment").await?;
+    pub async fn plan_shipments(&self, handling: &Handling, order_id: OrderId) -> Result<Progress, Error> {
+        retry("plan_shipments", || async {
+            let mut tx = self.store.begin("plan_shipments").await?;
             if inbox::insert(&mut tx, handling.consumer, handling.event_id).await? {
                 let mut change = OrderChange::lock(&mut tx, order_id, &handling.cause).await?;
                 insert_shipments(&mut tx, &mut change).await?;
@@ -50,41 +57,36 @@ impl App {
 }
 
 async fn insert_shipments(conn: &mut Conn, change: &mut OrderChange) -> Result<(), Error> {
-    if change.order.status != OrderStatus::Confirmed {
+    if !may_ship(change) {
         return Ok(());
     }
-    let order_id = change.order.id;
-    for shipment_id in shipments::insert_pending(conn, order_id).await? {
-        let data = serde_json::json!({ "order_id": order_id, "shipment_id": shipment_id });
-        change.emit(EventType::ShipmentCreated, &data)?;
+    let mut by_location = BTreeMap::<LocationId, Vec<(ReservationId, i64)>>::new();
+    for held in list_uncovered(conn, change.order.id).await? {
+        by_location.entry(held.level.location_id).or_default().push((held.id, held.quantity));
+    }
+    for (location_id, parts) in by_location {
+        insert_shipment(conn, change, &location_id, None, &parts).await?;
     }
     Ok(())
 }
 
+/// Units that were sold on backorder and are not in the building wait in their shipment.
 async fn ship_everything(
     conn: &mut Conn,
     change: &mut OrderChange,
     handling: &Handling,
 ) -> Result<(), Error> {
-    if change.order.status != OrderStatus::Confirmed {
+    let order_id = change.order.id;
+    if !may_ship(change) {
         return Ok(());
     }
-    let order_id = change.order.id;
-    let committed = ReservationStatus::Committed;
-    let moved =
-        move_reservations(conn, &[order_id], committed, ReservationStatus::Fulfilled, &handling.cause)
-            .await?;
-    let ids: Vec<_> = moved.iter().map(|reservation| reservation.id.uuid()).collect();
-    shipments::insert_ship_movements(conn, order_id, &ids, handling.consumer).await?;
-    let lines: Vec<_> = moved.iter().map(|moved| (moved.order_line_id.uuid(), moved.quantity)).collect();
-    orders::add_fulfilled(conn, order_id, &lines).await?;
-    shipments::mark_of_order(conn, order_id, &[ShipmentStatus::Pending], ShipmentStatus::Packed).await?;
-    let shipped =
-        shipments::mark_of_order(conn, order_id, &[ShipmentStatus::Packed], ShipmentStatus::Shipped).await?;
-    for shipment_id in shipped {
-        let data = serde_json::json!({ "order_id": order_id, "shipment_id": shipment_id });
-        change.emit(EventType::ShipmentShipped, &data)?;
+    for mut shipment in shipments::list_of_order(conn, order_id).await? {
+        if !matches!(shipment.status, ShipmentStatus::Pending | ShipmentStatus::Packed) {
+            continue;
+        }
+        if let Err(short) = send(conn, change, &mut shipment, None, handling.consumer).await? {
+            tracing::info!(shipment_id = %shipment.id, levels = short.len(), "waits for stock that is on backorder");
+        }
     }
-    change.become_status(OrderStatus::Fulfilled)?;
-    change.emit(EventType::OrderFulfilled, &serde_json::json!({ "order_id": order_id }))
+    Ok(())
 }

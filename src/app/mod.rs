@@ -19,53 +19,75 @@ mod answer;
 mod authorize_payment;
 mod await_payment;
 mod cancel_order;
+mod cancel_shipment;
 mod cancel_stock_import;
 mod capture_payment;
+mod carry_out_refund;
 mod change_levels;
 mod create_api_key;
+mod create_shipment;
 mod create_stock_import;
+mod deliver_shipment;
 mod error;
 mod expire_orders;
+mod extend_reservation;
 mod follow_events;
 mod fulfil_order;
 mod order_change;
+mod pack_shipment;
 mod place_order;
 mod receive_provider_event;
 mod reconcile_payments;
 mod record_api_key_use;
 mod record_payment;
+mod refund_payment;
 mod release_payment;
+mod request_capture;
+mod request_void;
 mod reservation_engine;
 mod reserve_stock;
 mod retry;
+mod return_shipment;
 mod revoke_api_key;
 mod rotate_api_key;
 mod run_stock_import;
 mod set_inventory;
 mod set_location;
 mod set_purchase_limit;
+mod ship_shipment;
+mod shipment_change;
 mod start_payment;
 mod stock_events;
 mod transfer_inventory;
 mod verify_invariants;
+mod void_payment;
 mod watched;
 
 pub use adjust_inventory::{AdjustInventory, Adjustment};
 pub use answer::{Answer, Once};
 pub use authorize_payment::Progress;
-pub use cancel_order::CancelOrder;
+pub use cancel_order::{CancelOrder, RefundChoice};
+pub use cancel_shipment::CancelShipment;
 pub use cancel_stock_import::CancelStockImport;
 pub use change_levels::ChangedInventory;
 pub use create_api_key::{CreateApiKey, NewApiKey, hash_secret};
+pub use create_shipment::CreateShipment;
 pub use create_stock_import::CreateStockImport;
+pub use deliver_shipment::DeliverShipment;
 pub use error::{Conflict, Error};
+pub use extend_reservation::ExtendReservation;
 pub use follow_events::{Followed, Follower, Watches};
+pub use pack_shipment::PackShipment;
+pub use request_capture::RequestCapture;
+pub use request_void::RequestVoid;
 pub use reservation_engine::{ReservationEngine, ReservationOptions};
+pub use return_shipment::ReturnShipment;
 pub use revoke_api_key::RevokeApiKey;
 pub use rotate_api_key::RotateApiKey;
 pub use set_inventory::{ExpectedVersion, SetInventory};
 pub use set_location::SetLocation;
 pub use set_purchase_limit::SetPurchaseLimit;
+pub use ship_shipment::ShipShipment;
 pub use transfer_inventory::{Transfer, TransferInventory};
 pub use verify_invariants::Verification;
 
@@ -110,6 +132,8 @@ pub struct Settings {
     pub provider_name: &'static str,
     /// Whether a captured order is packed and shipped at once.
     pub ship_at_once: bool,
+    /// How often the time to pay an order may be extended.
+    pub max_extensions: i16,
 }
 
 /// What a change follows from, for its events.
@@ -130,4 +154,11 @@ pub struct Handling {
     pub event_id: EventId,
     /// For the events that follow.
     pub cause: Cause,
+}
+
+impl Handling {
+    /// What a change follows from: the event that led to it, if one did.
+    fn cause_of(event: Option<&Self>) -> Cause {
+        event.map(|event| event.cause.clone()).unwrap_or_default()
+    }
 }

@@ -7,19 +7,21 @@ use super::{Cause, Conflict, Error};
 use crate::{
     domain::{
         event::{Aggregate, EventType},
-        ids::OrderId,
+        ids::{OrderId, PaymentId, ShipmentId},
         order::OrderStatus,
+        payment::Payment,
     },
     store::{
         self, Conn, open_orders,
         orders::{self, LockedOrder},
         outbox::{self, NewEvent},
+        payments,
     },
 };
 
 /// An order under its row lock, with the events of the change that is being made to it.
 pub(super) struct OrderChange {
-    /// The order as it was locked; `status` moves with [`OrderChange::become_status`].
+    /// The order as it was locked; `status` moves with [`OrderChange::become_status`], amounts are set.
     pub(super) order: LockedOrder,
     from_status: OrderStatus,
     from_version: i64,
@@ -80,15 +82,27 @@ impl OrderChange {
         Ok(())
     }
 
-    /// Writes the order's status and version, and its events. Nothing is written where nothing happened: every change of
+    /// Adds an event that tells nothing but which shipment it is about.
+    pub(super) fn emit_shipment(&mut self, event_type: EventType, id: ShipmentId) -> Result<(), Error> {
+        let data = serde_json::json!({ "order_id": self.order.id, "shipment_id": id });
+        self.emit(event_type, &data)
+    }
+
+    /// Locks the order's payments and gives one of them.
+    pub(super) async fn lock_payment(&self, conn: &mut Conn, id: PaymentId) -> Result<Payment, Error> {
+        let payments = payments::lock_of_order(conn, self.order.id).await?;
+        let payment = payments.into_iter().find(|payment| payment.id == id);
+        payment.ok_or_else(|| Error::NotFound { kind: "payment", id: id.to_string() })
+    }
+
+    /// Writes what changed of the order, and its events. Nothing is written where nothing happened: every change of
     /// an order has an event.
     pub(super) async fn save(self, conn: &mut Conn) -> Result<(), Error> {
         if self.events.is_empty() {
             return Ok(());
         }
         let order = self.order;
-        let reason = self.cancel_reason.as_deref();
-        orders::mark_status(conn, order.id, self.from_version, order.status, order.version, reason).await?;
+        orders::mark(conn, &order, self.from_version, self.cancel_reason.as_deref()).await?;
         let waits = |status| status == OrderStatus::PendingPayment;
         // After the levels, which the change itself has locked.
         if order.is_counted && waits(self.from_status) && !waits(order.status) {

@@ -6,6 +6,8 @@
 //! 19 minutes ([`LONGEST_WAIT_SECONDS`] and its jitter), and in any case two days after it was made: see
 //! `authorize_payment`.
 //!
+//! So are refunds that have no outcome, and captures and voids that were asked for.
+//!
 //! The claim is one statement of its own; the provider is asked outside any transaction. Look-ups change nothing twice,
 //! so a claim that ends late, or never, costs time only.
 //!
@@ -18,12 +20,13 @@ use crate::{
     domain::{
         ids::{OrderId, PaymentId},
         payment::PaymentStatus,
+        refund::RefundStatus,
     },
     provider::ProviderStatus,
     store::{
         self,
         payment_lookups::{self, DuePayment},
-        provider_events,
+        provider_events, refunds,
     },
 };
 
@@ -71,12 +74,31 @@ impl App {
     ) -> Result<(), Error> {
         match status {
             PaymentStatus::Processing if !is_known => self.authorize(None, id).await?,
-            PaymentStatus::Authorized => self.capture(None, id).await?,
+            PaymentStatus::RequiresAction => self.void(None, id).await?,
+            PaymentStatus::Authorized => {
+                self.void(None, id).await?;
+                self.capture(None, id).await?
+            }
             PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
-                self.release(None, order_id).await?
+                self.settle_refunds(id, order_id).await?
             }
             _ => Progress::Done,
         };
         Ok(())
+    }
+
+    /// Carries out the refunds of a payment that are pending, one that fails keeping none of the others waiting, and
+    /// writes down what a dead order has yet to give back.
+    async fn settle_refunds(&self, id: PaymentId, order_id: OrderId) -> Result<Progress, Error> {
+        let mut pending = refunds::list_of_payment(&mut *self.store.conn().await?, id).await?;
+        pending.retain(|refund| refund.status == RefundStatus::Pending);
+        let sent = join_all(pending.iter().map(|refund| self.send_refund(None, refund.id))).await;
+        sent.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let refunds = refunds::list_of_payment(&mut *self.store.conn().await?, id).await?;
+        // What the provider has refused once is not asked for again by itself; I9 tells of it.
+        if refunds.iter().any(|refund| refund.status == RefundStatus::Failed) {
+            return Ok(Progress::Done);
+        }
+        self.release(None, order_id).await
     }
 }

@@ -4,7 +4,13 @@
 //! The provider's view is the whole truth about the money: amounts are set from it, never added up. Recording the same
 //! view twice changes nothing.
 
-use super::{App, Error, Handling, order_change::OrderChange, retry::retry, stock_events::move_reservations};
+use super::{
+    App, Error, Handling,
+    order_change::OrderChange,
+    refund_payment::{RefundDraft, insert_refund},
+    retry::retry,
+    stock_events::move_reservations,
+};
 use crate::{
     domain::{
         event::EventType,
@@ -59,15 +65,15 @@ impl App {
             }
             _ => true,
         };
-        let cause = event.map(|event| event.cause.clone()).unwrap_or_default();
-        let mut change = OrderChange::lock(&mut tx, order_id, &cause).await?;
-        let mut payment = locked(&mut tx, order_id, payment_id).await?;
+        let mut change = OrderChange::lock(&mut tx, order_id, &Handling::cause_of(event)).await?;
+        let mut payment = change.lock_payment(&mut tx, payment_id).await?;
         if !first {
             return Ok(payment.status);
         }
-        for next in steps(&payment, seen) {
+        for next in path(payment.status, target(seen)) {
             move_payment(&mut tx, &mut change, &mut payment, next, seen).await?;
         }
+        record_refunded(&mut tx, &mut change, &mut payment, seen).await?;
         if payment.provider_reference.is_none() && !seen.reference.is_empty() {
             payments::mark_reference(&mut tx, payment_id, &seen.reference).await?;
         }
@@ -89,13 +95,7 @@ impl App {
     }
 }
 
-async fn locked(conn: &mut Conn, order_id: OrderId, payment_id: PaymentId) -> Result<Payment, Error> {
-    let payments = payments::lock_of_order(conn, order_id).await?;
-    let payment = payments.into_iter().find(|payment| payment.id == payment_id);
-    payment.ok_or_else(|| Error::NotFound { kind: "payment", id: payment_id.to_string() })
-}
-
-/// The status that the provider's view amounts to.
+/// The status that the provider's view amounts to, what was refunded aside.
 fn target(seen: &ProviderPayment) -> PaymentStatus {
     match seen.status {
         ProviderStatus::Processing => PaymentStatus::Processing,
@@ -103,31 +103,15 @@ fn target(seen: &ProviderPayment) -> PaymentStatus {
         ProviderStatus::Authorized => PaymentStatus::Authorized,
         ProviderStatus::Voided => PaymentStatus::Voided,
         ProviderStatus::Declined => PaymentStatus::Failed,
-        ProviderStatus::Captured if seen.amount_refunded == 0 => PaymentStatus::Captured,
-        ProviderStatus::Captured if seen.amount_refunded < seen.amount_captured => {
-            PaymentStatus::PartiallyRefunded
-        }
-        ProviderStatus::Captured => PaymentStatus::Refunded,
+        ProviderStatus::Captured => PaymentStatus::Captured,
     }
-}
-
-/// What has to happen for the payment to be as the provider sees it.
-fn steps(payment: &Payment, seen: &ProviderPayment) -> Vec<PaymentStatus> {
-    let to = target(seen);
-    if to == payment.status && seen.amount_refunded > payment.amount_refunded {
-        // Another part went back: the same status, another amount.
-        return vec![to];
-    }
-    path(payment.status, to)
 }
 
 /// The transitions from `from` to `to`, one after the other. Empty if the view is not ahead of what is recorded: an
 /// answer that comes late.
 fn path(from: PaymentStatus, to: PaymentStatus) -> Vec<PaymentStatus> {
-    use PaymentStatus::{Authorized, Captured};
     let through: &[PaymentStatus] = match to {
-        Captured => &[Authorized],
-        PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => &[Authorized, Captured],
+        PaymentStatus::Captured => &[PaymentStatus::Authorized],
         _ => &[],
     };
     let mut at = from;
@@ -156,12 +140,8 @@ async fn move_payment(
         PaymentStatus::Authorized => (EventType::PaymentAuthorized, "the provider set the money aside"),
         PaymentStatus::Captured => {
             payment.amount_captured = seen.amount_captured;
+            payment.amount_refund_claimed = seen.amount_refunded;
             (EventType::PaymentCaptured, "the provider took the money")
-        }
-        PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
-            payment.amount_refunded = seen.amount_refunded;
-            payments::mark_refund_succeeded(conn, payment.id).await?;
-            (EventType::PaymentRefunded, "the provider sent money back")
         }
         PaymentStatus::Voided => (EventType::PaymentVoided, "the provider gave the money free"),
         PaymentStatus::Failed => {
@@ -173,11 +153,62 @@ async fn move_payment(
         PaymentStatus::Processing => {
             return Ok(payments::mark(conn, payment, from, "processing again").await?);
         }
+        // Never on a path: see `record_refunded`.
+        PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => return Ok(()),
     };
     payments::mark(conn, payment, from, note).await?;
     change.emit(event_type, payment)?;
-    if next == PaymentStatus::Authorized && change.order.status == OrderStatus::PendingPayment {
-        confirm_order(conn, change).await?;
+    match next {
+        // Money that is to be voided confirms nothing.
+        PaymentStatus::Authorized
+            if change.order.status == OrderStatus::PendingPayment && payment.void_requested_at.is_none() =>
+        {
+            confirm_order(conn, change).await
+        }
+        PaymentStatus::Captured => refund_excess(conn, change, payment).await,
+        _ => Ok(()),
+    }
+}
+
+/// Writes down what went back, which is the provider's total and only ever grows: an answer that was overtaken by a newer one
+/// changes nothing.
+pub(super) async fn record_refunded(
+    conn: &mut Conn,
+    change: &mut OrderChange,
+    payment: &mut Payment,
+    seen: &ProviderPayment,
+) -> Result<(), Error> {
+    if payment.amount_captured == 0 || seen.amount_refunded <= payment.amount_refunded {
+        return Ok(());
+    }
+    let from = payment.status;
+    payment.amount_refunded = seen.amount_refunded;
+    payment.amount_refund_claimed = payment.amount_refund_claimed.max(seen.amount_refunded);
+    payment.status = if payment.amount_refunded == payment.amount_captured {
+        PaymentStatus::Refunded
+    } else {
+        PaymentStatus::PartiallyRefunded
+    };
+    payments::mark(conn, payment, from, "the provider sent money back").await?;
+    change.emit(EventType::PaymentRefunded, payment)
+}
+
+/// Refunds captured money that its order has no use for: all of a dead order's, unless it is to keep it; else what is beyond
+/// what is due by now.
+pub(super) async fn refund_excess(
+    conn: &mut Conn,
+    change: &mut OrderChange,
+    payment: &mut Payment,
+) -> Result<(), Error> {
+    let order = &change.order;
+    let (amount, reason) = match order.status {
+        status if status.is_dead() && order.keeps_money => return Ok(()),
+        status if status.is_dead() => (payment.refundable(), format!("the order is {status}")),
+        _ => (payment.refundable() - order.amount_due(), "more was captured than is due".to_owned()),
+    };
+    if amount > 0 {
+        let draft = RefundDraft { amount, reason: Some(reason), lines: Vec::new() };
+        insert_refund(conn, change, payment, draft).await?;
     }
     Ok(())
 }
@@ -200,8 +231,7 @@ mod tests {
         use PaymentStatus::{Authorized, Captured, Failed, PartiallyRefunded, Processing, Refunded, Voided};
         assert_eq!(path(Processing, Authorized), [Authorized]);
         assert_eq!(path(Processing, Captured), [Authorized, Captured]);
-        assert_eq!(path(Processing, Refunded), [Authorized, Captured, Refunded]);
-        assert_eq!(path(PartiallyRefunded, Refunded), [Refunded]);
+        assert_eq!(path(PartiallyRefunded, Captured), []);
         assert_eq!(path(Captured, Authorized), []);
         assert_eq!(path(Captured, Captured), []);
         assert_eq!(path(Refunded, Captured), []);

@@ -1,14 +1,19 @@
-//! Releasing the money of a dead order: voided if it was authorized, refunded if it was captured (G7).
+//! Releasing the money of a dead order: voided if it was authorized, refunded if it was captured (G7), unless the order was
+//! canceled with the wish to keep it.
 //!
 //! Runs when an order expires or is canceled, and again when money arrives for an order that is dead already.
 
 use super::{
-    App, Error, Handling, authorize_payment::Progress, capture_payment::reference, record_payment::Then,
+    App, Error, Handling,
+    authorize_payment::Progress,
+    capture_payment::reference,
+    order_change::OrderChange,
+    record_payment::{Then, refund_excess},
     retry::retry,
 };
 use crate::{
     domain::{
-        ids::{OrderId, RefundId},
+        ids::OrderId,
         payment::{Payment, PaymentStatus},
     },
     provider::{ProviderPayment, ProviderStatus},
@@ -35,9 +40,12 @@ impl App {
                 self.mark_handled(event).await?;
                 return Ok(Progress::Done);
             };
+            if payment.amount_captured > 0 {
+                retry("refund_dead_order", || self.refund_dead_order(event, &payment)).await?;
+                continue;
+            }
             let seen = match self.let_go(&payment).await {
-                Ok(Some(seen)) => seen,
-                Ok(None) => continue,
+                Ok(seen) => seen,
                 Err(error) => return Err(self.note_unknown(payment.id, error).await?),
             };
             self.record_payment(event, &payment, &seen, Then::Continue).await?;
@@ -48,55 +56,33 @@ impl App {
     async fn find_money_of_dead_order(&self, order_id: OrderId) -> Result<Option<Payment>, Error> {
         let mut conn = self.store.conn().await?;
         let order = orders::find(&mut conn, order_id).await?;
-        if !order.is_some_and(|order| order.status.is_dead()) {
-            return Ok(None);
-        }
-        let held = [
-            PaymentStatus::RequiresAction,
-            PaymentStatus::Authorized,
-            PaymentStatus::Captured,
-            PaymentStatus::PartiallyRefunded,
-        ];
-        let payments = payments::list_of_order(&mut conn, order_id).await?;
+        let Some(order) = order.filter(|order| order.status.is_dead()) else { return Ok(None) };
+        let keeps_money = order.progress.is_some_and(|progress| progress.keeps_money);
         // One that is still `processing` comes back here once the provider has decided.
-        Ok(payments.into_iter().find(|payment| held.contains(&payment.status)))
+        let is_held = |payment: &Payment| {
+            matches!(payment.status, PaymentStatus::RequiresAction | PaymentStatus::Authorized)
+                || (payment.refundable() > 0 && !keeps_money)
+        };
+        let payments = payments::list_of_order(&mut conn, order_id).await?;
+        Ok(payments.into_iter().find(is_held))
     }
 
-    /// `None` if the payment has moved on since it was read.
-    async fn let_go(&self, payment: &Payment) -> Result<Option<ProviderPayment>, Error> {
+    /// Asks the provider to give free what was not captured.
+    pub(super) async fn let_go(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
         let reference = reference(payment)?;
         // An earlier try may have gone through without us hearing of it: then there is only something to record.
         let seen = self.provider()?.get(reference).await?;
         let is_open = matches!(seen.status, ProviderStatus::RequiresAction | ProviderStatus::Authorized);
-        if payment.amount_captured == 0 {
-            return Ok(Some(if is_open {
-                self.provider()?.void(payment.id, reference).await?
-            } else {
-                seen
-            }));
-        }
-        if seen.amount_refunded > payment.amount_refunded {
-            return Ok(Some(seen));
-        }
-        let Some((refund_id, amount)) = self.pending_refund(payment).await? else { return Ok(None) };
-        Ok(Some(self.provider()?.refund(refund_id, reference, amount).await?))
+        Ok(if is_open { self.provider()?.void(payment.id, reference).await? } else { seen })
     }
 
-    /// The refund of all that is left, written down before the provider is asked, so that a crash, or another event of
-    /// the same order handled at the same time, asks for the same one. It is pending until its effect is recorded.
-    async fn pending_refund(&self, payment: &Payment) -> Result<Option<(RefundId, i64)>, Error> {
-        retry("pending_refund", || async {
-            let mut tx = self.store.begin("pending_refund").await?;
-            orders::lock(&mut tx, payment.order_id).await?;
-            let payments = payments::lock_of_order(&mut tx, payment.order_id).await?;
-            let unchanged = |now: &Payment| now.id == payment.id && now.status == payment.status;
-            let Some(payment) = payments.into_iter().find(unchanged) else { return Ok(None) };
-            let left = payment.amount_captured - payment.amount_refunded;
-            let reason = "the order is dead";
-            let refund = payments::find_or_insert_refund(&mut tx, payment.id, left, reason).await?;
-            tx.commit().await?;
-            Ok(Some(refund))
-        })
-        .await
+    /// Writes the refund of captured money down that nobody has written down before.
+    async fn refund_dead_order(&self, event: Option<&Handling>, payment: &Payment) -> Result<(), Error> {
+        let mut tx = self.store.begin("refund_dead_order").await?;
+        let mut change = OrderChange::lock(&mut tx, payment.order_id, &Handling::cause_of(event)).await?;
+        let mut payment = change.lock_payment(&mut tx, payment.id).await?;
+        refund_excess(&mut tx, &mut change, &mut payment).await?;
+        change.save(&mut tx).await?;
+        Ok(tx.commit().await?)
     }
 }

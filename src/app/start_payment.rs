@@ -16,7 +16,7 @@ impl App {
     ///
     /// # Errors
     /// Unknown order; an order that is not waiting for payment or whose time has run out; another live payment of it; an
-    /// amount that is not the order's total.
+    /// amount that is not what is due.
     pub async fn start_payment(
         &self,
         request: &IdempotentRequest,
@@ -48,11 +48,9 @@ impl App {
         if order.is_overdue {
             return Err(Conflict::ReservationExpired {}.into());
         }
-        if new.amount.is_some_and(|amount| amount != order.total_amount) {
-            return Err(Error::field(
-                "/amount",
-                format!("must be the order's total, {}", order.total_amount),
-            ));
+        let amount = order.amount_due();
+        if new.amount.is_some_and(|asked| asked != amount) {
+            return Err(Error::field("/amount", format!("must be what is due for the order, {amount}")));
         }
         let now = payments::now(&mut tx).await?;
         let payment = Payment {
@@ -64,9 +62,14 @@ impl App {
             payment_token: new.payment_token.clone(),
             status: PaymentStatus::Processing,
             currency: order.currency,
-            amount: order.total_amount,
+            amount,
             amount_captured: 0,
             amount_refunded: 0,
+            amount_refund_claimed: 0,
+            capture_requested_amount: None,
+            amount_capturing: None,
+            void_requested_at: None,
+            void_reason: None,
             capture_method: new.capture_method.unwrap_or(order.capture_method),
             decline_code: None,
             outcome_unknown_since: None,
@@ -87,7 +90,7 @@ async fn refuse_live_payment(conn: &mut Conn, order_id: OrderId) -> Result<(), E
     let payments = payments::lock_of_order(conn, order_id).await?;
     let Some(live) = payments.into_iter().find(|payment| payment.status.is_live()) else { return Ok(()) };
     let payment_id = live.id;
-    Err(if live.status.is_undecided() {
+    Err(if live.status.is_undecided() || live.void_requested_at.is_some() {
         Conflict::PaymentInProgress { payment_id }.into()
     } else {
         Conflict::PaymentAlreadySucceeded { payment_id }.into()

@@ -8,14 +8,14 @@ use super::{Cause, Error};
 use crate::{
     domain::{
         event::Aggregate,
-        ids::OrderId,
+        ids::{OrderId, ReservationId},
         inventory::{InventoryLevel, LevelChange},
-        reservation::ReservationStatus,
+        reservation::{ReservationStatus, Shortage},
     },
     store::{
         Conn,
         outbox::{self, NewEvent},
-        reservations::{self, MovedReservation},
+        reservations::{self, Moved, Step},
     },
 };
 
@@ -47,11 +47,36 @@ pub(super) async fn move_reservations(
     from: ReservationStatus,
     to: ReservationStatus,
     cause: &Cause,
-) -> Result<Vec<MovedReservation>, Error> {
-    let moved = reservations::transition(conn, orders, from, to).await?;
+) -> Result<(), Error> {
+    let levels = reservations::transition(conn, orders, from, to).await?;
+    write_crossings(conn, &levels, cause).await
+}
+
+/// Moves parts of reservations of one order, with the counters of their levels and what has to be told of these. See
+/// [`reservations::take`].
+pub(super) async fn take_reservations(
+    conn: &mut Conn,
+    order_id: OrderId,
+    parts: &[(ReservationId, i64)],
+    step: Step,
+    cause: &Cause,
+) -> Result<Result<Moved, Vec<Shortage>>, Error> {
+    let moved = match reservations::take(conn, order_id, parts, step).await? {
+        Ok(moved) => moved,
+        Err(short) => return Ok(Err(short)),
+    };
+    write_crossings(conn, &moved.levels, cause).await?;
+    Ok(Ok(moved))
+}
+
+/// Writes what has to be told of levels whose counters have moved, each under the version that it has since then.
+pub(super) async fn write_crossings(
+    conn: &mut Conn,
+    levels: &[LevelChange],
+    cause: &Cause,
+) -> Result<(), Error> {
     let crossing = |change: &LevelChange| crossing_event(change, change.after.version, cause);
-    write(conn, moved.levels.iter().filter_map(crossing).collect()).await?;
-    Ok(moved.reservations)
+    write(conn, levels.iter().filter_map(crossing).collect()).await
 }
 
 /// Writes events, if there are any.

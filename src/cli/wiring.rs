@@ -163,6 +163,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         provider_name: match config.provider.backend {
             ProviderBackend::Stripe => StripeProvider::NAME,
         },
+        max_extensions: i16::try_from(order.max_extensions).context("order.max_extensions")?,
         ship_at_once: config.worker.fulfilment.mode == FulfilmentMode::Auto,
     })
 }

@@ -149,6 +149,9 @@ fn check_order(config: &Config) -> Result<(), String> {
             "order.reservation_ttl_seconds is {value}: must be 1 to order.max_reservation_ttl_seconds ({most})"
         ));
     }
+    if order.max_extensions > 1000 {
+        return Err("order.max_extensions must be at most 1000".into());
+    }
     if order.payment_pin_seconds > 86_400 {
         return Err("order.payment_pin_seconds must be at most 86400".into());
     }

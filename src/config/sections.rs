@@ -153,6 +153,7 @@ pub struct Order {
     pub default_location: String,
     pub reservation_ttl_seconds: i64,
     pub max_reservation_ttl_seconds: i64,
+    pub max_extensions: u16,
     pub payment_pin_seconds: u64,
     pub max_open_per_customer: u32,
     pub max_open_per_client: u32,

@@ -74,10 +74,20 @@ event_types! {
     OrderExpired = "order.expired.v1" on Orders,
     /// It was canceled; the stock is free again.
     OrderCanceled = "order.canceled.v1" on Orders,
+    /// Some of its units were canceled.
+    OrderLinesCanceled = "order.lines_canceled.v1" on Orders,
+    /// It has more time to be paid.
+    OrderExtended = "order.extended.v1" on Orders,
     /// A shipment is to be packed.
     ShipmentCreated = "shipment.created.v1" on Orders,
+    /// A shipment is packed and waits to leave.
+    ShipmentPacked = "shipment.packed.v1" on Orders,
     /// A shipment has left; its stock is gone from the building.
     ShipmentShipped = "shipment.shipped.v1" on Orders,
+    /// A shipment has reached the customer.
+    ShipmentDelivered = "shipment.delivered.v1" on Orders,
+    /// A shipment, or a part of it, came back.
+    ShipmentReturned = "shipment.returned.v1" on Orders,
     /// A shipment will not leave.
     ShipmentCanceled = "shipment.canceled.v1" on Orders,
     /// A payment was asked for.
@@ -94,6 +104,14 @@ event_types! {
     PaymentVoided = "payment.voided.v1" on Payments,
     /// Money went back.
     PaymentRefunded = "payment.refunded.v1" on Payments,
+    /// The merchant asked to capture.
+    PaymentCaptureRequested = "payment.capture_requested.v1" on Payments,
+    /// The merchant asked to void.
+    PaymentVoidRequested = "payment.void_requested.v1" on Payments,
+    /// Money is to go back.
+    RefundCreated = "refund.created.v1" on Payments,
+    /// The provider refused to send it back.
+    RefundFailed = "refund.failed.v1" on Payments,
     /// `on_hand` of a level was set or adjusted by hand or import.
     InventoryAdjusted = "inventory.adjusted.v1" on Inventory,
     /// What is left to sell of a level fell to its threshold or below, and not to 0.

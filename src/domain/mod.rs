@@ -1,5 +1,5 @@
 //! The words of the business and the rules that need nothing but values: ids, money, orders, inventory, reservations,
-//! payments, shipments, events.
+//! payments, refunds, shipments, events.
 //!
 //! Pure: no clock, no randomness but new ids, no I/O, and nothing of tokio, sqlx, axum or lapin. Every other layer may
 //! import this one; this one imports none of ours.
@@ -8,6 +8,7 @@ pub mod access;
 pub mod event;
 pub mod ids;
 pub mod inventory;
+pub mod line_quantity;
 pub mod money;
 pub mod movement;
 pub mod new_order;
@@ -16,6 +17,7 @@ pub mod order;
 pub mod payment;
 pub mod provider_event;
 pub mod purchase_limit;
+pub mod refund;
 pub mod reservation;
 pub mod shipment;
 mod status;

@@ -121,6 +121,7 @@ impl OrderDraft {
             unit_amount: line.unit_amount,
             quantity_canceled: 0,
             quantity_fulfilled: 0,
+            progress: None,
         });
         Order {
             id: self.id,
@@ -138,6 +139,7 @@ impl OrderDraft {
             created_at: now,
             updated_at: now,
             lines: lines.collect(),
+            progress: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     ids::{OrderId, OrderLineId},
     inventory::LevelKey,
     money::Currency,
+    payment::PaymentStatus,
     status::status,
 };
 
@@ -104,6 +105,113 @@ pub struct Order {
     pub updated_at: DateTime<Utc>,
     /// What it buys, in the order it was sent.
     pub lines: Vec<OrderLine>,
+    /// What became of it. Absent only in the answer that tells of its placing, and in the event of that.
+    #[serde(flatten)]
+    pub progress: Option<OrderProgress>,
+}
+
+/// What became of an order since it was placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OrderProgress {
+    /// What its canceled units would have cost, minor units.
+    pub amount_canceled: i64,
+    /// What is to be paid in all, minor units: `total_amount` less `amount_canceled`; nothing once it has expired.
+    pub amount_due: i64,
+    /// It was canceled with the wish to keep the money that was captured.
+    pub keeps_money: bool,
+    /// How often its time to pay was extended.
+    pub extensions: i64,
+    /// How its payment stands.
+    pub payment_status: OrderPaymentStatus,
+    /// How much of it has shipped.
+    pub fulfillment_status: FulfillmentStatus,
+    /// How much of what has shipped came back.
+    pub return_status: ReturnStatus,
+}
+
+/// How the payment of an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderPaymentStatus {
+    /// Nobody has tried to pay, or every try failed.
+    Unpaid,
+    /// A payment is not decided yet.
+    Pending,
+    /// The money is set aside.
+    Authorized,
+    /// The money is there.
+    Paid,
+    /// A part went back.
+    PartiallyRefunded,
+    /// All of it went back.
+    Refunded,
+    /// The money was given free before it was taken.
+    Voided,
+}
+
+impl OrderPaymentStatus {
+    /// How an order stands whose last payment, a live one before others, stands like this.
+    pub const fn of(payment: Option<PaymentStatus>) -> Self {
+        match payment {
+            None | Some(PaymentStatus::Failed) => Self::Unpaid,
+            Some(PaymentStatus::Processing | PaymentStatus::RequiresAction) => Self::Pending,
+            Some(PaymentStatus::Authorized) => Self::Authorized,
+            Some(PaymentStatus::Captured) => Self::Paid,
+            Some(PaymentStatus::PartiallyRefunded) => Self::PartiallyRefunded,
+            Some(PaymentStatus::Refunded) => Self::Refunded,
+            Some(PaymentStatus::Voided) => Self::Voided,
+        }
+    }
+}
+
+/// How much of an order has shipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FulfillmentStatus {
+    /// Nothing.
+    Unfulfilled,
+    /// A part, and more is to come.
+    PartiallyFulfilled,
+    /// All that was not canceled.
+    Fulfilled,
+}
+
+impl FulfillmentStatus {
+    /// From an order's lines.
+    pub fn of(lines: &[OrderLine]) -> Self {
+        if lines.iter().all(|line| line.quantity_fulfilled == 0) {
+            Self::Unfulfilled
+        } else if lines.iter().all(|line| line.open() == 0) {
+            Self::Fulfilled
+        } else {
+            Self::PartiallyFulfilled
+        }
+    }
+}
+
+/// How much of what has shipped came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReturnStatus {
+    /// Nothing.
+    None,
+    /// A part.
+    PartiallyReturned,
+    /// Everything.
+    Returned,
+}
+
+impl ReturnStatus {
+    /// From an order's lines.
+    pub fn of(lines: &[OrderLine]) -> Self {
+        if lines.iter().all(|line| line.returned() == 0) {
+            Self::None
+        } else if lines.iter().all(|line| line.returned() == line.quantity_fulfilled) {
+            Self::Returned
+        } else {
+            Self::PartiallyReturned
+        }
+    }
 }
 
 /// A line of an order.
@@ -122,11 +230,74 @@ pub struct OrderLine {
     pub quantity_canceled: i64,
     /// How many have shipped.
     pub quantity_fulfilled: i64,
+    /// What became of the line. Absent where the order's own is.
+    #[serde(flatten)]
+    pub progress: Option<LineProgress>,
+}
+
+/// What became of an order line since it was placed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LineProgress {
+    /// How many of those that have shipped came back.
+    pub quantity_returned: i64,
+    /// How many were refunded by a refund that names the line.
+    pub quantity_refunded: i64,
+}
+
+impl OrderLine {
+    /// Units that are neither canceled nor shipped.
+    pub const fn open(&self) -> i64 {
+        self.quantity - self.quantity_canceled - self.quantity_fulfilled
+    }
+
+    /// Units that came back.
+    pub fn returned(&self) -> i64 {
+        self.progress.unwrap_or_default().quantity_returned
+    }
+
+    /// Units that a refund may still name.
+    pub fn refundable(&self) -> i64 {
+        let refunded = self.progress.unwrap_or_default().quantity_refunded;
+        (self.quantity - self.quantity_canceled - refunded).max(0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn line(quantity: i64, quantity_canceled: i64, quantity_fulfilled: i64, returned: i64) -> OrderLine {
+        OrderLine {
+            id: OrderLineId::new(),
+            level: LevelKey {
+                sku: "a".parse().expect("a SKU"),
+                location_id: "main".parse().expect("a location"),
+            },
+            quantity,
+            unit_amount: 1,
+            quantity_canceled,
+            quantity_fulfilled,
+            progress: Some(LineProgress { quantity_returned: returned, quantity_refunded: 0 }),
+        }
+    }
+
+    #[test]
+    fn what_has_shipped_and_come_back_follows_from_the_lines() {
+        use FulfillmentStatus::{Fulfilled, PartiallyFulfilled, Unfulfilled};
+        use ReturnStatus::{None, PartiallyReturned, Returned};
+        for (lines, fulfillment, returns) in [
+            (vec![line(2, 0, 0, 0)], Unfulfilled, None),
+            (vec![line(2, 2, 0, 0)], Unfulfilled, None),
+            (vec![line(2, 0, 1, 0)], PartiallyFulfilled, None),
+            (vec![line(2, 0, 2, 0), line(1, 0, 0, 0)], PartiallyFulfilled, None),
+            (vec![line(2, 1, 1, 1), line(1, 1, 0, 0)], Fulfilled, Returned),
+            (vec![line(2, 0, 2, 1)], Fulfilled, PartiallyReturned),
+            (vec![line(2, 0, 1, 1)], PartiallyFulfilled, Returned),
+        ] {
+            let found = (FulfillmentStatus::of(&lines), ReturnStatus::of(&lines));
+            assert_eq!(found, (fulfillment, returns), "{lines:?}");
+        }
+    }
 
     #[test]
     fn the_whole_transition_table() {

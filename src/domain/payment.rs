@@ -108,6 +108,16 @@ pub struct Payment {
     pub amount_captured: i64,
     /// What went back.
     pub amount_refunded: i64,
+    /// What went back or is on its way back: a refund may have what is left of `amount_captured`.
+    pub amount_refund_claimed: i64,
+    /// What the merchant asked to capture.
+    pub capture_requested_amount: Option<i64>,
+    /// What the provider is asked to capture.
+    pub amount_capturing: Option<i64>,
+    /// When the merchant asked to void it.
+    pub void_requested_at: Option<DateTime<Utc>>,
+    /// Why.
+    pub void_reason: Option<String>,
     /// When the money is captured.
     pub capture_method: CaptureMethod,
     /// Why the provider refused.
@@ -120,6 +130,13 @@ pub struct Payment {
     pub updated_at: DateTime<Utc>,
 }
 
+impl Payment {
+    /// What a new refund may have.
+    pub const fn refundable(&self) -> i64 {
+        self.amount_captured - self.amount_refund_claimed
+    }
+}
+
 /// A new payment of an order, as asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -129,7 +146,7 @@ pub struct NewPayment {
     pub method: PaymentMethod,
     /// What the provider gave the customer's browser for their card or wallet.
     pub payment_token: String,
-    /// Must be the order's total, if given.
+    /// Must be what is due for the order, if given.
     pub amount: Option<i64>,
     /// When the money is captured; the order's own choice if absent.
     pub capture_method: Option<CaptureMethod>,

@@ -7,7 +7,9 @@ use utoipa::ToSchema;
 use super::{
     ids::{OrderId, OrderLineId, ShipmentId},
     inventory::LocationId,
+    new_order::require_text,
     status::status,
+    validation::Validator,
 };
 
 status! {
@@ -18,10 +20,10 @@ status! {
         /// Packed, still in the building.
         Packed = "packed" => [Shipped, Canceled],
         /// On its way: the stock has left.
-        Shipped = "shipped" => [Delivered],
+        Shipped = "shipped" => [Delivered, Returned],
         /// With the customer.
         Delivered = "delivered" => [Returned],
-        /// Back again.
+        /// All of it is back.
         Returned = "returned" => [],
         /// Never left.
         Canceled = "canceled" => [],
@@ -43,6 +45,8 @@ pub struct Shipment {
     pub created_at: DateTime<Utc>,
     /// When it left.
     pub shipped_at: Option<DateTime<Utc>>,
+    /// How it can be followed.
+    pub tracking: Option<Tracking>,
     /// What it holds.
     pub lines: Vec<ShipmentLine>,
 }
@@ -54,6 +58,34 @@ pub struct ShipmentLine {
     pub order_line_id: OrderLineId,
     /// How many units.
     pub quantity: i64,
+    /// How many of them came back.
+    pub quantity_returned: i64,
+}
+
+/// How a shipment can be followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tracking {
+    /// Who carries it.
+    pub carrier: String,
+    /// The carrier's number of it.
+    pub number: String,
+    /// Where the customer can follow it.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+impl Tracking {
+    /// Checks the fields of `/tracking`.
+    pub fn validate(&self, check: &mut Validator) {
+        require_text(check, Some(&self.carrier), "/tracking/carrier");
+        require_text(check, Some(&self.number), "/tracking/number");
+        if let Some(url) = &self.url {
+            let is_web = url.starts_with("https://") || url.starts_with("http://");
+            let valid = is_web && url.len() <= 2048 && url.bytes().all(|byte| byte.is_ascii_graphic());
+            check.require(valid, "/tracking/url", "must be an http or https URL of at most 2048 characters");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -68,6 +100,7 @@ mod tests {
             (Packed, Shipped),
             (Packed, Canceled),
             (Shipped, Delivered),
+            (Shipped, Returned),
             (Delivered, Returned),
         ];
         for &from in ShipmentStatus::ALL {

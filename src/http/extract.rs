@@ -318,13 +318,13 @@ impl Query {
         self.take(name)?.ok_or_else(|| query_error(name, format!("is missing: must be {allowed}")))
     }
 
-    /// Takes a time out.
+    /// Takes a time out, as RFC 3339 writes it.
     pub(super) fn take_time(&mut self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
         let Some(text) = self.0.remove(name) else { return Ok(None) };
+        // A `+` that was not percent-encoded has become a space.
+        let time = DateTime::parse_from_rfc3339(&text.replace(' ', "+"));
         let detail = "must be a time (RFC 3339) such as 2026-01-31T12:00:00Z";
-        DateTime::parse_from_rfc3339(&text)
-            .map(|time| Some(time.to_utc()))
-            .map_err(|_| query_error(name, detail))
+        time.map(|time| Some(time.to_utc())).map_err(|_| query_error(name, detail))
     }
 
     /// Takes the page size out: 1 to 100, 50 if absent.

@@ -41,8 +41,10 @@ mod problem_codes;
 mod provider_webhooks;
 mod purchase_limits;
 mod rate_limit;
+mod refunds;
 mod request_id;
 mod server;
+mod shipments;
 mod stock_file;
 
 use body::BodyLimits;
@@ -111,10 +113,23 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(orders::place, orders::list))
         .routes(routes!(orders::read))
         .routes(routes!(orders::cancel))
+        .routes(routes!(orders::extend))
         .routes(routes!(payments::start, payments::list_of_order))
+        .routes(routes!(payments::list))
+        .routes(routes!(payments::read))
+        .routes(routes!(payments::capture))
+        .routes(routes!(payments::void))
+        .routes(routes!(refunds::create, refunds::list_of_payment))
+        .routes(routes!(shipments::create, shipments::list_of_order))
+        .routes(routes!(shipments::list))
+        .routes(routes!(shipments::read))
+        .routes(routes!(shipments::pack))
+        .routes(routes!(shipments::ship))
+        .routes(routes!(shipments::deliver))
+        .routes(routes!(shipments::cancel))
+        .routes(routes!(shipments::give_back))
         .routes(routes!(events::list_of_order))
         .routes(routes!(events::list))
-        .routes(routes!(payments::read))
         .routes(routes!(provider_webhooks::receive))
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))

@@ -40,7 +40,8 @@ use super::{
     servers((url = "/")),
     tags(
         (name = "orders", description = "Placing, changing and canceling orders"),
-        (name = "payments", description = "Paying orders"),
+        (name = "payments", description = "Paying orders, and sending money back"),
+        (name = "shipments", description = "What leaves for the customer, and comes back"),
         (name = "events", description = "What happened: pages, or a stream (Server-Sent Events)"),
         (name = "inventory", description = "Stock: levels, changes, history"),
         (name = "purchase limits", description = "How many units of a SKU one customer may buy over all its orders"),

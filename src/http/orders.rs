@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,17 +16,20 @@ use super::{
     problem::{self, Problem},
 };
 use crate::{
-    app::{Answer, CancelOrder},
+    app::{Answer, CancelOrder, ExtendReservation},
     domain::{
         ids::OrderId,
+        inventory::Sku,
         new_order::NewOrder,
         order::{Order, OrderStatus},
         payment::Payment,
+        refund::Refund,
         shipment::Shipment,
+        validation::FieldError,
     },
     store::{
         orders::{self, OrderFilter},
-        payments, shipments,
+        payments, refunds, shipments,
     },
 };
 
@@ -35,6 +39,7 @@ struct OrderDetail {
     #[serde(flatten)]
     order: Order,
     payments: Vec<Payment>,
+    refunds: Vec<Refund>,
     shipments: Vec<Shipment>,
 }
 
@@ -85,12 +90,15 @@ pub(super) async fn place(
     Ok(respond(state.app.place_order(request, write.body, &cause).await?))
 }
 
-/// Cancels an order that has not shipped; its money is voided or refunded.
+/// Cancels an order that has not shipped, or units of it that are not packed. Its money is voided or refunded: of units, what
+/// they cost; of a whole order, everything. Canceling the last units that have not shipped cancels the order, or completes
+/// it.
 #[utoipa::path(
     post, operation_id = "cancel_order", path = "/v1/orders/{id}/cancel", tag = "orders",
     security(("api_key" = ["orders:write"])), params(("id" = OrderId, Path)), request_body = CancelOrder,
     responses((status = 200, body = Order)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "payment_in_progress"])))
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "payment_in_progress",
+        "insufficient_stock"])))
 )]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
@@ -98,7 +106,25 @@ pub(super) async fn cancel(
     write: Write<CancelOrder>,
 ) -> Result<Response, Problem> {
     let (request, cause) = (write.idempotent(StatusCode::OK)?, write.cause());
-    Ok(respond(state.app.cancel_order(&request, id, &write.body, &cause).await?))
+    let actor = write.caller.api_key_id.to_string();
+    Ok(respond(state.app.cancel_order(&request, id, &write.body, &actor, &cause).await?))
+}
+
+/// Gives an order that waits for payment more time, a few times at most.
+#[utoipa::path(
+    post, operation_id = "extend_reservation", path = "/v1/orders/{id}/reservation/extend", tag = "orders",
+    security(("api_key" = ["orders:write"])), params(("id" = OrderId, Path)), request_body = ExtendReservation,
+    responses((status = 200, body = Order)),
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "reservation_expired",
+        "extension_limit_reached"])))
+)]
+pub(super) async fn extend(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath<OrderId>,
+    write: Write<ExtendReservation>,
+) -> Result<Response, Problem> {
+    let (request, cause) = (write.idempotent(StatusCode::OK)?, write.cause());
+    Ok(respond(state.app.extend_reservation(&request, id, write.body, &cause).await?))
 }
 
 /// Fails if there is no such order.
@@ -111,7 +137,7 @@ fn missing(id: OrderId) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no order {id}"))
 }
 
-/// An order with its payments and shipments.
+/// An order with its payments, refunds and shipments.
 #[utoipa::path(
     get, operation_id = "read_order", path = "/v1/orders/{id}", tag = "orders",
     security(("api_key" = ["orders:read"])), params(("id" = OrderId, Path)),
@@ -125,17 +151,20 @@ pub(super) async fn read(
     let order = orders::find(&mut conn, id).await?;
     let order = order.ok_or_else(|| missing(id))?;
     let payments = payments::list_of_order(&mut conn, id).await?;
+    let refunds = refunds::list_of_order(&mut conn, id).await?;
     let shipments = shipments::list_of_order(&mut conn, id).await?;
-    Ok(Json(OrderDetail { order, payments, shipments }))
+    Ok(Json(OrderDetail { order, payments, refunds, shipments }))
 }
 
-/// Orders, the newest first.
+/// Orders, the newest first. A list by `sku` needs a time, a customer or a reference too: `created_gte`, and `created_lt` at
+/// most 31 days later.
 #[utoipa::path(
     get, operation_id = "list_orders", path = "/v1/orders", tag = "orders",
     security(("api_key" = ["orders:read"])),
     params(("status" = Option<OrderStatus>, Query), ("customer_id" = Option<String>, Query),
-        ("client_reference" = Option<String>, Query), ("starting_after" = Option<OrderId>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
+        ("client_reference" = Option<String>, Query), ("sku" = Option<Sku>, Query),
+        ("created_gte" = Option<DateTime<Utc>>, Query), ("created_lt" = Option<DateTime<Utc>>, Query),
+        ("starting_after" = Option<OrderId>, Query), ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
     responses((status = 200, body = Page<Order>)), extensions(("x-problems" = json!(["validation_failed"])))
 )]
 pub(super) async fn list(
@@ -146,12 +175,39 @@ pub(super) async fn list(
         status: query.take("status")?,
         customer_id: query.take("customer_id")?,
         client_reference: query.take("client_reference")?,
+        sku: query.take("sku")?,
+        created_gte: query.take_time("created_gte")?,
+        created_lt: query.take_time("created_lt")?,
         id: None,
         starting_after: query.take("starting_after")?,
     };
     let limit = query.take_limit()?;
     query.finish()?;
+    bound_walk(&filter)?;
     let mut conn = state.app.store.conn().await?;
     let found = orders::list(&mut conn, &filter, limit + 1).await?;
     Ok(Json(Page::new(found, limit)))
+}
+
+/// The longest time through whose orders a list by SKU looks.
+const LONGEST_WALK: TimeDelta = TimeDelta::days(31);
+
+/// Nothing finds the orders of a SKU but looking through them: something else has to say through which.
+fn bound_walk(filter: &OrderFilter) -> Result<(), Problem> {
+    if filter.sku.is_none() || filter.customer_id.is_some() || filter.client_reference.is_some() {
+        return Ok(());
+    }
+    let wrong = |pointer: &str, detail: &str| {
+        Err(Problem::invalid(vec![FieldError { pointer: pointer.into(), detail: detail.into() }]))
+    };
+    match (filter.created_gte, filter.created_lt) {
+        (None, _) => {
+            wrong("?created_gte", "is needed with sku, unless customer_id or client_reference is given")
+        }
+        (Some(_), None) => wrong("?created_lt", "is needed with sku and created_gte"),
+        (Some(from), Some(to)) if to - from > LONGEST_WALK => {
+            wrong("?created_lt", "must be at most 31 days after created_gte in a list by sku")
+        }
+        _ => Ok(()),
+    }
 }

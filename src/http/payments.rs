@@ -9,17 +9,18 @@ use axum::{
 
 use super::{
     ApiState,
-    extract::{IdPath, Write},
-    orders::{self, Page},
+    extract::{IdPath, Query, Write},
+    orders::{self, Page, respond},
     prefer::Wait,
     problem::Problem,
 };
 use crate::{
+    app::{RequestCapture, RequestVoid},
     domain::{
         ids::{OrderId, PaymentId},
         payment::{NewPayment, Payment, PaymentStatus},
     },
-    store::payments,
+    store::payments::{self, PaymentFilter},
 };
 
 /// Starts the payment of an order.
@@ -39,6 +40,65 @@ pub(super) async fn start(
     let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
     let answer = state.app.start_payment(&request, order_id, &write.body, &cause).await?;
     wait.respond(&state, answer, PaymentStatus::Processing).await
+}
+
+/// Asks for the capture of an authorized payment: of what is due for its order, or of less. There is no second capture; what
+/// is not captured is given free. Carried out soon after the answer.
+#[utoipa::path(
+    post, operation_id = "capture_payment", path = "/v1/payments/{id}/capture", tag = "payments",
+    security(("api_key" = ["payments:write"])), params(("id" = PaymentId, Path)), request_body = RequestCapture,
+    responses((status = 202, body = Payment)),
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "payment_in_progress",
+        "amount_exceeds_authorized"])))
+)]
+pub(super) async fn capture(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath<PaymentId>,
+    write: Write<RequestCapture>,
+) -> Result<Response, Problem> {
+    let (request, cause) = (write.idempotent(StatusCode::ACCEPTED)?, write.cause());
+    Ok(respond(state.app.request_capture(&request, id, write.body, &cause).await?))
+}
+
+/// Asks to give up a payment that waits for the customer; the order can then be paid in another way. The payment of an order
+/// that is confirmed is voided by canceling the order. Carried out soon after the answer.
+#[utoipa::path(
+    post, operation_id = "void_payment", path = "/v1/payments/{id}/void", tag = "payments",
+    security(("api_key" = ["payments:write"])), params(("id" = PaymentId, Path)), request_body = RequestVoid,
+    responses((status = 202, body = Payment)),
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "order_needs_payment",
+        "payment_in_progress"])))
+)]
+pub(super) async fn void(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath<PaymentId>,
+    write: Write<RequestVoid>,
+) -> Result<Response, Problem> {
+    let (request, cause) = (write.idempotent(StatusCode::ACCEPTED)?, write.cause());
+    Ok(respond(state.app.request_void(&request, id, &write.body, &cause).await?))
+}
+
+/// Payments, the newest first.
+#[utoipa::path(
+    get, operation_id = "list_payments", path = "/v1/payments", tag = "payments",
+    security(("api_key" = ["orders:read"])),
+    params(("order_id" = Option<OrderId>, Query), ("status" = Option<PaymentStatus>, Query),
+        ("starting_after" = Option<PaymentId>, Query), ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
+    responses((status = 200, body = Page<Payment>)), extensions(("x-problems" = json!(["validation_failed"])))
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    mut query: Query,
+) -> Result<impl IntoResponse, Problem> {
+    let filter = PaymentFilter {
+        order_id: query.take("order_id")?,
+        status: query.take("status")?,
+        starting_after: query.take("starting_after")?,
+    };
+    let limit = query.take_limit()?;
+    query.finish()?;
+    let mut conn = state.app.store.conn().await?;
+    Ok(Json(Page::new(payments::list(&mut conn, &filter, limit + 1).await?, limit)))
 }
 
 /// A payment.

@@ -184,6 +184,12 @@ impl From<Error> for Problem {
                 "the request names SKUs that are not known",
             )
             .with_errors(errors),
+            Error::AmountExceedsAuthorized { capturable } => Self::field(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "amount_exceeds_authorized",
+                "/amount",
+                format!("must be 1 to {capturable}, which is authorized and due"),
+            ),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
             Error::Conflict(conflict) => {
                 let status = match conflict {

@@ -67,6 +67,10 @@ impl PaymentProvider for Moody {
         self.get(r).await
     }
 
+    async fn find_refund(&self, _: RefundId, r: &str) -> Result<Option<ProviderPayment>, ProviderError> {
+        self.get(r).await.map(Some)
+    }
+
     async fn ping(&self, _: Duration) -> Result<(), ProviderError> {
         self.get("ping").await.map(drop)
     }
@@ -143,6 +147,7 @@ async fn every_call_goes_through_it_and_ping_does_not() {
     breaker.capture(id, "r", 1).await.unwrap_err();
     breaker.void(id, "r").await.unwrap_err();
     breaker.refund(refund_id, "r", 1).await.unwrap_err();
+    breaker.find_refund(refund_id, "r").await.unwrap_err();
     assert_eq!(inner.calls(), 3);
     breaker.ping(Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(inner.calls(), 4);

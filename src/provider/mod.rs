@@ -89,6 +89,17 @@ pub enum ProviderError {
     },
 }
 
+impl ProviderError {
+    /// What it says of an earlier request: that one is refused now says nothing of it.
+    #[must_use]
+    pub fn about_earlier(self) -> Self {
+        match self {
+            Self::Rejected { code, message } => Self::Unknown(format!("{code}: {message}")),
+            error => error,
+        }
+    }
+}
+
 /// Why a webhook is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
@@ -131,6 +142,14 @@ pub trait PaymentProvider: Send + Sync + fmt::Debug {
         reference: &str,
         amount: i64,
     ) -> Result<ProviderPayment, ProviderError>;
+
+    /// The payment after the refund that was made under this id, if the provider knows of that refund. `None` is no proof
+    /// that there will be none. `Rejected`: it was made, and refused.
+    async fn find_refund(
+        &self,
+        refund_id: RefundId,
+        reference: &str,
+    ) -> Result<Option<ProviderPayment>, ProviderError>;
 
     /// Whether it answers, within `timeout`, and takes our key.
     async fn ping(&self, timeout: Duration) -> Result<(), ProviderError>;

@@ -9,7 +9,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::{
     Sandbox,
@@ -99,10 +98,10 @@ impl Action {
                 (intent, Ok(answer))
             }
             Self::Refund { id, amount, metadata } => {
-                let (intent, amount) = state.intents.refund(&id, amount)?;
-                let refund_id = format!("re_{}", Uuid::now_v7().simple());
-                let answer = Reply::ok(&wire::refund(&refund_id, &intent, amount, &metadata));
-                (intent, Ok(answer))
+                let (intent, refund) = state.intents.refund(&id, amount, metadata)?;
+                let fails = intent.behaviour == Behaviour::ErrorAfterRefund;
+                let answer = Reply::ok(&wire::refund(&intent, &refund));
+                (intent, if fails { Err(Problem::internal()) } else { Ok(answer) })
             }
         })
     }

@@ -69,7 +69,15 @@ pub(super) struct Intent {
     /// Times that money was set aside, taken, and sent back.
     authorizations: u64,
     captures: u64,
-    refunds: u64,
+    pub(super) refunds: Vec<Refund>,
+}
+
+/// Money that was sent back.
+#[derive(Debug, Clone)]
+pub(super) struct Refund {
+    pub(super) id: String,
+    pub(super) amount: i64,
+    pub(super) metadata: Metadata,
 }
 
 impl Intent {
@@ -137,7 +145,7 @@ impl Intents {
             counts.intents += 1;
             counts.authorizations += intent.authorizations;
             counts.captures += intent.captures;
-            counts.refunds += intent.refunds;
+            counts.refunds += intent.refunds.len() as u64;
             counts.amount_captured += intent.amount_captured;
             counts.amount_refunded += intent.amount_refunded;
         }
@@ -180,7 +188,7 @@ impl Intents {
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             authorizations: authorized.into(),
             captures: 0,
-            refunds: 0,
+            refunds: Vec::new(),
         };
         self.counts.intents += 1;
         self.counts.declined += u64::from(decline.is_some());
@@ -244,8 +252,16 @@ impl Intents {
     }
 
     /// Sends `amount` of the captured money back, or what is left of it.
-    pub(super) fn refund(&mut self, id: &str, amount: Option<i64>) -> Result<(Intent, i64), Problem> {
+    pub(super) fn refund(
+        &mut self,
+        id: &str,
+        amount: Option<i64>,
+        metadata: Metadata,
+    ) -> Result<(Intent, Refund), Problem> {
         let intent = self.get_mut(id)?;
+        if intent.behaviour == Behaviour::RefuseRefund {
+            return Err(Problem::invalid("refund_disputed_payment", "The payment is disputed."));
+        }
         if intent.status != Status::Succeeded {
             return Err(Problem::unexpected_state(intent, "refunded", "succeeded"));
         }
@@ -260,10 +276,11 @@ impl Intents {
             return Err(Problem::parameter("amount", "amount_too_large", &message));
         }
         intent.amount_refunded += amount;
-        intent.refunds += 1;
+        let refund = Refund { id: format!("re_{}", Uuid::now_v7().simple()), amount, metadata };
+        intent.refunds.push(refund.clone());
         let intent = intent.clone();
         self.counts.refunded += 1;
-        Ok((intent, amount))
+        Ok((intent, refund))
     }
 
     fn get_mut(&mut self, id: &str) -> Result<&mut Intent, Problem> {

@@ -12,16 +12,19 @@ fn new(payment_id: &str, behaviour: Behaviour) -> NewIntent {
 fn money_is_captured_once_and_never_refunded_beyond_it() {
     let mut intents = Intents::new(10);
     let id = intents.create(new("pay_a", Behaviour::Succeed)).id;
-    assert!(intents.refund(&id, Some(1)).is_err());
+    assert!(intents.refund(&id, Some(1), Metadata::default()).is_err());
     assert!(intents.capture(&id, Some(1001)).is_err());
     assert_eq!(intents.capture(&id, Some(700)).unwrap().amount_let_go(), 300);
     assert!(intents.capture(&id, Some(300)).is_err());
     assert!(intents.cancel(&id).is_err());
-    assert!(intents.refund(&id, Some(701)).is_err());
-    assert_eq!(intents.refund(&id, Some(500)).unwrap().1, 500);
-    assert!(intents.refund(&id, Some(201)).is_err());
-    assert_eq!(intents.refund(&id, None).unwrap().1, 200);
-    assert_eq!(intents.refund(&id, Some(1)).unwrap_err().code, Some("charge_already_refunded"));
+    assert!(intents.refund(&id, Some(701), Metadata::default()).is_err());
+    assert_eq!(intents.refund(&id, Some(500), Metadata::default()).unwrap().1.amount, 500);
+    assert!(intents.refund(&id, Some(201), Metadata::default()).is_err());
+    assert_eq!(intents.refund(&id, None, Metadata::default()).unwrap().1.amount, 200);
+    assert_eq!(
+        intents.refund(&id, Some(1), Metadata::default()).unwrap_err().code,
+        Some("charge_already_refunded")
+    );
     let counts = intents.payment_counts("pay_a");
     assert_eq!((counts.captures, counts.amount_captured), (1, 700));
     assert_eq!((counts.refunds, counts.amount_refunded), (2, 700));

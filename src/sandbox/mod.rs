@@ -136,7 +136,7 @@ fn router(options: SandboxOptions, webhooks: Option<Webhooks>, shutdown: Cancell
         .route("/v1/payment_intents/{id}", get(routes::read))
         .route("/v1/payment_intents/{id}/capture", post(routes::capture))
         .route("/v1/payment_intents/{id}/cancel", post(routes::cancel))
-        .route("/v1/refunds", post(routes::refund))
+        .route("/v1/refunds", post(routes::refund).get(routes::refunds))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&sandbox), authenticate))
         .route("/sandbox/summary", get(routes::summary))
         .route("/sandbox/payments", get(routes::payments))

@@ -61,6 +61,17 @@ pub(super) async fn refund(
     actions::run(&sandbox, &headers, uri.path(), &form, Action::refund(&form)).await
 }
 
+pub(super) async fn refunds(
+    State(sandbox): State<Arc<Sandbox>>,
+    RawQuery(query): RawQuery,
+) -> Result<Reply, Problem> {
+    let form = Form::parse(query.unwrap_or_default().as_bytes());
+    let state = sandbox.state();
+    let intent = state.intents.get(form.require("payment_intent")?)?;
+    let data: Vec<_> = intent.refunds.iter().rev().map(|refund| wire::refund(intent, refund)).collect();
+    Ok(Reply::ok(&wire::page("list", "/v1/refunds", &data, false)))
+}
+
 pub(super) async fn read(
     State(sandbox): State<Arc<Sandbox>>,
     Path(id): Path<String>,

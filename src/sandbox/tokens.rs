@@ -9,6 +9,8 @@
 //! | `pm_sandbox_timeout_then_success` | takes effect at once, and the first answer never comes: 504 after 30 s | succeeds |
 //! | `pm_sandbox_error_after_authorize` | takes effect, answers 500, and 500 again for the same key | succeeds |
 //! | `pm_sandbox_error_after_capture` | succeeds | takes effect, answers 500, and 500 again for the same key |
+//! | `pm_sandbox_error_after_refund` | succeeds | succeeds; a refund takes effect, answers 500, and 500 again for the same key |
+//! | `pm_sandbox_refund_refused` | succeeds | succeeds; a refund is refused: 400 `refund_disputed_payment` |
 //! | `pm_sandbox_webhook_before_response` | takes effect and sends its webhook; the answer comes 2 s after | succeeds |
 //! | `pm_sandbox_webhook_x3` | succeeds; each webhook is sent three times at once | succeeds |
 //! | `pm_sandbox_late_success_after_expiry` | `processing`; succeeds half an hour later, with a webhook | succeeds then |
@@ -30,6 +32,10 @@ pub(super) enum Behaviour {
     ErrorAfterAuthorize,
     /// Captures, and says that it failed.
     ErrorAfterCapture,
+    /// Refunds, and says that it failed.
+    ErrorAfterRefund,
+    /// Refuses refunds.
+    RefuseRefund,
     /// Authorizes, tells of it, and only then answers.
     WebhookBeforeAnswer,
     /// Tells of everything three times at once.
@@ -79,6 +85,8 @@ pub(super) fn behaviour(token: &str) -> Option<Behaviour> {
         "pm_sandbox_timeout_then_success" => Behaviour::NoAnswer,
         "pm_sandbox_error_after_authorize" => Behaviour::ErrorAfterAuthorize,
         "pm_sandbox_error_after_capture" => Behaviour::ErrorAfterCapture,
+        "pm_sandbox_error_after_refund" => Behaviour::ErrorAfterRefund,
+        "pm_sandbox_refund_refused" => Behaviour::RefuseRefund,
         "pm_sandbox_webhook_before_response" => Behaviour::WebhookBeforeAnswer,
         "pm_sandbox_webhook_x3" => Behaviour::WebhookThreeTimes,
         "pm_sandbox_late_success_after_expiry" => Behaviour::LateSuccess,

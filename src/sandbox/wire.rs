@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    intents::{Intent, Status},
+    intents::{Intent, Refund, Status},
     keys::Reply,
 };
 
@@ -214,10 +214,11 @@ pub(super) fn latest_charge(intent: &Intent) -> Value {
 }
 
 /// A refund.
-pub(super) fn refund(id: &str, intent: &Intent, amount: i64, metadata: &Metadata) -> Value {
+pub(super) fn refund(intent: &Intent, refund: &Refund) -> Value {
     json!({
-        "id": id, "object": "refund", "amount": amount, "currency": intent.currency, "status": "succeeded",
-        "payment_intent": intent.id, "charge": charge_id(intent), "metadata": metadata.json(),
+        "id": refund.id, "object": "refund", "amount": refund.amount, "currency": intent.currency,
+        "status": "succeeded", "payment_intent": intent.id, "charge": charge_id(intent),
+        "metadata": refund.metadata.json(),
     })
 }
 

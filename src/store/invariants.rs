@@ -75,6 +75,13 @@ pub const INVARIANTS: &[Invariant] = &[
               GROUP BY o.id, l.order_id, l.id
               HAVING l.quantity - l.quantity_canceled - l.quantity_fulfilled <> coalesce(sum(r.quantity), 0)
               UNION ALL
+              SELECT format('order %s: line %s has shipped %s, its reservations %s', l.order_id, l.id,
+                  l.quantity_fulfilled, coalesce(sum(r.quantity), 0))
+              FROM order_line l
+              LEFT JOIN reservation r ON r.order_id = l.order_id AND r.order_line_id = l.id AND r.status = 'fulfilled'
+              GROUP BY l.order_id, l.id
+              HAVING l.quantity_fulfilled <> coalesce(sum(r.quantity), 0)
+              UNION ALL
               SELECT format('order %s has no lines', o.id) FROM orders o
               WHERE NOT EXISTS (SELECT 1 FROM order_line l WHERE l.order_id = o.id)",
     },
@@ -95,28 +102,34 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         id: "I7",
-        title: "0 <= refunded <= captured <= amount, for every payment",
-        sql: "SELECT format('payment %s: amount %s, captured %s, refunded %s', id, amount, amount_captured,
-                  amount_refunded)
+        title: "0 <= refunded <= claimed by refunds <= captured <= amount, for every payment",
+        sql: "SELECT format('payment %s: amount %s, captured %s, claimed %s, refunded %s', id, amount, amount_captured,
+                  amount_refund_claimed, amount_refunded)
               FROM payment
-              WHERE NOT (0 <= amount_refunded AND amount_refunded <= amount_captured AND amount_captured <= amount)",
+              WHERE NOT (0 <= amount_refunded AND amount_refunded <= amount_refund_claimed
+                         AND amount_refund_claimed <= amount_captured AND amount_captured <= amount)
+              UNION ALL
+              SELECT format('payment %s: claimed %s, refunds of %s', p.id, p.amount_refund_claimed, sum(r.amount))
+              FROM payment p JOIN refund r ON r.payment_id = p.id AND r.status <> 'failed'
+              GROUP BY p.id HAVING sum(r.amount) > p.amount_refund_claimed",
     },
     Invariant {
         id: "I8",
-        title: "a confirmed order is paid: one payment over its whole total",
+        title: "a confirmed order is paid: one payment over all that is due",
         sql: "SELECT format('order %s is %s', o.id, o.status) FROM orders o
               WHERE o.status IN ('confirmed', 'partially_fulfilled', 'fulfilled') AND NOT EXISTS (
-                  SELECT 1 FROM payment p WHERE p.order_id = o.id AND p.amount = o.total_amount
+                  SELECT 1 FROM payment p WHERE p.order_id = o.id
+                    AND p.amount BETWEEN o.total_amount - o.amount_canceled AND o.total_amount
                     AND p.status IN ('authorized', 'captured', 'partially_refunded', 'refunded'))",
     },
     Invariant {
         id: "I9",
-        title: "a dead order keeps no money for more than 15 minutes",
+        title: "a dead order keeps no money for more than 15 minutes, unless it was canceled with the wish to keep it",
         sql: "SELECT format('order %s is %s: payment %s is %s, captured %s, refunded %s', o.id, o.status, p.id,
                   p.status, p.amount_captured, p.amount_refunded)
               FROM payment p JOIN orders o ON o.id = p.order_id
               WHERE o.status IN ('canceled', 'expired') AND p.updated_at < now() - interval '15 minutes'
-                AND (p.status = 'authorized' OR p.amount_captured > p.amount_refunded)",
+                AND (p.status = 'authorized' OR (p.amount_captured > p.amount_refunded AND NOT o.keeps_money))",
     },
     Invariant {
         id: "I10",
@@ -141,12 +154,25 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         id: "I13",
-        title: "a line is never canceled and fulfilled beyond what was ordered",
-        sql: "SELECT format('line %s of order %s: ordered %s, canceled %s, fulfilled %s', id, order_id, quantity,
-                  quantity_canceled, quantity_fulfilled)
+        title: "a line is never canceled and fulfilled beyond what was ordered, nor returned beyond what has shipped",
+        sql: "SELECT format('line %s of order %s: ordered %s, canceled %s, fulfilled %s, returned %s, refunded %s', id,
+                  order_id, quantity, quantity_canceled, quantity_fulfilled, quantity_returned, quantity_refunded)
               FROM order_line
               WHERE quantity_canceled < 0 OR quantity_fulfilled < 0
-                 OR quantity_canceled + quantity_fulfilled > quantity",
+                 OR quantity_canceled + quantity_fulfilled > quantity
+                 OR quantity_returned NOT BETWEEN 0 AND quantity_fulfilled
+                 OR quantity_refunded NOT BETWEEN 0 AND quantity
+              UNION ALL
+              SELECT format('line %s of order %s: returned %s, its shipments %s', l.id, l.order_id, l.quantity_returned,
+                  coalesce(sum(s.quantity_returned), 0))
+              FROM order_line l
+              LEFT JOIN shipment_line s ON s.order_line_id = l.id AND s.quantity_returned > 0
+              GROUP BY l.order_id, l.id HAVING l.quantity_returned <> coalesce(sum(s.quantity_returned), 0)
+              UNION ALL
+              SELECT format('order %s: %s is canceled, its lines say %s', o.id, o.amount_canceled,
+                  sum(l.quantity_canceled * l.unit_amount))
+              FROM orders o JOIN order_line l ON l.order_id = o.id
+              GROUP BY o.id HAVING o.amount_canceled <> sum(l.quantity_canceled * l.unit_amount)",
     },
     Invariant {
         id: "I14",
@@ -162,7 +188,7 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         id: "I15",
-        title: "no line, reservation or shipment line without what it belongs to",
+        title: "no line, reservation or shipment line without what it belongs to; a shipment holds whole reservations",
         sql: "SELECT format('line %s: no order %s', l.id, l.order_id) FROM order_line l
               WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = l.order_id)
               UNION ALL
@@ -176,7 +202,18 @@ pub const INVARIANTS: &[Invariant] = &[
               SELECT format('shipment %s: no reservation %s of order %s', s.id, l.reservation_id, s.order_id)
               FROM shipment_line l JOIN shipment s ON s.id = l.shipment_id
               WHERE NOT EXISTS (SELECT 1 FROM reservation r WHERE r.order_id = s.order_id AND r.id = l.reservation_id
-                                  AND r.order_line_id = l.order_line_id)",
+                                  AND r.order_line_id = l.order_line_id)
+              UNION ALL
+              SELECT format('shipment %s is %s and holds %s: reservation %s of %s at %s is %s', s.id, s.status,
+                  l.quantity, r.id, r.quantity, r.location_id, r.status)
+              FROM shipment s JOIN shipment_line l ON l.shipment_id = s.id AND l.is_covering
+              JOIN reservation r ON r.order_id = s.order_id AND r.id = l.reservation_id
+              WHERE (r.quantity, r.location_id) <> (l.quantity, s.location_id)
+                 OR r.status <> CASE WHEN s.status IN ('pending', 'packed') THEN 'committed' ELSE 'fulfilled' END
+              UNION ALL
+              SELECT format('shipment %s is %s and holds nothing', s.id, s.status) FROM shipment s
+              WHERE (s.status = 'canceled') = EXISTS (
+                  SELECT 1 FROM shipment_line l WHERE l.shipment_id = s.id AND l.is_covering)",
     },
     Invariant {
         id: "I16",
@@ -187,12 +224,15 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         id: "I17",
-        title: "no payment's outcome stays unknown for an hour, and no payment waits 15 minutes for its look-up",
+        title: "no outcome of a payment or a refund stays unknown for an hour, and no payment waits 15 minutes for its look-up",
         sql: "SELECT format('payment %s is %s: outcome unknown since %s, to be looked up at %s', id, status,
                   outcome_unknown_since, next_lookup_at)
               FROM payment
               WHERE outcome_unknown_since < now() - interval '1 hour'
-                 OR next_lookup_at < now() - interval '15 minutes'",
+                 OR next_lookup_at < now() - interval '15 minutes'
+              UNION ALL
+              SELECT format('refund %s of payment %s: outcome unknown since %s', id, payment_id, outcome_unknown_since)
+              FROM refund WHERE outcome_unknown_since < now() - interval '1 hour'",
     },
     Invariant {
         id: "I18",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::{Conn, Error, error::parse, expect_rows};
-use crate::domain::inventory::{InventoryLevel, LevelKey};
+use crate::domain::inventory::{InventoryLevel, LevelChange, LevelKey};
 
 /// A level as it was read under its row lock, with the newest fencing token that wrote it.
 #[derive(Debug, Clone)]
@@ -167,17 +167,74 @@ pub async fn write_levels(conn: &mut Conn, levels: &[&InventoryLevel]) -> Result
     expect_rows(&result, levels.len(), "write levels")
 }
 
+/// By how much the counters of a level change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CounterMove {
+    /// Units held for orders.
+    pub reserved: i64,
+    /// Units sold.
+    pub committed: i64,
+    /// Units in the building.
+    pub on_hand: i64,
+}
+
+/// Moves the counters of levels that this transaction has locked. Whoever moves `on_hand` writes the ledger too.
+pub async fn move_counters(
+    conn: &mut Conn,
+    moves: &BTreeMap<LevelKey, CounterMove>,
+) -> Result<Vec<LevelChange>, Error> {
+    let (skus, locations) = columns(moves.keys());
+    let reserved: Vec<i64> = moves.values().map(|counters| counters.reserved).collect();
+    let committed: Vec<i64> = moves.values().map(|counters| counters.committed).collect();
+    let on_hand: Vec<i64> = moves.values().map(|counters| counters.on_hand).collect();
+    let rows = sqlx::query_as!(
+        LevelRow,
+        "UPDATE inventory_level l
+         SET reserved = l.reserved + m.reserved, committed = l.committed + m.committed, on_hand = l.on_hand + m.on_hand,
+             version = l.version + 1, updated_at = now()
+         FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+              AS m (sku, location_id, reserved, committed, on_hand)
+         WHERE l.sku = m.sku AND l.location_id = m.location_id
+         RETURNING l.sku, l.location_id, l.on_hand, l.reserved, l.committed, l.safety_stock, l.backorder_limit,
+                   l.low_stock_threshold, l.version",
+        &skus as _,
+        &locations as _,
+        &reserved,
+        &committed,
+        &on_hand,
+    )
+    .fetch_all(conn)
+    .await?;
+    if rows.len() != moves.len() {
+        let message = format!("move counters of levels: {} rows instead of {}", rows.len(), moves.len());
+        return Err(Error::Inconsistent(message));
+    }
+    let change = |row: LevelRow| {
+        let after = InventoryLevel::try_from(row)?;
+        let by = moves.get(&after.key).copied().unwrap_or_default();
+        let before = InventoryLevel {
+            reserved: after.reserved - by.reserved,
+            committed: after.committed - by.committed,
+            on_hand: after.on_hand - by.on_hand,
+            version: after.version - 1,
+            ..after.clone()
+        };
+        Ok(LevelChange { before, after })
+    };
+    rows.into_iter().map(change).collect()
+}
+
 /// A level as it is stored.
-pub(super) struct LevelRow {
-    pub(super) sku: String,
-    pub(super) location_id: String,
-    pub(super) on_hand: i64,
-    pub(super) reserved: i64,
-    pub(super) committed: i64,
-    pub(super) safety_stock: i64,
-    pub(super) backorder_limit: i64,
-    pub(super) low_stock_threshold: Option<i64>,
-    pub(super) version: i64,
+struct LevelRow {
+    sku: String,
+    location_id: String,
+    on_hand: i64,
+    reserved: i64,
+    committed: i64,
+    safety_stock: i64,
+    backorder_limit: i64,
+    low_stock_threshold: Option<i64>,
+    version: i64,
 }
 
 impl TryFrom<LevelRow> for InventoryLevel {

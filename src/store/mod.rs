@@ -37,6 +37,7 @@ pub mod payments;
 pub mod placement;
 pub mod provider_events;
 pub mod purchase_limits;
+pub mod refunds;
 pub mod relay_lease;
 pub mod reservations;
 pub mod shipments;

@@ -1,10 +1,11 @@
-//! Payments, their history, and refunds.
+//! Payments and their history.
 
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::{Conn, Error, error::parse, expect_rows, payment_lookups::FIRST_WAIT_SECONDS};
 use crate::domain::{
-    ids::{OrderId, PaymentId, RefundId},
+    ids::{OrderId, PaymentId},
     payment::{Payment, PaymentStatus},
 };
 
@@ -36,15 +37,17 @@ pub async fn now(conn: &mut Conn) -> Result<chrono::DateTime<chrono::Utc>, Error
 }
 
 /// Writes what changed of a payment that this transaction has locked in status `from`, and a line of its history. What
-/// is not decided, or captured by itself, is looked up if no event settles it; what is due to be looked up stays due.
+/// is not decided, or captured by itself, or owes a refund, is looked up if no event settles it; what is due stays due.
 pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note: &str) -> Result<(), Error> {
     let result = sqlx::query!(
         "UPDATE payment SET status = $3, provider_reference = $4, amount_captured = $5, amount_refunded = $6,
-                decline_code = $7, outcome_unknown_since = NULL, updated_at = now(), lookup_attempts = 0,
+                decline_code = $7, amount_refund_claimed = $8, outcome_unknown_since = NULL, updated_at = now(),
+                lookup_attempts = 0,
                 next_lookup_at = CASE
                     WHEN next_lookup_at <= clock_timestamp() THEN next_lookup_at
                     WHEN $3 IN ('processing', 'requires_action', 'authorized')
-                        THEN now() + make_interval(secs => $8)
+                      OR EXISTS (SELECT 1 FROM refund r WHERE r.payment_id = $1 AND r.status = 'pending')
+                        THEN now() + make_interval(secs => $9)
                 END
          WHERE id = $1 AND status = $2",
         payment.id.uuid(),
@@ -54,6 +57,7 @@ pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note:
         payment.amount_captured,
         payment.amount_refunded,
         payment.decline_code,
+        payment.amount_refund_claimed,
         FIRST_WAIT_SECONDS,
     )
     .execute(&mut *conn)
@@ -116,6 +120,11 @@ struct PaymentRow {
     amount: i64,
     amount_captured: i64,
     amount_refunded: i64,
+    amount_refund_claimed: i64,
+    capture_requested_amount: Option<i64>,
+    amount_capturing: Option<i64>,
+    void_requested_at: Option<chrono::DateTime<chrono::Utc>>,
+    void_reason: Option<String>,
     capture_method: String,
     decline_code: Option<String>,
     outcome_unknown_since: Option<chrono::DateTime<chrono::Utc>>,
@@ -139,6 +148,11 @@ impl TryFrom<PaymentRow> for Payment {
             amount: row.amount,
             amount_captured: row.amount_captured,
             amount_refunded: row.amount_refunded,
+            amount_refund_claimed: row.amount_refund_claimed,
+            capture_requested_amount: row.capture_requested_amount,
+            amount_capturing: row.amount_capturing,
+            void_requested_at: row.void_requested_at,
+            void_reason: row.void_reason,
             capture_method: parse(&row.capture_method, "payment.capture_method")?,
             decline_code: row.decline_code,
             outcome_unknown_since: row.outcome_unknown_since,
@@ -148,18 +162,24 @@ impl TryFrom<PaymentRow> for Payment {
     }
 }
 
+/// Reads payments: the one list of their columns.
+macro_rules! select_payments {
+    ($which:literal, $argument:expr) => {
+        sqlx::query_as!(
+            PaymentRow,
+            "SELECT id, order_id, method, provider, provider_reference, payment_token, status, currency, amount,
+                    amount_captured, amount_refunded, amount_refund_claimed, capture_requested_amount, amount_capturing,
+                    void_requested_at, void_reason, capture_method, decline_code, outcome_unknown_since, created_at,
+                    updated_at
+             FROM payment " + $which,
+            $argument,
+        )
+    };
+}
+
 /// One payment.
 pub async fn find(conn: &mut Conn, id: PaymentId) -> Result<Option<Payment>, Error> {
-    let row = sqlx::query_as!(
-        PaymentRow,
-        "SELECT id, order_id, method, provider, provider_reference, payment_token, status, currency, amount,
-                amount_captured, amount_refunded, capture_method, decline_code, outcome_unknown_since, created_at,
-                updated_at
-         FROM payment WHERE id = $1",
-        id.uuid(),
-    )
-    .fetch_optional(conn)
-    .await?;
+    let row = select_payments!("WHERE id = $1", id.uuid()).fetch_optional(conn).await?;
     row.map(Payment::try_from).transpose()
 }
 
@@ -176,79 +196,114 @@ pub async fn list_statuses(
 
 /// Takes the row locks of an order's payments, after the order's own, and reads them, oldest first.
 pub async fn lock_of_order(conn: &mut Conn, order_id: OrderId) -> Result<Vec<Payment>, Error> {
-    let rows = sqlx::query_as!(
-        PaymentRow,
-        "SELECT id, order_id, method, provider, provider_reference, payment_token, status, currency, amount,
-                amount_captured, amount_refunded, capture_method, decline_code, outcome_unknown_since, created_at,
-                updated_at
-         FROM payment WHERE order_id = $1 ORDER BY id FOR UPDATE",
-        order_id.uuid(),
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(Payment::try_from).collect()
+    let query = select_payments!("WHERE order_id = $1 ORDER BY id FOR UPDATE", order_id.uuid());
+    query.fetch_all(conn).await?.into_iter().map(Payment::try_from).collect()
 }
 
 /// An order's payments, oldest first.
 pub async fn list_of_order(conn: &mut Conn, order_id: OrderId) -> Result<Vec<Payment>, Error> {
-    let rows = sqlx::query_as!(
-        PaymentRow,
-        "SELECT id, order_id, method, provider, provider_reference, payment_token, status, currency, amount,
-                amount_captured, amount_refunded, capture_method, decline_code, outcome_unknown_since, created_at,
-                updated_at
-         FROM payment WHERE order_id = $1 ORDER BY id",
-        order_id.uuid(),
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(Payment::try_from).collect()
+    let query = select_payments!("WHERE order_id = $1 ORDER BY id", order_id.uuid());
+    query.fetch_all(conn).await?.into_iter().map(Payment::try_from).collect()
 }
 
-/// The pending refund of a payment that this transaction has locked; a new one over `amount` if there is none. The
-/// payment is looked up until the refund has succeeded.
-pub async fn find_or_insert_refund(
-    conn: &mut Conn,
-    payment_id: PaymentId,
-    amount: i64,
-    reason: &str,
-) -> Result<(RefundId, i64), Error> {
-    let pending = sqlx::query!(
-        "SELECT id, amount FROM refund WHERE payment_id = $1 AND status = 'pending'",
-        payment_id.uuid()
-    )
-    .fetch_optional(&mut *conn)
-    .await?;
-    if let Some(row) = pending {
-        return Ok((row.id.into(), row.amount));
+/// What to list.
+#[derive(Debug, Clone, Default)]
+pub struct PaymentFilter {
+    /// Only payments of this order.
+    pub order_id: Option<OrderId>,
+    /// Only payments in this status.
+    pub status: Option<PaymentStatus>,
+    /// Only payments asked for before this one.
+    pub starting_after: Option<PaymentId>,
+}
+
+/// Payments, newest first. Made and planned for its filters: see `orders::list`.
+pub async fn list(conn: &mut Conn, filter: &PaymentFilter, limit: i64) -> Result<Vec<Payment>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new("SELECT id FROM payment WHERE true");
+    if let Some(order_id) = filter.order_id {
+        query.push(" AND order_id = ").push_bind(order_id.uuid());
     }
-    let id = RefundId::new();
-    sqlx::query!(
-        "INSERT INTO refund (id, payment_id, amount, status, reason) VALUES ($1, $2, $3, 'pending', $4)",
+    if let Some(status) = filter.status {
+        query.push(" AND status = ").push_bind(status.as_str());
+    }
+    if let Some(id) = filter.starting_after {
+        query.push(" AND id < ").push_bind(id.uuid());
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    let ids: Vec<Uuid> = query.build_query_scalar().persistent(false).fetch_all(&mut *conn).await?;
+    let query = select_payments!("WHERE id = ANY($1) ORDER BY id DESC", &ids);
+    query.fetch_all(conn).await?.into_iter().map(Payment::try_from).collect()
+}
+
+/// Claims captured money for a refund, and has the payment looked up until that is decided. `false`: so much is not left.
+pub async fn claim_refund(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "UPDATE payment SET amount_refund_claimed = amount_refund_claimed + $2::bigint, updated_at = now(),
+                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+         WHERE id = $1 AND $2::bigint > 0 AND amount_refund_claimed + $2 <= amount_captured",
         id.uuid(),
-        payment_id.uuid(),
         amount,
-        reason,
-    )
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query!(
-        "UPDATE payment SET next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $2))
-         WHERE id = $1",
-        payment_id.uuid(),
         FIRST_WAIT_SECONDS,
     )
     .execute(conn)
     .await?;
-    Ok((id, amount))
+    Ok(result.rows_affected() == 1)
 }
 
-/// Marks the pending refund of a payment as succeeded, if there is one.
-pub async fn mark_refund_succeeded(conn: &mut Conn, payment_id: PaymentId) -> Result<(), Error> {
-    sqlx::query!(
-        "UPDATE refund SET status = 'succeeded', updated_at = now() WHERE payment_id = $1 AND status = 'pending'",
-        payment_id.uuid(),
+/// Gives the claim of a refund back that the provider refused.
+pub async fn release_claim(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<(), Error> {
+    let result = sqlx::query!(
+        "UPDATE payment SET amount_refund_claimed = GREATEST(amount_refund_claimed - $2, amount_refunded), updated_at = now()
+         WHERE id = $1",
+        id.uuid(),
+        amount,
     )
     .execute(conn)
     .await?;
-    Ok(())
+    expect_rows(&result, 1, "release claim")
+}
+
+/// Notes what the merchant asked to capture, which is looked up until it is.
+pub async fn mark_capture_requested(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<(), Error> {
+    let result = sqlx::query!(
+        "UPDATE payment SET capture_requested_amount = $2, updated_at = now(),
+                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+         WHERE id = $1 AND status = 'authorized' AND capture_requested_amount IS NULL AND amount_capturing IS NULL
+           AND void_requested_at IS NULL",
+        id.uuid(),
+        amount,
+        FIRST_WAIT_SECONDS,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, 1, "request capture")
+}
+
+/// Notes what the provider is going to be asked to capture, once and for all.
+pub async fn mark_capturing(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<(), Error> {
+    let result = sqlx::query!(
+        "UPDATE payment SET amount_capturing = $2
+         WHERE id = $1 AND status = 'authorized' AND amount_capturing IS NULL AND void_requested_at IS NULL",
+        id.uuid(),
+        amount,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, 1, "mark payment as capturing")
+}
+
+/// Notes that the merchant asked to void it; it is looked up until it is.
+pub async fn mark_void_requested(conn: &mut Conn, id: PaymentId, reason: Option<&str>) -> Result<(), Error> {
+    let result = sqlx::query!(
+        "UPDATE payment SET void_requested_at = now(), void_reason = $2, updated_at = now(),
+                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+         WHERE id = $1 AND status IN ('requires_action', 'authorized') AND void_requested_at IS NULL
+           AND amount_capturing IS NULL",
+        id.uuid(),
+        reason,
+        FIRST_WAIT_SECONDS,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, 1, "request void")
 }

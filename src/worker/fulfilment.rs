@@ -35,6 +35,6 @@ impl Consumer for FulfilmentConsumer {
         if envelope.event_type == EventType::PaymentCaptured {
             return app.ship_order(handling, order_id).await;
         }
-        app.create_shipment(handling, order_id).await
+        app.plan_shipments(handling, order_id).await
     }
 }

@@ -1,4 +1,5 @@
-//! The payment consumer: authorize what was asked for, capture what was authorized, release what a dead order holds.
+//! The payment consumer: authorize what was asked for, capture what was authorized, void and refund on request, release what a
+//! dead order holds.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use crate::{
     bus::Subscription,
     domain::{
         event::{Envelope, EventType},
-        ids::{OrderId, PaymentId},
+        ids::{OrderId, PaymentId, RefundId},
     },
     store,
 };
@@ -20,7 +21,11 @@ pub(super) struct PaymentConsumer;
 #[derive(Deserialize)]
 struct PaymentData {
     id: PaymentId,
-    order_id: OrderId,
+}
+
+#[derive(Deserialize)]
+struct RefundData {
+    id: RefundId,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +41,9 @@ impl Consumer for PaymentConsumer {
             events: &[
                 EventType::PaymentCreated,
                 EventType::PaymentAuthorized,
-                EventType::PaymentCaptured,
+                EventType::PaymentCaptureRequested,
+                EventType::PaymentVoidRequested,
+                EventType::RefundCreated,
                 EventType::OrderCanceled,
                 EventType::OrderExpired,
             ],
@@ -48,12 +55,14 @@ impl Consumer for PaymentConsumer {
             EventType::PaymentCreated => {
                 app.authorize_payment(handling, data::<PaymentData>(envelope)?.id).await
             }
-            EventType::PaymentAuthorized => {
+            EventType::PaymentAuthorized | EventType::PaymentCaptureRequested => {
                 app.capture_payment(handling, data::<PaymentData>(envelope)?.id).await
             }
-            // Captured for an order that died meanwhile: the money goes back.
-            EventType::PaymentCaptured => {
-                app.release_payment(handling, data::<PaymentData>(envelope)?.order_id).await
+            EventType::PaymentVoidRequested => {
+                app.void_payment(handling, data::<PaymentData>(envelope)?.id).await
+            }
+            EventType::RefundCreated => {
+                app.carry_out_refund(handling, data::<RefundData>(envelope)?.id).await
             }
             _ => app.release_payment(handling, data::<OrderData>(envelope)?.order_id).await,
         }

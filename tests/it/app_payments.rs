@@ -67,6 +67,7 @@ async fn every_step_may_be_repeated() {
     test.api.cancel(&order_id.to_string()).await.expect(200);
     for _ in 0..3 {
         assert_eq!(test.release(order_id).await, Progress::Done);
+        test.refund().await;
     }
     assert_eq!(test.payment(payment_id).await["status"], "refunded");
     assert_eq!(moves(&test, payment_id).await, [1, 1, 1]);
@@ -83,6 +84,7 @@ async fn an_order_canceled_while_its_capture_has_no_answer_gets_its_money_back()
     test.api.cancel(&order_id.to_string()).await.expect(200);
     assert_eq!(test.release(order_id).await, Progress::Done);
     assert_eq!(test.capture(payment_id).await.unwrap(), Progress::Done);
+    test.refund().await;
     let payment = test.payment(payment_id).await;
     assert_eq!((&payment["status"], &payment["amount_refunded"]), (&json!("refunded"), &json!(1000)));
     assert_eq!(moves(&test, payment_id).await, [1, 1, 1]);
@@ -95,11 +97,14 @@ async fn many_events_at_once_refund_a_dead_order_once() {
     test.authorize(payment_id).await.unwrap();
     test.capture(payment_id).await.unwrap();
     test.api.cancel(&order_id.to_string()).await.expect(200);
+    let refund: uuid::Uuid =
+        sqlx::query_scalar("SELECT id FROM refund").fetch_one(&mut *test.conn().await).await.unwrap();
     let release = async || {
         let event = new_event();
+        assert_eq!(test.release(order_id).await, Progress::Done);
         // As the bus does: again, while the provider says that it is busy with the same refund.
         loop {
-            match test.app.release_payment(&event, order_id).await {
+            match test.app.carry_out_refund(&event, refund.into()).await {
                 Ok(progress) => break assert_eq!(progress, Progress::Done),
                 Err(error) => assert!(error.is_transient(), "{error}"),
             }
@@ -146,7 +151,7 @@ async fn a_capture_that_comes_after_the_order_expired_is_refunded() {
     assert_eq!(test.expire(order_id).await, 1);
     assert_eq!(test.authorize(payment_id).await.unwrap(), Progress::Done);
     assert_eq!(test.payment(payment_id).await["status"], "captured");
-    assert_eq!(test.release(order_id).await, Progress::Done);
+    test.refund().await;
     assert_eq!(test.payment(payment_id).await["status"], "refunded");
     assert_eq!(moves(&test, payment_id).await, [1, 1, 1]);
     test.finish().await;

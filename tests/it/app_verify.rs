@@ -58,6 +58,11 @@ const SEEDS: &[Seed] = &[
     seed(
         "I4",
         &[],
+        "UPDATE reservation SET status = 'fulfilled' WHERE status = 'released'",
+    ),
+    seed(
+        "I4",
+        &[],
         "DELETE FROM reservation USING orders o WHERE o.id = order_id AND client_reference = 'canceled';
          DELETE FROM order_line USING orders o WHERE o.id = order_id AND client_reference = 'canceled'",
     ),
@@ -87,6 +92,18 @@ const SEEDS: &[Seed] = &[
         "ALTER TABLE payment DROP CONSTRAINT payment_money_bounds;
          UPDATE payment SET amount_captured = amount + 1 WHERE status = 'captured'",
     ),
+    seed(
+        "I7",
+        &[],
+        "ALTER TABLE payment DROP CONSTRAINT payment_money_bounds;
+         UPDATE payment SET amount_refund_claimed = amount_captured + 1 WHERE status = 'captured'",
+    ),
+    seed(
+        "I7",
+        &[],
+        "INSERT INTO refund (id, payment_id, amount, status)
+         SELECT gen_random_uuid(), id, 1, 'pending' FROM payment WHERE status = 'captured'",
+    ),
     seed("I8", &[], "UPDATE payment SET status = 'voided', amount_captured = 0 WHERE status = 'captured'"),
     seed("I8", &[], "UPDATE payment SET amount = amount + 1 WHERE status = 'captured'"),
     seed(
@@ -102,6 +119,16 @@ const SEEDS: &[Seed] = &[
         "I9",
         &[],
         "INSERT INTO payment (id, order_id, method, provider, payment_token, status, currency, amount, capture_method,
+                              updated_at)
+         SELECT gen_random_uuid(), id, 'card', 'stripe', 'x', 'authorized', 'USD', 1000, 'automatic',
+                now() - interval '16 minutes'
+         FROM orders WHERE client_reference = 'canceled'",
+    ),
+    seed(
+        "I9",
+        &[],
+        "UPDATE orders SET keeps_money = true WHERE client_reference = 'canceled';
+         INSERT INTO payment (id, order_id, method, provider, payment_token, status, currency, amount, capture_method,
                               updated_at)
          SELECT gen_random_uuid(), id, 'card', 'stripe', 'x', 'authorized', 'USD', 1000, 'automatic',
                 now() - interval '16 minutes'
@@ -126,6 +153,13 @@ const SEEDS: &[Seed] = &[
          UPDATE order_line SET quantity_fulfilled = quantity + 1
          FROM orders o WHERE o.id = order_id AND client_reference = 'paid'",
     ),
+    seed(
+        "I13",
+        &[],
+        "ALTER TABLE order_line DROP CONSTRAINT order_line_progress;
+         UPDATE order_line SET quantity_returned = 1 FROM orders o WHERE o.id = order_id AND client_reference = 'paid'",
+    ),
+    seed("I13", &[], "UPDATE orders SET amount_canceled = 0 WHERE client_reference = 'canceled'"),
     seed("I14", &[], "UPDATE orders SET version = version + 1 WHERE client_reference = 'paid'"),
     seed("I14", &[], "DELETE FROM outbox WHERE sequence = 2"),
     seed("I14", &[], "UPDATE outbox SET sequence = sequence + 1 WHERE type = 'order.canceled.v1'"),
@@ -153,6 +187,22 @@ const SEEDS: &[Seed] = &[
          SELECT o.id, gen_random_uuid(), l.id, 1 FROM orders o JOIN order_line l ON l.order_id = o.id
          WHERE client_reference = 'paid'",
     ),
+    // Of four units.
+    seed(
+        "I15",
+        &[],
+        "INSERT INTO shipment (id, order_id, location_id, status)
+         SELECT id, id, 'main', 'pending' FROM orders WHERE client_reference = 'paid';
+         INSERT INTO shipment_line (shipment_id, reservation_id, order_line_id, quantity)
+         SELECT o.id, r.id, r.order_line_id, 3 FROM orders o JOIN reservation r ON r.order_id = o.id
+         WHERE client_reference = 'paid'",
+    ),
+    seed(
+        "I15",
+        &[],
+        "INSERT INTO shipment (id, order_id, location_id, status)
+         SELECT id, id, 'main', 'pending' FROM orders WHERE client_reference = 'paid'",
+    ),
     seed(
         "I16",
         &[],
@@ -167,6 +217,13 @@ const SEEDS: &[Seed] = &[
         "UPDATE payment SET next_lookup_at = now(), outcome_unknown_since = now() - interval '61 minutes'",
     ),
     seed("I17", &[], "UPDATE payment SET next_lookup_at = now() - interval '16 minutes'"),
+    seed(
+        "I17",
+        &[],
+        "UPDATE payment SET amount_refund_claimed = 1;
+         INSERT INTO refund (id, payment_id, amount, status, outcome_unknown_since)
+         SELECT id, id, 1, 'pending', now() - interval '61 minutes' FROM payment",
+    ),
     seed("I18", &[], "UPDATE open_order_count SET open = 1"),
     seed("I18", &[], "UPDATE orders SET customer_id = 'uncounted' WHERE client_reference = 'waiting'"),
     seed("I18", &[], "UPDATE orders SET client_id = id WHERE client_reference = 'waiting'"),

@@ -9,6 +9,7 @@ mod api_health;
 mod api_idempotency;
 mod api_input;
 mod api_inventory;
+mod api_life_cycle;
 mod api_metrics;
 mod api_orders;
 mod api_provider_webhooks;

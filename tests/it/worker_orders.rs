@@ -50,6 +50,7 @@ async fn a_paid_order_is_confirmed_captured_and_shipped() {
         "payment.authorized.v1",
         "order.confirmed.v1",
         "payment.captured.v1",
+        "shipment.packed.v1",
         "shipment.shipped.v1",
         "order.fulfilled.v1",
     ];

@@ -115,7 +115,7 @@ impl PaymentProvider for StripeProvider {
         let query = format!("metadata['{}']:'{payment_id}'", wire::PAYMENT_ID);
         let call = Call::get("/payment_intents/search", vec![("query", query)]);
         let answer = self.client.send(call).await?;
-        let mut found = wire::read::<Page>(&answer.body)?.data;
+        let mut found = wire::read::<Page<PaymentIntent>>(&answer.body)?.data;
         found.retain(|intent| intent.belongs_to(payment_id));
         if found.len() > 1 {
             tracing::error!(%payment_id, intents = found.len(), "payment has more than one intent at the provider");
@@ -167,23 +167,34 @@ impl PaymentProvider for StripeProvider {
         let form = vec![
             ("payment_intent", reference.to_owned()),
             ("amount", amount.to_string()),
-            ("metadata[holdfast_refund_id]", refund_id.to_string()),
+            (wire::REFUND_ID_FIELD, refund_id.to_string()),
         ];
         let answer = self.client.send(Call::post("/refunds", refund_id.to_string(), form)).await?;
-        let refund: Refund = wire::read(&answer.body)?;
-        if matches!(refund.status.as_deref(), Some("failed" | "canceled")) {
-            return Err(ProviderError::Rejected {
-                code: "refund_failed".into(),
-                message: refund.failure_reason.unwrap_or_else(|| "no reason given".into()),
-            });
-        }
+        wire::read::<Refund>(&answer.body)?.accepted()?;
         self.read_after(reference).await
+    }
+
+    async fn find_refund(
+        &self,
+        refund_id: RefundId,
+        reference: &str,
+    ) -> Result<Option<ProviderPayment>, ProviderError> {
+        // The newest hundred of one payment: more than anybody makes while one of them has no answer.
+        let form = vec![("payment_intent", reference.to_owned()), ("limit", "100".into())];
+        let answer = self.client.send(Call::get("/refunds", form)).await;
+        let answer = answer.map_err(|failure| ProviderError::from(failure).about_earlier())?;
+        let found = wire::read::<Page<Refund>>(&answer.body)?.data;
+        let Some(refund) = found.into_iter().find(|refund| refund.belongs_to(refund_id)) else {
+            return Ok(None);
+        };
+        refund.accepted()?;
+        self.read_after(reference).await.map(Some)
     }
 
     async fn ping(&self, timeout: Duration) -> Result<(), ProviderError> {
         let mut call = Call::get("/payment_intents", vec![("limit", "1".into())]);
         call.timeout = Some(timeout);
         let answer = self.client.send(call).await?;
-        wire::read::<Page>(&answer.body).map(drop)
+        wire::read::<Page<PaymentIntent>>(&answer.body).map(drop)
     }
 }

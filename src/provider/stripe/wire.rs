@@ -8,12 +8,19 @@ use std::collections::HashMap;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    domain::{ids::PaymentId, money::Currency},
+    domain::{
+        ids::{PaymentId, RefundId},
+        money::Currency,
+    },
     provider::{ProviderError, ProviderPayment, ProviderStatus},
 };
 
 /// The metadata field of a payment intent that holds our payment id, and by which it is found again.
 pub(super) const PAYMENT_ID: &str = "holdfast_payment_id";
+
+/// The metadata field of a refund that holds our refund id, as it is read and as it is sent.
+const REFUND_ID: &str = "holdfast_refund_id";
+pub(super) const REFUND_ID_FIELD: &str = "metadata[holdfast_refund_id]";
 
 /// Currencies whose smallest unit at Stripe is not that of ISO 4217: an amount passed on as it stands would be off by a
 /// factor of a hundred.
@@ -81,15 +88,35 @@ pub(super) struct ErrorBody {
 
 /// A page of a list or of a search.
 #[derive(Debug, Deserialize)]
-pub(super) struct Page {
-    pub(super) data: Vec<PaymentIntent>,
+pub(super) struct Page<T> {
+    pub(super) data: Vec<T>,
 }
 
 /// A refund, as far as we read it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Refund {
-    pub(super) status: Option<String>,
-    pub(super) failure_reason: Option<String>,
+    status: Option<String>,
+    failure_reason: Option<String>,
+    #[serde(default)]
+    metadata: HashMap<String, String>,
+}
+
+impl Refund {
+    /// Whether it was made for this refund.
+    pub(super) fn belongs_to(&self, refund_id: RefundId) -> bool {
+        self.metadata.get(REFUND_ID).is_some_and(|id| *id == refund_id.to_string())
+    }
+
+    /// Fails if Stripe will not send the money.
+    pub(super) fn accepted(self) -> Result<(), ProviderError> {
+        if !matches!(self.status.as_deref(), Some("failed" | "canceled")) {
+            return Ok(());
+        }
+        Err(ProviderError::Rejected {
+            code: "refund_failed".into(),
+            message: self.failure_reason.unwrap_or_else(|| "no reason given".into()),
+        })
+    }
 }
 
 impl PaymentIntent {

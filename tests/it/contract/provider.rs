@@ -53,8 +53,12 @@ async fn a_payment_is_authorized_captured_and_refunded() {
 
         let captured = provider.capture(request.payment_id, &payment.reference, 10_000).await.unwrap();
         assert_eq!(amounts(&captured), (ProviderStatus::Captured, 10_000, 10_000, 0), "{token}");
-        let refunded = provider.refund(RefundId::new(), &payment.reference, 4_000).await.unwrap();
+        let refund_id = RefundId::new();
+        assert_eq!(provider.find_refund(refund_id, &payment.reference).await.unwrap(), None);
+        let refunded = provider.refund(refund_id, &payment.reference, 4_000).await.unwrap();
         assert_eq!(amounts(&refunded), (ProviderStatus::Captured, 10_000, 10_000, 4_000), "{token}");
+        assert_eq!(provider.find_refund(refund_id, &payment.reference).await.unwrap(), Some(refunded));
+        assert_eq!(provider.find_refund(RefundId::new(), &payment.reference).await.unwrap(), None);
     }
     let summary = sandbox.summary().await;
     for (name, count) in [("intents", 4), ("authorized", 4), ("captured", 4), ("refunded", 4), ("voided", 0)]

@@ -43,8 +43,18 @@ impl TestApp {
         self.app.release_payment(&new_event(), id).await.unwrap()
     }
 
-    pub(crate) async fn payment(&self, id: PaymentId) -> Value {
+    pub(crate) async fn payment(&self, id: impl std::fmt::Display) -> Value {
         self.api.get(&format!("/v1/payments/{id}")).await.expect(200)
+    }
+
+    /// Carries out what refunds are pending, as their events would.
+    pub(crate) async fn refund(&self) {
+        let pending = "SELECT id FROM refund WHERE status = 'pending' ORDER BY id";
+        let pending: Vec<uuid::Uuid> =
+            sqlx::query_scalar(pending).fetch_all(&mut *self.conn().await).await.unwrap();
+        for id in pending {
+            assert_eq!(self.app.carry_out_refund(&new_event(), id.into()).await.unwrap(), Progress::Done);
+        }
     }
 
     pub(crate) async fn expire(&self, id: OrderId) -> usize {
@@ -56,11 +66,15 @@ impl TestApp {
         self.app.reconcile_payments(100).await.unwrap()
     }
 
-    /// Makes every payment so much older.
+    /// Makes every payment and every refund so much older.
     pub(crate) async fn payments_age(&self, seconds: f64) {
         let statement = "UPDATE payment SET created_at = created_at - make_interval(secs => $1),
                 updated_at = updated_at - make_interval(secs => $1),
                 next_lookup_at = next_lookup_at - make_interval(secs => $1),
+                outcome_unknown_since = outcome_unknown_since - make_interval(secs => $1)";
+        sqlx::query(statement).bind(seconds).execute(&mut *self.conn().await).await.unwrap();
+        let statement = "UPDATE refund SET created_at = created_at - make_interval(secs => $1),
+                updated_at = updated_at - make_interval(secs => $1),
                 outcome_unknown_since = outcome_unknown_since - make_interval(secs => $1)";
         sqlx::query(statement).bind(seconds).execute(&mut *self.conn().await).await.unwrap();
     }

@@ -114,6 +114,7 @@ pub(super) async fn build(
             lock_timeout: setup.lock_timeout,
             payment_pin: setup.payment_pin,
             ship_at_once: setup.ship_at_once,
+            max_extensions: 3,
         },
     }
 }

@@ -1,0 +1,73 @@
+//! Asking for a capture: the wish is committed with its event, and the payment worker, which holds the provider's key, carries
+//! it out (`capture_payment`). A payment is captured once: what is not captured then is given free.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{
+    Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange,
+    refund_payment::invalid_transition, retry::retry,
+};
+use crate::{
+    domain::{event::EventType, ids::PaymentId, payment::PaymentStatus},
+    store::{idempotency::IdempotentRequest, payments},
+};
+
+/// A request to capture a payment.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "amount": 3998 }))]
+pub struct RequestCapture {
+    /// How much, minor units; what is due for the order if absent.
+    pub amount: Option<i64>,
+}
+
+impl App {
+    /// Writes down that an authorized payment is to be captured, and answers with it.
+    ///
+    /// # Errors
+    /// Unknown payment; one that is not authorized, or on its way to be captured or voided; a dead order; more than is due.
+    pub async fn request_capture(
+        &self,
+        request: &IdempotentRequest,
+        id: PaymentId,
+        capture: RequestCapture,
+        cause: &Cause,
+    ) -> Result<Answer, Error> {
+        if capture.amount.is_some_and(|amount| amount < 1) {
+            return Err(Error::field("/amount", "must be at least 1 (minor units)"));
+        }
+        let order_id = self.find_payment(id).await?.order_id;
+        retry("request_capture", || async {
+            let mut tx = self.store.begin("request_capture").await?;
+            let mut change = OrderChange::lock(&mut tx, order_id, cause).await?;
+            if let Some(answer) = answer::find(&mut tx, request).await? {
+                return Ok(answer);
+            }
+            let payment = change.lock_payment(&mut tx, id).await?;
+            if payment.status != PaymentStatus::Authorized {
+                return Err(invalid_transition(&payment));
+            }
+            if change.order.status.is_dead() {
+                return Err(change.invalid_transition());
+            }
+            let is_asked = payment.capture_requested_amount.or(payment.amount_capturing).is_some();
+            if is_asked || payment.void_requested_at.is_some() {
+                return Err(Conflict::PaymentInProgress { payment_id: id }.into());
+            }
+            let capturable = change.order.amount_due();
+            let amount = capture.amount.unwrap_or(capturable);
+            if amount > capturable {
+                return Err(Error::AmountExceedsAuthorized { capturable });
+            }
+            payments::mark_capture_requested(&mut tx, id, amount).await?;
+            let payment = payments::find(&mut tx, id).await?;
+            change.emit(EventType::PaymentCaptureRequested, &payment)?;
+            change.save(&mut tx).await?;
+            let answer = answer::store(&mut tx, request, &payment).await?;
+            tx.commit().await?;
+            Ok(answer)
+        })
+        .await
+    }
+}
