@@ -15,9 +15,10 @@ use crate::{
     domain::{
         ids::{OrderId, ReservationId},
         inventory::LocationId,
+        reservation::ReservationStatus,
         shipment::ShipmentStatus,
     },
-    store::{Conn, inbox, shipments},
+    store::{Conn, inbox, reservations, shipments},
 };
 
 impl App {
@@ -80,10 +81,12 @@ async fn ship_everything(
     if !may_ship(change) {
         return Ok(());
     }
-    for mut shipment in shipments::list_of_order(conn, order_id).await? {
-        if !matches!(shipment.status, ShipmentStatus::Pending | ShipmentStatus::Packed) {
-            continue;
-        }
+    let mut unsent = shipments::list_of_order(conn, order_id).await?;
+    unsent.retain(|shipment| matches!(shipment.status, ShipmentStatus::Pending | ShipmentStatus::Packed));
+    if unsent.len() > 1 {
+        reservations::lock_levels_of(conn, &[order_id], ReservationStatus::Committed).await?;
+    }
+    for mut shipment in unsent {
         if let Err(short) = send(conn, change, &mut shipment, None, handling.consumer).await? {
             tracing::info!(shipment_id = %shipment.id, levels = short.len(), "waits for stock that is on backorder");
         }

@@ -20,13 +20,14 @@ use crate::{
         order::OrderLine,
         payment::{Payment, PaymentStatus},
         refund::{NewRefund, Refund, RefundStatus},
+        reservation::ReservationStatus,
         shipment::ShipmentStatus,
     },
     store::{
         Conn,
         idempotency::IdempotentRequest,
         orders::{self, LineCounter},
-        payments, refunds, shipments,
+        payments, refunds, reservations, shipments,
     },
 };
 
@@ -171,6 +172,9 @@ async fn restock(
     let mut by_shipment = BTreeMap::<usize, Vec<LineQuantity>>::new();
     for ((place, line_id), quantity) in draw(named, pieces.collect::<Vec<_>>()) {
         by_shipment.entry(place).or_default().push(LineQuantity { line_id, quantity });
+    }
+    if by_shipment.len() > 1 {
+        reservations::lock_levels_of(conn, &[order_id], ReservationStatus::Fulfilled).await?;
     }
     for (place, lines) in by_shipment {
         let back = GiveBack { lines: Some(&lines), restock: true, reason, actor };

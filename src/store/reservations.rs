@@ -123,6 +123,27 @@ pub async fn list_of_order(
         .collect()
 }
 
+/// Locks the levels of the reservations of `orders` in this status, in key order. Who moves them in several steps does this
+/// first: each step locks its own in order, but not all of them together.
+pub async fn lock_levels_of(
+    conn: &mut Conn,
+    orders: &[OrderId],
+    status: ReservationStatus,
+) -> Result<(), Error> {
+    let order_ids: Vec<Uuid> = orders.iter().map(|id| id.uuid()).collect();
+    sqlx::query!(
+        "SELECT l.sku FROM inventory_level l
+         JOIN (SELECT DISTINCT sku, location_id FROM reservation WHERE order_id = ANY($1) AND status = $2) r
+           ON l.sku = r.sku AND l.location_id = r.location_id
+         ORDER BY l.sku, l.location_id FOR UPDATE OF l",
+        &order_ids,
+        status.as_str(),
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(())
+}
+
 /// Moves every reservation of `orders` that is in `from` to `to`, and the counters of their levels with them.
 ///
 /// The orders must be locked by this transaction. Levels are locked in key order. Repeating it moves nothing.
@@ -132,17 +153,8 @@ pub async fn transition(
     from: ReservationStatus,
     to: ReservationStatus,
 ) -> Result<Vec<LevelChange>, Error> {
+    lock_levels_of(conn, orders, from).await?;
     let order_ids: Vec<Uuid> = orders.iter().map(|id| id.uuid()).collect();
-    sqlx::query!(
-        "SELECT l.sku FROM inventory_level l
-         JOIN (SELECT DISTINCT sku, location_id FROM reservation WHERE order_id = ANY($1) AND status = $2) r
-           ON l.sku = r.sku AND l.location_id = r.location_id
-         ORDER BY l.sku, l.location_id FOR UPDATE OF l",
-        &order_ids,
-        from.as_str(),
-    )
-    .fetch_all(&mut *conn)
-    .await?;
     let rows = sqlx::query!(
         "UPDATE reservation SET status = $3, expires_at = NULL, updated_at = now()
          WHERE order_id = ANY($1) AND status = $2

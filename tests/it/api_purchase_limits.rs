@@ -127,6 +127,19 @@ async fn what_a_customer_has_counts_over_all_its_orders() {
 }
 
 #[tokio::test]
+async fn units_that_are_canceled_may_be_bought_again() {
+    let test = start().await;
+    limit(&test, "a", 3).await;
+    let order = buy(&test, "eve", &[("a", 3)]).await.expect(201);
+    let lines = json!({ "lines": [{ "line_id": order["lines"][0]["id"], "quantity": 2 }] });
+    test.api.post(&format!("/v1/orders/{}/cancel", id(&order)), &lines).await.expect(200);
+    assert_eq!(exceeded(buy(&test, "eve", &[("a", 3)]).await), ("a".into(), [3, 1, 3]));
+    buy(&test, "eve", &[("a", 2)]).await.expect(201);
+    assert_eq!(exceeded(buy(&test, "eve", &[("a", 1)]).await), ("a".into(), [3, 3, 1]));
+    test.finish().await;
+}
+
+#[tokio::test]
 async fn an_order_of_nobody_is_refused_where_there_is_a_limit() {
     let mut test = start().await;
     let there = test.another_api().await;

@@ -3,12 +3,13 @@
 
 use holdfast::{
     app::Progress,
-    domain::ids::PaymentId,
+    domain::ids::{PaymentId, RefundId},
     store::payment_lookups::{self, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS},
 };
 use serde_json::{Value, json};
 
 use crate::support::{
+    api::id,
     app::TestApp,
     faulty_provider::Fault,
     payments::{is_unknown, moves, new_event, paying},
@@ -29,6 +30,13 @@ async fn status(test: &TestApp, id: PaymentId) -> Value {
 async fn wait(test: &TestApp) -> Option<f64> {
     let query = "SELECT extract(epoch FROM next_lookup_at - now())::float8 FROM payment";
     sqlx::query_scalar(query).fetch_one(&mut *test.conn().await).await.unwrap()
+}
+
+/// The one refund and its status.
+async fn refund_of(test: &TestApp) -> (RefundId, String) {
+    let (id, status): (uuid::Uuid, String) =
+        sqlx::query_as("SELECT id, status FROM refund").fetch_one(&mut *test.conn().await).await.unwrap();
+    (id.into(), status)
 }
 
 #[tokio::test]
@@ -75,7 +83,9 @@ async fn a_refund_of_unknown_outcome_is_settled_once() {
         assert_eq!(wait(&test).await, None);
         test.api.cancel(&order_id.to_string()).await.expect(200);
         let provider = test.make_faulty(fault);
-        assert!(is_unknown(&test.app.release_payment(&new_event(), order_id).await));
+        assert_eq!(test.release(order_id).await, Progress::Done);
+        let refund_id = refund_of(&test).await.0;
+        assert!(is_unknown(&test.app.carry_out_refund(&new_event(), refund_id).await));
         assert_eq!(status(&test, payment_id).await, "captured");
         provider.becomes(Fault::None);
         test.payments_age(A_MINUTE).await;
@@ -85,6 +95,84 @@ async fn a_refund_of_unknown_outcome_is_settled_once() {
         assert_eq!(test.count("SELECT count(*) FROM refund WHERE status = 'succeeded'").await, 1);
         test.finish().await;
     }
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_carried_out_though_its_events_are_lost() {
+    let test = TestApp::start().await;
+    test.stock("a", 5).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let body = json!({ "method": "card", "payment_token": "pm_card_visa", "capture_method": "manual" });
+    let payment = test.api.post(&format!("/v1/orders/{order_id}/payments"), &body).await.expect(201);
+    let payment_id: PaymentId = id(&payment).parse().unwrap();
+    let ask = async |what: &str, body: Value| {
+        let answer = test.api.post(&format!("/v1/payments/{payment_id}/{what}"), &body).await;
+        assert!(answer.status < 300, "{what}: {}", answer.text);
+        assert!(wait(&test).await.is_some(), "{what}");
+        test.payments_age(A_MINUTE).await;
+        assert_eq!((test.reconcile().await, wait(&test).await), (1, None), "{what}");
+        status(&test, payment_id).await
+    };
+    test.authorize(payment_id).await.unwrap();
+    test.payments_age(A_MINUTE).await;
+    // Authorized by hand, it waits for the merchant, and nobody looks it up.
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(ask("capture", json!({ "amount": 400 })).await, "captured");
+    assert_eq!(ask("refunds", json!({ "amount": 100 })).await, "partially_refunded");
+    assert_eq!(ask("refunds", json!({})).await, "refunded");
+    assert_eq!(moves(&test, payment_id).await, [1, 1, 2]);
+    assert_eq!(test.payment(payment_id).await["amount_refunded"], 400);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn a_payment_that_was_to_be_voided_is_voided_though_the_event_is_lost() {
+    let (test, order_id, payment_id) = paying("pm_sandbox_requires_action").await;
+    test.authorize(payment_id).await.unwrap();
+    assert_eq!(status(&test, payment_id).await, "requires_action");
+    test.api.post(&format!("/v1/payments/{payment_id}/void"), &json!({})).await.expect(202);
+    test.payments_age(A_MINUTE).await;
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(status(&test, payment_id).await, "voided");
+    test.api.pay(&order_id.to_string(), "pm_card_visa").await.expect(201);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn a_refund_that_the_provider_never_knew_fails_after_two_days_and_not_before() {
+    // Refused where it is asked for again: that says nothing of the first time.
+    let (test, _, payment_id) = paying("pm_sandbox_refund_refused").await;
+    test.authorize(payment_id).await.unwrap();
+    test.capture(payment_id).await.unwrap();
+    let path = format!("/v1/payments/{payment_id}/refunds");
+    test.api.post(&path, &json!({ "amount": 300 })).await.expect(201);
+    let lost = "UPDATE refund SET outcome_unknown_since = now()";
+    sqlx::query(lost).execute(&mut *test.conn().await).await.unwrap();
+    for (hours, expected) in [(0.1, "pending"), (21.0, "pending"), (28.0, "failed")] {
+        test.payments_age(hours * 3600.0).await;
+        assert_eq!(test.reconcile().await, 1, "{hours}");
+        assert_eq!(refund_of(&test).await.1, expected, "{hours}");
+    }
+    let refunds = test.api.get(&path).await.expect(200);
+    assert_eq!(refunds["data"][0]["failure_code"], "not_found");
+    assert_eq!(test.payment(payment_id).await["amount_refund_claimed"], 0);
+    assert_eq!((moves(&test, payment_id).await, wait(&test).await), ([1, 1, 0], None));
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn a_refund_of_a_dead_order_that_was_refused_is_not_made_again_and_again() {
+    let (test, order_id, payment_id) = paying("pm_sandbox_refund_refused").await;
+    test.authorize(payment_id).await.unwrap();
+    test.capture(payment_id).await.unwrap();
+    test.api.cancel(&order_id.to_string()).await.expect(200);
+    test.payments_age(A_MINUTE).await;
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(
+        (refund_of(&test).await.1.as_str(), test.count("SELECT count(*) FROM refund").await),
+        ("failed", 1)
+    );
+    test.finish().await;
 }
 
 #[tokio::test]

@@ -42,6 +42,23 @@ async fn counted(test: &TestApp, id: &str) -> i64 {
     sqlx::query_scalar(count).bind(id).fetch_one(&mut *test.conn().await).await.unwrap()
 }
 
+#[tokio::test]
+async fn an_order_waits_until_its_last_unit_is_canceled() {
+    let test = start(capped(Some(1), None)).await;
+    let body = of("eve", &[("a", 2)]);
+    let order = test.api.post("/v1/orders", &body).await.expect(201);
+    let unit = json!({ "lines": [{ "line_id": order["lines"][0]["id"], "quantity": 1 }] });
+    let cancel =
+        async || test.api.post(&format!("/v1/orders/{}/cancel", id(&order)), &unit).await.expect(200);
+    assert_eq!(cancel().await["status"], "pending_payment");
+    assert_eq!(counted(&test, "eve").await, 1);
+    test.api.post("/v1/orders", &body).await.problem(409, "open_order_limit_reached");
+    assert_eq!(cancel().await["status"], "canceled");
+    assert_eq!(counted(&test, "eve").await, 0);
+    test.api.post("/v1/orders", &body).await.expect(201);
+    test.finish().await;
+}
+
 /// Paid, canceled, expired: whatever ends the wait makes room for one more.
 #[tokio::test]
 async fn a_customer_has_so_many_unpaid_orders_and_no_more() {

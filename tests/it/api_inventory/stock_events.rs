@@ -5,7 +5,7 @@ use holdfast::{app::Cause, worker::WorkerKind};
 use serde_json::{Value, json};
 
 use crate::support::{
-    api::order,
+    api::{id, order},
     app::{Setup, TestApp},
 };
 
@@ -72,6 +72,53 @@ async fn placing_and_giving_back_tell_each_crossing_once() {
     test.placed(&[("a", 6)]).await;
     expected.push(event("out_of_stock", 0, true));
     assert_eq!(told(&test, "a").await, expected);
+    histories_are_sound(&test).await;
+    test.finish().await;
+}
+
+/// Canceled, shipped, sent back and refunded in parts: what can be sold again crosses, what leaves for good does not.
+#[tokio::test]
+async fn what_becomes_of_units_of_an_order_tells_each_crossing_once() {
+    let test = TestApp::start_with(Setup { ship_at_once: false, ..Setup::default() }).await;
+    set(&test, "a", 5, json!(1)).await;
+    let order = test.api.place(&[("a", 5)]).await.expect(201);
+    let mut expected = vec![event("out_of_stock", 0, true)];
+    let order_id = id(&order);
+    let line = |quantity: i64| json!([{ "line_id": order["lines"][0]["id"], "quantity": quantity }]);
+    let ask = async |path: String, body: Value, status: u16| test.api.post(&path, &body).await.expect(status);
+    let cancel = async |body: Value| ask(format!("/v1/orders/{order_id}/cancel"), body, 200).await;
+    cancel(json!({ "lines": line(1) })).await;
+    expected.push(event("back_in_stock", 1, true));
+    assert_eq!(told(&test, "a").await, expected);
+    test.placed(&[("a", 1)]).await;
+    expected.push(event("out_of_stock", 0, true));
+    let payment_id = test.paying(&order_id, "pm_card_visa").await;
+    test.authorize(payment_id.parse().unwrap()).await.unwrap();
+    test.capture(payment_id.parse().unwrap()).await.unwrap();
+    // Gone, not free.
+    cancel(json!({ "lines": line(1), "restock": false })).await;
+    let shipment = ask(format!("/v1/orders/{order_id}/shipments"), json!({}), 201).await;
+    for step in ["pack", "ship"] {
+        ask(format!("/v1/shipments/{}/{step}", id(&shipment)), json!({}), 200).await;
+    }
+    assert_eq!((told(&test, "a").await, test.api.level("a").await), (expected.clone(), (1, 1, 0)));
+    let back = async |restock: bool| {
+        let body = json!({ "lines": line(1), "restock": restock, "reason": "too small" });
+        ask(format!("/v1/shipments/{}/return", id(&shipment)), body, 200).await
+    };
+    back(false).await;
+    assert_eq!(told(&test, "a").await, expected);
+    back(true).await;
+    expected.push(event("back_in_stock", 1, true));
+    assert_eq!(told(&test, "a").await, expected);
+    // No longer low, of which nothing is told.
+    let refund = json!({ "lines": line(1), "restock": true });
+    ask(format!("/v1/payments/{payment_id}/refunds"), refund, 201).await;
+    assert_eq!((told(&test, "a").await, test.api.level("a").await), (expected.clone(), (3, 1, 0)));
+    test.placed(&[("a", 1)]).await;
+    expected.push(event("low_stock", 1, true));
+    assert_eq!(told(&test, "a").await, expected);
+    test.refund().await;
     histories_are_sound(&test).await;
     test.finish().await;
 }
