@@ -191,18 +191,7 @@ impl From<Error> for Problem {
                 format!("must be 1 to {capturable}, which is authorized and due"),
             ),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
-            Error::Conflict(conflict) => {
-                let status = match conflict {
-                    Conflict::PaymentDeclined { .. } => StatusCode::PAYMENT_REQUIRED,
-                    // What was asked for is too much, whatever the state of the order.
-                    Conflict::PurchaseLimitExceeded { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-                    Conflict::VersionConflict { .. } => StatusCode::PRECONDITION_FAILED,
-                    _ => StatusCode::CONFLICT,
-                };
-                let mut problem = Self::new(status, conflict.code(), conflict.to_string());
-                problem.conflict = Some(conflict);
-                problem
-            }
+            Error::Conflict(conflict) => conflict.into(),
             Error::IdempotencyKeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error.to_string())
             }
@@ -250,6 +239,21 @@ impl From<Error> for Problem {
                 Self::internal()
             }
         }
+    }
+}
+
+impl From<Conflict> for Problem {
+    fn from(conflict: Conflict) -> Self {
+        let status = match conflict {
+            Conflict::PaymentDeclined { .. } => StatusCode::PAYMENT_REQUIRED,
+            // What was asked for is too much, whatever the state of the order.
+            Conflict::PurchaseLimitExceeded { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Conflict::VersionConflict { .. } => StatusCode::PRECONDITION_FAILED,
+            _ => StatusCode::CONFLICT,
+        };
+        let mut problem = Self::new(status, conflict.code(), conflict.to_string());
+        problem.conflict = Some(conflict);
+        problem
     }
 }
 
