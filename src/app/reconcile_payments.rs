@@ -79,7 +79,7 @@ impl App {
                 self.void(None, id).await?;
                 self.capture(None, id).await?
             }
-            PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
+            PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
                 self.settle_refunds(id, order_id).await?
             }
             _ => Progress::Done,

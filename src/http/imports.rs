@@ -35,7 +35,8 @@ use crate::{
     security(("api_key" = ["inventory:write"])),
     params(("mode" = ImportMode, Query), ("dry_run" = Option<bool>, Query),
         ("location_id" = Option<LocationId>, Query), ("reference" = Option<String>, Query)),
-    request_body(content((String = "text/csv"), (String = "application/x-ndjson"))),
+    request_body(content((String = "text/csv", example = "sku,on_hand\nTEE-BLACK-M,48\n"),
+        (String = "application/x-ndjson", example = "{\"sku\":\"TEE-BLACK-M\",\"on_hand\":48}\n"))),
     responses((status = 202, body = StockImport)), extensions(("x-problems" = json!(["body_too_large"])))
 )]
 pub(super) async fn create(

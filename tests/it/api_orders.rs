@@ -250,7 +250,7 @@ async fn a_key_that_is_revoked_while_in_use_stops_working_within_seconds() {
 #[tokio::test]
 async fn a_request_keeps_its_id_through_to_its_event() {
     let test = TestApp::start().await;
-    test.stock("a", 1).await;
+    test.stock("a", 2).await;
     let request = test.api.request(Method::POST, "/v1/orders").header("Idempotency-Key", "k");
     let answer = send(request.header("X-Request-Id", "my-request-1").json(&order(&[("a", 1)]))).await;
     assert_eq!((answer.status, answer.header("x-request-id")), (201, "my-request-1"));
