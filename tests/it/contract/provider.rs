@@ -221,6 +221,8 @@ async fn a_payment_that_nobody_made_is_not_found() {
     let provider = sandbox.provider();
     assert_eq!(provider.find(PaymentId::new()).await.unwrap(), None);
     assert_eq!(rejected(provider.get("pi_no_such_payment").await).0, "resource_missing");
+    // That the list of refunds is refused does not say that the refund was.
+    assert_unknown(provider.find_refund(RefundId::new(), "pi_no_such_payment").await);
     for reference in ["", "..", "../refunds", "pi_a?b"] {
         assert_eq!(rejected(provider.get(reference).await).0, "invalid_reference");
         assert_eq!(rejected(provider.void(PaymentId::new(), reference).await).0, "invalid_reference");
