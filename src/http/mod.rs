@@ -8,6 +8,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Router, middleware};
 use tokio::{
     net::TcpListener,
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,8 @@ pub(crate) struct ApiState {
     document: Arc<str>,
     keys: Arc<key_cache::KeyCache>,
     limits: Arc<rate_limit::RateLimits>,
+    /// Turns to look a key up.
+    look_ups: Arc<Semaphore>,
     in_progress: Arc<idempotency::InProgress>,
 }
 
@@ -91,6 +94,7 @@ fn router(app: App, rate_limit: &RateLimitOptions) -> (Router, ApiState) {
         document: serde_json::to_string(&document).unwrap_or_default().into(),
         keys: Arc::default(),
         limits: Arc::new(rate_limit::RateLimits::new(rate_limit)),
+        look_ups: Arc::new(Semaphore::new(auth::LOOK_UPS)),
         in_progress: Arc::default(),
     };
     let router = routes
