@@ -132,8 +132,10 @@ const SEEDS: &[Seed] = &[
     seed(
         "I14",
         &[],
-        "INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, data, created_at, sent_at)
-         SELECT id, gen_random_uuid(), shard, aggregate_id, sequence, type, subject, data, created_at, now() FROM outbox
+        "INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, data, created_at, sent_at,
+                                  position)
+         SELECT id, gen_random_uuid(), shard, aggregate_id, sequence, type, subject, data, created_at, now(), id
+         FROM outbox
          WHERE type = 'order.canceled.v1'",
     ),
     seed(

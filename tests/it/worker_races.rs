@@ -68,9 +68,9 @@ async fn move_on_until_next(test: &TestApp, round: usize) {
             DELETE FROM outbox o USING outbox n WHERE n.aggregate_id = o.aggregate_id AND n.type = $1
               AND o.sequence < n.sequence RETURNING o.*)
         INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, correlation_id,
-                                 causation_id, data, created_at, sent_at)
+                                 causation_id, data, created_at, sent_at, position)
         SELECT id, event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data,
-               created_at, now() FROM gone";
+               created_at, now(), id FROM gone";
     sqlx::query(query).bind(next).execute(&mut *test.conn().await).await.unwrap();
 }
 
