@@ -9,6 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tokio::time::timeout;
+
 use super::{
     ApiState,
     access::Access,
@@ -18,8 +20,14 @@ use super::{
 };
 use crate::{
     app::hash_secret,
-    store::api_keys::{self, Caller},
+    store::{
+        self,
+        api_keys::{self, Caller},
+    },
 };
+
+/// How many keys are looked up at a time: few enough to leave the connections of the pool to others.
+pub(super) const LOOK_UPS: usize = 4;
 
 pub(super) async fn authorize(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
@@ -51,21 +59,35 @@ async fn authenticate(
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<Caller, Response> {
+    let refuse = || {
+        state.limits.record_failure(extensions);
+        unauthenticated()
+    };
     let Some(secret) = bearer(headers) else {
-        state.limits.take_of_address(extensions)?;
-        return Err(unauthenticated());
+        state.limits.admit_address(extensions)?;
+        return Err(refuse());
     };
     let hash = hash_secret(secret);
+    if let Known::Valid(caller) = state.keys.find(&hash) {
+        return Ok(caller);
+    }
+    // Those before it wait for the database at most this long each.
+    let turn = timeout(state.app.store.patience(), state.look_ups.acquire());
+    let Ok(Ok(_turn)) = turn.await else {
+        let error = store::Error::Unavailable("too many API keys wait to be looked up".into());
+        return Err(Problem::from(error).into_response());
+    };
+    // Of many requests under one key that come at once, the first has looked it up for all of them.
     match state.keys.find(&hash) {
         Known::Valid(caller) => return Ok(caller),
         Known::Stale => {}
-        Known::Nothing => state.limits.take_of_address(extensions)?,
+        Known::Nothing => state.limits.admit_address(extensions)?,
     }
     let found = find_key(state, &hash).await.map_err(|error| Problem::from(error).into_response())?;
-    found.ok_or_else(unauthenticated)
+    found.ok_or_else(refuse)
 }
 
-async fn find_key(state: &ApiState, hash: &[u8; 32]) -> Result<Option<Caller>, crate::store::Error> {
+async fn find_key(state: &ApiState, hash: &[u8; 32]) -> Result<Option<Caller>, store::Error> {
     let found = api_keys::find_by_hash(&mut *state.app.store.conn().await?, hash).await?;
     match found {
         Some(caller) => state.keys.insert(*hash, caller),

@@ -64,6 +64,8 @@ pub(crate) struct ApiState {
     access: Arc<access::AccessTable>,
     keys: Arc<key_cache::KeyCache>,
     limits: Arc<rate_limit::RateLimits>,
+    /// Turns to look a key up.
+    look_ups: Arc<Semaphore>,
     in_progress: Arc<idempotency::InProgress>,
     streams: Arc<Semaphore>,
     /// Fires when the process stops: whoever waits is answered with what there is.
@@ -164,6 +166,7 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, Ap
         app: Arc::new(app),
         access: Arc::new(access::AccessTable::new(&document)),
         keys: Arc::default(),
+        look_ups: Arc::new(Semaphore::new(auth::LOOK_UPS)),
         limits: Arc::new(rate_limit::RateLimits::new(settings.rate_limit)),
         in_progress: Arc::default(),
         streams: Arc::new(Semaphore::new(settings.max_streams)),

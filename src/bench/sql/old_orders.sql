@@ -29,10 +29,12 @@ reservations AS (
     FROM documents ORDER BY n),
 sent AS (
     INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, correlation_id, data, created_at,
-                             sent_at)
+                             sent_at, position)
     SELECT n, event_id, n % 16, order_id, 1, 'order.created.v1', 'order/ord_' || replace(order_id::text, '-', ''), random,
-           document, at, at
+           document, at, at, n
     FROM documents ORDER BY n),
+feed AS (
+    UPDATE event_feed SET position = (SELECT max(n) FROM documents)),
 keys AS (
     INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body, created_at)
     SELECT substr(encode(sha256(convert_to($5::uuid::text || E'\nPOST /v1/orders\n' || random, 'UTF8')), 'hex'), 1, 32)::uuid,

@@ -22,6 +22,7 @@ use crate::support::{
     PATIENCE,
     api::{Answer, Api, send},
     app::{Setup, TestApp},
+    eventually,
 };
 
 async fn limited(rate_limit: RateLimit) -> TestApp {
@@ -153,16 +154,35 @@ async fn whoever_guesses_keys_is_stopped_and_nobody_else() {
         }
     }
     assert!(refusals > 10, "{refusals}");
-    // Neither a missing key nor a malformed one is a way around it, nor is a good one that nobody has seen.
-    let fresh = shop(&test, "fresh").await;
+    // Neither a missing key nor a malformed one is a way around it.
     let elsewhere =
         reqwest::Client::builder().no_proxy().local_address(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))).build();
     let elsewhere = elsewhere.unwrap().get(format!("http://{}/v1/orders", test.api.address()));
-    for number in 0..3 {
-        guess(number).await;
-    }
-    send(test.api.bare(Method::GET, "/v1/orders")).await.problem(429, "rate_limited");
-    fresh.get("/v1/orders").await.problem(429, "rate_limited");
+    let bare = async || send(test.api.bare(Method::GET, "/v1/orders")).await.status == 429;
+    let malformed = async || {
+        let request = test.api.bare(Method::GET, "/v1/orders").header("Authorization", "Bearer a b");
+        send(request).await.status == 429
+    };
+    eventually("a missing key is counted", PATIENCE, bare).await;
+    eventually("a malformed key is counted", PATIENCE, malformed).await;
     assert_eq!(elsewhere.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    test.finish().await;
+}
+
+/// A process that has just started knows nobody: its clients must not be taken for somebody who guesses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_come_all_at_once_get_in() {
+    let test = limited(RateLimit { without_key_per_second: 1, ..Setup::default().rate_limit }).await;
+    let mut shops = Vec::new();
+    for number in 0..5 {
+        shops.push(shop(&test, &format!("shop {number}")).await);
+    }
+    let requests = (0..100).map(|number| {
+        let shop = &shops[number % shops.len()];
+        shop.get("/v1/orders")
+    });
+    for answer in join_all(requests).await {
+        answer.expect(200);
+    }
     test.finish().await;
 }
