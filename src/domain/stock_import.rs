@@ -1,6 +1,6 @@
 //! Imports of stock: a file of rows, each of which sets or adds to one level and stands or falls alone.
 //!
-//! [`ImportRow::apply`] is the only place where it is decided what a row does to its level.
+//! [`RowFields::apply`] is the only place where it is decided what a row does to its level.
 
 use std::{fmt, str::FromStr};
 
