@@ -106,7 +106,7 @@ pub(super) async fn list_of_order(
     reading: Reading,
     query: Query,
 ) -> Result<Response, Problem> {
-    orders::require(&state, id).await?;
+    orders::require(&mut *state.app.store.conn().await?, id).await?;
     read(&state, Followed::Order(id), &reading, query).await
 }
 

@@ -105,7 +105,7 @@ pub(super) async fn read(
     IdPath(id): IdPath<ImportId>,
 ) -> Result<impl IntoResponse, Problem> {
     let found = stock_imports::find(&mut *state.app.store.conn().await?, id).await?;
-    found.map(Json).ok_or_else(|| not_found(id))
+    found.map(Json).ok_or_else(|| Problem::not_found("import", id))
 }
 
 /// The rows of an import, in the order of its file, with what became of each. `starting_after` is the number of a row.
@@ -127,7 +127,7 @@ pub(super) async fn list_rows(
     query.finish()?;
     let mut conn = state.app.store.conn().await?;
     if stock_imports::find(&mut conn, id).await?.is_none() {
-        return Err(not_found(id));
+        return Err(Problem::not_found("import", id));
     }
     let found = stock_imports::list_rows(&mut conn, id, status, after, limit + 1).await?;
     Ok(Json(Page::new(found, limit)))
@@ -147,10 +147,6 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     let request = write.idempotent(StatusCode::OK)?;
     Ok(respond(state.app.cancel_stock_import(&request, id).await?))
-}
-
-fn not_found(id: ImportId) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no import {id}"))
 }
 
 /// The number of a row, from 1.

@@ -98,10 +98,8 @@ pub(super) async fn read(
     LevelPath(key): LevelPath,
 ) -> Result<impl IntoResponse, Problem> {
     let found = inventory::find_level(&mut *state.app.store.conn().await?, &key).await?;
-    found.map(LevelView::respond).ok_or_else(|| {
-        let detail = format!("there is no SKU {} at location {}", key.sku, key.location_id);
-        Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
-    })
+    let missing = || Problem::not_found("SKU", format_args!("{} at location {}", key.sku, key.location_id));
+    found.map(LevelView::respond).ok_or_else(missing)
 }
 
 /// Sets a level, which is made if there is none. With `If-Match` only in the version that the entity tag names.

@@ -1,6 +1,6 @@
 //! `/v1/locations`.
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{Json, extract::State, response::IntoResponse};
 
 use super::{
     ApiState,
@@ -40,8 +40,7 @@ pub(super) async fn read(
     LocationPath(id): LocationPath,
 ) -> Result<impl IntoResponse, Problem> {
     let found = locations::find(&mut *state.app.store.conn().await?, &id).await?;
-    let missing = || Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no location {id}"));
-    found.map(Json).ok_or_else(missing)
+    found.map(Json).ok_or_else(|| Problem::not_found("location", id))
 }
 
 /// Locations, by id.

@@ -28,6 +28,7 @@ use crate::{
         validation::FieldError,
     },
     store::{
+        Conn,
         orders::{self, OrderFilter},
         payments, refunds, shipments,
     },
@@ -128,13 +129,8 @@ pub(super) async fn extend(
 }
 
 /// Fails if there is no such order.
-pub(super) async fn require(state: &ApiState, id: OrderId) -> Result<(), Problem> {
-    let found = orders::find(&mut *state.app.store.conn().await?, id).await?;
-    found.map(|_| ()).ok_or_else(|| missing(id))
-}
-
-fn missing(id: OrderId) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no order {id}"))
+pub(super) async fn require(conn: &mut Conn, id: OrderId) -> Result<(), Problem> {
+    if orders::exists(conn, id).await? { Ok(()) } else { Err(Problem::not_found("order", id)) }
 }
 
 /// An order with its payments, refunds and shipments.
@@ -149,7 +145,7 @@ pub(super) async fn read(
 ) -> Result<impl IntoResponse, Problem> {
     let mut conn = state.app.store.conn().await?;
     let order = orders::find(&mut conn, id).await?;
-    let order = order.ok_or_else(|| missing(id))?;
+    let order = order.ok_or_else(|| Problem::not_found("order", id))?;
     let payments = payments::list_of_order(&mut conn, id).await?;
     let refunds = refunds::list_of_order(&mut conn, id).await?;
     let shipments = shipments::list_of_order(&mut conn, id).await?;

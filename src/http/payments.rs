@@ -112,9 +112,7 @@ pub(super) async fn read(
     IdPath(id): IdPath<PaymentId>,
 ) -> Result<impl IntoResponse, Problem> {
     let found = payments::find(&mut *state.app.store.conn().await?, id).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no payment {id}")))
+    found.map(Json).ok_or_else(|| Problem::not_found("payment", id))
 }
 
 /// The payments of an order, the oldest first.
@@ -127,7 +125,7 @@ pub(super) async fn list_of_order(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
 ) -> Result<impl IntoResponse, Problem> {
-    orders::require(&state, order_id).await?;
     let mut conn = state.app.store.conn().await?;
+    orders::require(&mut conn, order_id).await?;
     Ok(Json(Page { data: payments::list_of_order(&mut conn, order_id).await?, has_more: false }))
 }

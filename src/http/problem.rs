@@ -2,7 +2,7 @@
 //!
 //! `code` is stable and is what programs act on. A 5xx never carries its cause: that is logged, once, here.
 
-use std::any::Any;
+use std::{any::Any, fmt::Display};
 
 use axum::{
     Json,
@@ -98,6 +98,11 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail).with_errors(errors)
     }
 
+    /// There is no such thing.
+    pub fn not_found(kind: &'static str, id: impl Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {kind} {id}"))
+    }
+
     /// Nothing was begun: the same request may be sent again.
     fn request_timeout(detail: &'static str) -> Self {
         let mut problem = Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail);
@@ -190,7 +195,7 @@ impl From<Error> for Problem {
                 "/amount",
                 format!("must be 1 to {capturable}, which is authorized and due"),
             ),
-            Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
+            Error::NotFound { kind, id } => Self::not_found(kind, id),
             Error::Conflict(conflict) => conflict.into(),
             Error::IdempotencyKeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error.to_string())

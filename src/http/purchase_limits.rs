@@ -9,7 +9,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    app::{Error, SetPurchaseLimit},
+    app::SetPurchaseLimit,
     domain::{inventory::Sku, purchase_limit::PurchaseLimit},
     store::purchase_limits,
 };
@@ -41,8 +41,8 @@ pub(super) async fn read(
     SkuPath(sku): SkuPath,
 ) -> Result<impl IntoResponse, Problem> {
     let mut found = purchase_limits::find(&mut *state.app.store.conn().await?, &[sku.as_str()]).await?;
-    let missing = || Error::NotFound { kind: "purchase limit of SKU", id: sku.to_string() };
-    Ok(Json(found.remove(&sku).ok_or_else(missing)?))
+    let limit = found.remove(&sku);
+    limit.map(Json).ok_or_else(|| Problem::not_found("purchase limit of SKU", sku))
 }
 
 /// Takes the purchase limit of a SKU away.

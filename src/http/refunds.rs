@@ -51,8 +51,7 @@ pub(super) async fn list_of_payment(
 ) -> Result<impl IntoResponse, Problem> {
     let mut conn = state.app.store.conn().await?;
     if payments::find(&mut conn, id).await?.is_none() {
-        let detail = format!("there is no payment {id}");
-        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
+        return Err(Problem::not_found("payment", id));
     }
     Ok(Json(Page { data: refunds::list_of_payment(&mut conn, id).await?, has_more: false }))
 }

@@ -49,8 +49,8 @@ pub(super) async fn list_of_order(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
 ) -> Result<impl IntoResponse, Problem> {
-    orders::require(&state, order_id).await?;
     let mut conn = state.app.store.conn().await?;
+    orders::require(&mut conn, order_id).await?;
     Ok(Json(Page { data: shipments::list_of_order(&mut conn, order_id).await?, has_more: false }))
 }
 
@@ -90,9 +90,7 @@ pub(super) async fn read(
     IdPath(id): IdPath<ShipmentId>,
 ) -> Result<impl IntoResponse, Problem> {
     let found = shipments::find(&mut *state.app.store.conn().await?, id).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no shipment {id}")))
+    found.map(Json).ok_or_else(|| Problem::not_found("shipment", id))
 }
 
 /// Marks a pending shipment as packed. Its units cannot be canceled one by one any more.

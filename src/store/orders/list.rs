@@ -74,6 +74,13 @@ pub async fn find(conn: &mut Conn, id: OrderId) -> Result<Option<Order>, Error> 
     Ok(list(conn, &filter, 1).await?.pop())
 }
 
+/// Whether there is such an order.
+pub async fn exists(conn: &mut Conn, id: OrderId) -> Result<bool, Error> {
+    let found =
+        sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM orders WHERE id = $1) AS "exists!""#, id.uuid());
+    Ok(found.fetch_one(conn).await?)
+}
+
 /// Orders with their lines, newest first.
 pub async fn list(conn: &mut Conn, filter: &OrderFilter, limit: i64) -> Result<Vec<Order>, Error> {
     let mut query = statement(filter, limit);

@@ -15,7 +15,7 @@ mod lines;
 mod list;
 
 pub use lines::{LineCounter, count_lines, has_open_lines, list_lines};
-pub use list::{OrderFilter, find, list};
+pub use list::{OrderFilter, exists, find, list};
 
 /// What a use case needs of an order that it has locked.
 #[derive(Debug, Clone)]
