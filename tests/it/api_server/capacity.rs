@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{LIVEZ, Served};
+use super::{LIVEZ, Served, connect_until_refused};
 use crate::support::{
     PATIENCE, eventually,
     raw_http::RawHttp,
@@ -80,14 +80,6 @@ async fn clients_get_no_descriptors_that_the_database_needs() {
     let told = "http.max_connections is 100, but with 778 open files there is room for 10";
     assert!(system.log("api-b").contains(told), "{}", system.log("api-b"));
     let address = system.url("api-b").trim_start_matches("http://").parse().unwrap();
-    let mut open = Vec::new();
-    let full = async || {
-        let mut client = RawHttp::connect(address).await;
-        client.send(LIVEZ).await;
-        let refused = client.answer().await.status == 503;
-        open.push(client);
-        refused
-    };
-    eventually("there are too many connections", PATIENCE, full).await;
+    let open = connect_until_refused(address).await;
     assert!(open.len() <= 11, "{}", open.len());
 }

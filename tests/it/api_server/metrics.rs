@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use uuid::Uuid;
 
+use super::connect_until_refused;
 use crate::support::{
     PATIENCE, eventually,
     raw_http::RawHttp,
     system::{Servers, System},
 };
-
-const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: api\r\n\r\n";
 
 /// What is counted, as Prometheus reads it.
 struct Scrape(String);
@@ -75,15 +74,7 @@ async fn requests_are_counted_by_route_and_connections_by_what_became_of_them() 
     assert_eq!(silent.rest().await.0, "");
     RawHttp::last_answer(address, b"GET /").await.problem(408, "request_timeout");
     // Eight are open, and the next is one too many.
-    let mut open = Vec::new();
-    let full = async || {
-        let mut client = RawHttp::connect(address).await;
-        client.send(LIVEZ).await;
-        let refused = client.answer().await.status == 503;
-        open.push(client);
-        refused
-    };
-    eventually("there are too many connections", PATIENCE, full).await;
+    let mut open = connect_until_refused(address).await;
     // The last of them was refused.
     open.truncate(open.len() - 2);
     let room = async || {

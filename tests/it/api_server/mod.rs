@@ -16,7 +16,7 @@ use holdfast::{config::Http, http};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{app::TestApp, raw_http::RawHttp, setup};
+use crate::support::{PATIENCE, app::TestApp, eventually, raw_http::RawHttp, setup};
 
 /// An API with settings of its own.
 struct Served {
@@ -83,3 +83,17 @@ const BODY: &str = r#"{"on_hand":7}"#;
 
 /// A request that needs no key.
 const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: api\r\n\r\n";
+
+/// As many clients as there is room for, and last the one that is told that it is too many.
+async fn connect_until_refused(address: SocketAddr) -> Vec<RawHttp> {
+    let mut clients = Vec::new();
+    let is_full = async || {
+        let mut client = RawHttp::connect(address).await;
+        client.send(LIVEZ).await;
+        let refused = client.answer().await.status == 503;
+        clients.push(client);
+        refused
+    };
+    eventually("there are too many connections", PATIENCE, is_full).await;
+    clients
+}
