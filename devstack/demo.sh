@@ -100,6 +100,10 @@ Pay it with the id that comes back:
     -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-payment' \\
     -d '{"method":"card","payment_token":"pm_card_visa"}'
 
+In another terminal, $holdfast works on the same servers with this environment:
+
+$(for name in $(compgen -e HOLDFAST); do printf '  export %s=%q\n' "$name" "${!name}"; done)
+
 Ctrl-C stops everything.
 EOF
     wait -n "${pids[@]}" || true

@@ -47,9 +47,8 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
             print_new(&now(app.create_api_key(&CreateApiKey { name, scopes }, None).await?)?);
         }
         KeysCommand::List => {
-            for key in api_keys::list(&mut *app.store.conn().await?, None, i64::MAX).await? {
-                println!("{}", line(&key));
-            }
+            let keys = api_keys::list(&mut *app.store.conn().await?, None, i64::MAX).await?;
+            super::print(&keys.iter().map(line).collect::<String>())?;
         }
         KeysCommand::Rotate { id, expires_in } => {
             let rotate = RotateApiKey { old_key_expires_in_seconds: expires_in };
@@ -86,5 +85,5 @@ fn line(key: &ApiKey) -> String {
     };
     let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| format!("used {at}"));
     let (id, client_id, made, scopes, name) = (key.id, key.client_id, key.created_at, key.scopes, &key.name);
-    format!("{id}  {client_id}  {made}  {state}  {used}  {scopes}  {name}")
+    format!("{id}  {client_id}  {made}  {state}  {used}  {scopes}  {name}\n")
 }

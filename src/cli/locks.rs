@@ -1,6 +1,6 @@
 //! `holdfast locks`: who holds what, asked of the lock backend from outside.
 
-use std::time::SystemTime;
+use std::{fmt::Write as _, time::SystemTime};
 
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
@@ -26,8 +26,7 @@ pub(super) async fn run(config: &Config, command: LocksCommand) -> anyhow::Resul
     locks.close().await;
     let listed = listed?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&listed)?);
-        return Ok(());
+        return super::print(&format!("{}\n", serde_json::to_string_pretty(&listed)?));
     }
     if config.lock.backend == LockBackend::None {
         println!("locks: there are none, lock.backend is \"none\"");
@@ -38,13 +37,13 @@ pub(super) async fn run(config: &Config, command: LocksCommand) -> anyhow::Resul
         |texts: &mut dyn Iterator<Item = usize>, title: &str| texts.max().unwrap_or(0).max(title.len());
     let key = column(&mut listed.iter().map(|locked| locked.key.chars().count()), "KEY");
     let holder = column(&mut listed.iter().map(|locked| locked.holder.chars().count()), "HOLDER");
-    println!("{:<key$}  {:<holder$}  {:>9}  WAITING", "KEY", "HOLDER", "HELD");
+    let mut table = format!("{:<key$}  {:<holder$}  {:>9}  WAITING\n", "KEY", "HOLDER", "HELD");
     for locked in &listed {
         let age = locked.since.map_or_else(|| "unknown".to_owned(), |since| age(since, now));
-        println!("{:<key$}  {:<holder$}  {age:>9}  {}", locked.key, locked.holder, locked.waiting);
+        writeln!(table, "{:<key$}  {:<holder$}  {age:>9}  {}", locked.key, locked.holder, locked.waiting)?;
     }
-    println!("locks: {} held", listed.len());
-    Ok(())
+    writeln!(table, "locks: {} held", listed.len())?;
+    super::print(&table)
 }
 
 /// Clocks differ between hosts, so a lock may seem to come from the future.

@@ -1,6 +1,10 @@
 //! The commands. Each builds what it needs from the configuration, and says in one line what is missing where it cannot.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, ErrorKind, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -76,17 +80,30 @@ enum Command {
 pub fn main() -> ExitCode {
     let options = Options::parse();
     if matches!(options.command, Command::Settings) {
-        print!("{DEFAULTS}");
-        return ExitCode::SUCCESS;
+        return exit(print(DEFAULTS).map(|()| ExitCode::SUCCESS));
     }
-    let outcome = start(&options)
-        .and_then(|(config, runtime)| runtime.block_on(run(options.command, config, options.config)));
+    exit(
+        start(&options)
+            .and_then(|(config, runtime)| runtime.block_on(run(options.command, config, options.config))),
+    )
+}
+
+fn exit(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("holdfast: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints what may be long. A reader that has seen enough, as `head` has, is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
 }
 
