@@ -8,7 +8,6 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-
 use tokio::time::timeout;
 
 use super::{

@@ -23,12 +23,9 @@ use axum::{
 use uuid::Uuid;
 
 use super::{ApiState, problem::Problem, request_id::RequestId};
-use crate::{
-    domain::ids::ClientId,
-    store::{
-        api_keys::Caller,
-        idempotency::{IdempotentRequest, digest},
-    },
+use crate::store::{
+    api_keys::Caller,
+    idempotency::{IdempotencyKey, IdempotentRequest},
 };
 
 const HEADER: &str = "idempotency-key";
@@ -59,9 +56,7 @@ impl Drop for Running {
 /// A request under its key. Its fingerprint is known once its body was read.
 #[derive(Debug)]
 pub(super) struct Keyed {
-    client_id: ClientId,
-    route: String,
-    key: String,
+    key: Arc<IdempotencyKey>,
     fingerprint: OnceLock<[u8; 32]>,
 }
 
@@ -75,8 +70,6 @@ impl Keyed {
     /// The request as one that counts once, if it is answered with `status`. `None` before its body was read.
     pub(super) fn request(&self, status: StatusCode) -> Option<IdempotentRequest> {
         Some(IdempotentRequest {
-            client_id: self.client_id,
-            route: self.route.clone(),
             key: self.key.clone(),
             fingerprint: *self.fingerprint.get()?,
             success_status: status.as_u16(),
@@ -87,20 +80,19 @@ impl Keyed {
 pub(super) async fn count_once(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>().copied();
     let (Some(caller), &Method::POST) = (caller, request.method()) else { return next.run(request).await };
-    let key = match key(request.headers()) {
-        Ok(key) => key,
+    let header = match header(request.headers()) {
+        Ok(header) => header,
         Err(problem) => return problem.into_response(),
     };
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let route = format!("POST {path}");
-    let Some(_running) = state.in_progress.begin(digest(caller.client_id, &route, &key)) else {
+    let key = Arc::new(IdempotencyKey::new(caller.client_id, format!("POST {path}"), header));
+    let Some(_running) = state.in_progress.begin(key.digest()) else {
         let detail = "the first request with this key is still being answered: ask again for its answer";
         return Problem::new(StatusCode::CONFLICT, "idempotency_key_in_use", detail)
             .retry_after(1)
             .into_response();
     };
-    let fingerprint = OnceLock::new();
-    let keyed = Arc::new(Keyed { client_id: caller.client_id, route, key, fingerprint });
+    let keyed = Arc::new(Keyed { key, fingerprint: OnceLock::new() });
     request.extensions_mut().insert(keyed.clone());
     let (path, request_id) =
         (request.uri().path().to_owned(), request.extensions().get::<RequestId>().cloned());
@@ -126,7 +118,7 @@ async fn store_refusal(state: &ApiState, refused: &IdempotentRequest, response: 
 }
 
 /// The header's value, bare or as a quoted string.
-fn key(headers: &HeaderMap) -> Result<String, Problem> {
+fn header(headers: &HeaderMap) -> Result<String, Problem> {
     let allowed = "1 to 255 visible ASCII characters";
     let mut values = headers.get_all(HEADER).iter();
     let Some(value) = values.next() else {

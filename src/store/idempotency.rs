@@ -1,40 +1,62 @@
 //! Idempotency keys: requests that took effect, with the answers they got.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Conn, Error};
 use crate::domain::ids::ClientId;
 
+/// Which request it is: equal for the same client, route and header, and for no others.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    client_id: ClientId,
+    route: String,
+    header: String,
+    digest: Uuid,
+}
+
+impl IdempotencyKey {
+    /// The key of what `client_id` sends to `route`, method and path template, with this `Idempotency-Key` header.
+    pub fn new(client_id: ClientId, route: String, header: String) -> Self {
+        let client = client_id.uuid().hyphenated();
+        let hash = Sha256::digest(format!("{client}\n{route}\n{header}"));
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash[..16]);
+        Self { client_id, route, header, digest: Uuid::from_bytes(digest) }
+    }
+
+    /// Who sends the request.
+    pub fn client_id(&self) -> ClientId {
+        self.client_id
+    }
+
+    /// Where it goes.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// The `Idempotency-Key` header.
+    pub fn header(&self) -> &str {
+        &self.header
+    }
+
+    /// The first half of the SHA-256 of all three: the column `digest`.
+    pub fn digest(&self) -> Uuid {
+        self.digest
+    }
+}
+
 /// A request that counts once.
 #[derive(Debug, Clone)]
 pub struct IdempotentRequest {
-    /// Who sends it.
-    pub client_id: ClientId,
-    /// Method and path template.
-    pub route: String,
-    /// The `Idempotency-Key` header.
-    pub key: String,
+    /// Which one.
+    pub key: Arc<IdempotencyKey>,
     /// SHA-256 of path and body.
     pub fingerprint: [u8; 32],
     /// Status of the answer if it takes effect.
     pub success_status: u16,
-}
-
-impl IdempotentRequest {
-    /// Which request it is, as the column `digest` has it.
-    pub fn digest(&self) -> Uuid {
-        digest(self.client_id, &self.route, &self.key)
-    }
-}
-
-/// The same for the same client, route and key, and different for others.
-pub fn digest(client_id: ClientId, route: &str, key: &str) -> Uuid {
-    let client = client_id.uuid().hyphenated();
-    let hash = Sha256::digest(format!("{client}\n{route}\n{key}"));
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hash[..16]);
-    Uuid::from_bytes(digest)
 }
 
 /// The answer to a request that took effect.
@@ -52,7 +74,7 @@ pub struct StoredAnswer {
 pub async fn find(conn: &mut Conn, request: &IdempotentRequest) -> Result<Option<StoredAnswer>, Error> {
     let row = sqlx::query!(
         "SELECT fingerprint, status_code, response_body FROM idempotency_key WHERE digest = $1",
-        request.digest(),
+        request.key.digest(),
     )
     .fetch_optional(conn)
     .await?;
@@ -68,7 +90,7 @@ pub async fn find_all(
     conn: &mut Conn,
     requests: &[&IdempotentRequest],
 ) -> Result<Vec<Option<StoredAnswer>>, Error> {
-    let digests: Vec<Uuid> = requests.iter().map(|request| request.digest()).collect();
+    let digests: Vec<Uuid> = requests.iter().map(|request| request.key.digest()).collect();
     let rows = sqlx::query!(
         r#"SELECT n.place AS "place!", k.fingerprint, k.status_code, k.response_body
            FROM UNNEST($1::uuid[]) WITH ORDINALITY AS n (digest, place) JOIN idempotency_key k USING (digest)"#,
@@ -97,10 +119,10 @@ pub async fn insert(conn: &mut Conn, request: &IdempotentRequest, body: &str) ->
     let result = sqlx::query!(
         "INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body)
          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-        request.digest(),
-        request.client_id.uuid(),
-        request.route,
-        request.key,
+        request.key.digest(),
+        request.key.client_id().uuid(),
+        request.key.route(),
+        request.key.header(),
         &request.fingerprint[..],
         i16::try_from(request.success_status).unwrap_or_default(),
         body,

@@ -3,7 +3,7 @@
 //! A batch is made by holding the row lock of a level: the first order waits for it in the database, and those that come
 //! meanwhile wait in the engine's queue.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
@@ -12,7 +12,7 @@ use holdfast::{
     domain::{ids::ClientId, new_order::NewOrder, open_orders::OpenOrderCaps},
     store::{
         Store, StoreOptions,
-        idempotency::IdempotentRequest,
+        idempotency::{IdempotencyKey, IdempotentRequest},
         placement::{self, Batch, PlacedOrder, ReserveStock},
     },
 };
@@ -316,9 +316,7 @@ async fn the_statement_refuses_a_time_that_is_not_the_databases() {
     let order: NewOrder = serde_json::from_value(order(&[("a", 1)])).unwrap();
     let draft = order.validate(&test.app.settings.limits).unwrap();
     let request = IdempotentRequest {
-        client_id: ClientId::new(),
-        route: "POST /v1/orders".into(),
-        key: "time".into(),
+        key: Arc::new(IdempotencyKey::new(ClientId::new(), "POST /v1/orders".into(), "time".into())),
         fingerprint: [0; 32],
         success_status: 201,
     };

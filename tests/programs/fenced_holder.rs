@@ -9,7 +9,7 @@
 //! It prints `read`, waits until the file GO exists, writes, and prints `sold`, `sold out` or `refused: why`.
 #![allow(clippy::unwrap_used, reason = "whatever fails here fails the test")]
 
-use std::{collections::BTreeMap, env, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use holdfast::{
@@ -22,7 +22,7 @@ use holdfast::{
     lock::{LockManager as _, LockOwner, ZooKeeperLock, ZooKeeperOptions},
     store::{
         Conn, Error, Store, StoreOptions,
-        idempotency::IdempotentRequest,
+        idempotency::{IdempotencyKey, IdempotentRequest},
         inventory,
         placement::{self, Batch, PlacedOrder, ReserveStock},
     },
@@ -145,9 +145,11 @@ async fn place(
     };
     let draft: OrderDraft = order.validate(&limits).unwrap();
     let request = IdempotentRequest {
-        client_id: ClientId::new(),
-        route: "POST /v1/orders".into(),
-        key: OrderId::new().to_string(),
+        key: Arc::new(IdempotencyKey::new(
+            ClientId::new(),
+            "POST /v1/orders".into(),
+            OrderId::new().to_string(),
+        )),
         fingerprint: [0; 32],
         success_status: 201,
     };

@@ -149,7 +149,7 @@ impl<'a> Bounds<'a> {
     fn capped<'p>(&self, placement: &'p Placement) -> impl Iterator<Item = (OrderOwner<'p>, i64)> + use<'p> {
         let caps = self.caps;
         let customer_id = placement.draft.customer_id.as_deref();
-        caps.owners(placement.request.client_id, customer_id)
+        caps.owners(placement.request.key.client_id(), customer_id)
             .filter_map(move |owner| Some((owner, caps.cap(owner)?)))
     }
 

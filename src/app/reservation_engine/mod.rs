@@ -219,8 +219,7 @@ impl Engine {
             value(&mut hasher);
             std::hash::Hasher::finish(&hasher)
         };
-        let request = &placement.request;
-        let key = hash(0, &|hasher| (request.client_id, &request.route, &request.key).hash(hasher));
+        let key = hash(0, &|hasher| placement.request.key.digest().hash(hasher));
         let reference = placement.draft.client_reference.as_ref();
         Wants {
             levels: placement

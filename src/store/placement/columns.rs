@@ -68,10 +68,10 @@ impl<'a> OrderColumns<'a> {
             subjects: aggregates().map(|aggregate| aggregate.subject()).collect(),
             correlations: orders.iter().map(|order| order.correlation_id).collect(),
             bodies: orders.iter().map(|order| order.body).collect(),
-            digests: orders.iter().map(|order| order.request.digest()).collect(),
-            clients: orders.iter().map(|order| order.request.client_id.uuid()).collect(),
-            routes: orders.iter().map(|order| order.request.route.as_str()).collect(),
-            keys: orders.iter().map(|order| order.request.key.as_str()).collect(),
+            digests: orders.iter().map(|order| order.request.key.digest()).collect(),
+            clients: orders.iter().map(|order| order.request.key.client_id().uuid()).collect(),
+            routes: orders.iter().map(|order| order.request.key.route()).collect(),
+            keys: orders.iter().map(|order| order.request.key.header()).collect(),
             fingerprints: orders.iter().map(|order| &order.request.fingerprint[..]).collect(),
             status_codes: orders
                 .iter()
@@ -114,7 +114,7 @@ impl<'a> OwnerColumns<'a> {
         let mut added = BTreeMap::<OrderOwner<'a>, i64>::new();
         for order in orders {
             let customer_id = order.draft.customer_id.as_deref();
-            for owner in caps.owners(order.request.client_id, customer_id) {
+            for owner in caps.owners(order.request.key.client_id(), customer_id) {
                 *added.entry(owner).or_default() += 1;
             }
         }

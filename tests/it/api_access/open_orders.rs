@@ -1,12 +1,14 @@
 //! How many unpaid orders somebody may have: nobody parks the stock by ordering and never paying.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use holdfast::{
     app::{Cause, Once, ReservationOptions, RotateApiKey},
     domain::{access::Scope, ids::ClientId, new_order::NewOrder, open_orders::OpenOrderCaps},
     store::{
-        idempotency::IdempotentRequest,
+        idempotency::{IdempotencyKey, IdempotentRequest},
         placement::{self, Batch, PlacedOrder, ReserveStock},
     },
     worker::WorkerKind,
@@ -204,9 +206,7 @@ async fn the_statement_refuses_what_passes_a_cap() {
         let clock = sqlx::query_scalar("SELECT clock_timestamp()");
         let now: DateTime<Utc> = clock.fetch_one(&mut *test.conn().await).await.unwrap();
         let request = IdempotentRequest {
-            client_id: ClientId::new(),
-            route: "POST /v1/orders".into(),
-            key: "k".into(),
+            key: Arc::new(IdempotencyKey::new(ClientId::new(), "POST /v1/orders".into(), "k".into())),
             fingerprint: [0; 32],
             success_status: 201,
         };
