@@ -4,48 +4,50 @@
 //! [`domain::reservation::decide`](crate::domain::reservation::decide). The caller writes what was decided in the same
 //! transaction. Works on many orders at once; the number of statements does not grow with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
 use super::Error;
 use crate::{
     domain::{
-        inventory::{InventoryLevel, LevelKey},
-        reservation::{Decision, Demand, decide},
+        allocation::{Allocation, Stock, Wanted},
+        inventory::{InventoryLevel, LevelKey, LocationId, Sku},
+        reservation::{Decision, decide},
     },
     lock::LockGuard,
     store::{
         Conn,
-        inventory::{self, LockedLevel},
+        candidates::{self, LockedCandidate},
         placement::ReserveStock,
     },
 };
 
 /// What an order wants, and the locks under which it wants it.
+#[derive(Clone, Copy)]
 pub(super) struct Want<'a> {
-    pub(super) demands: &'a [Demand],
+    pub(super) wanted: Wanted<'a>,
     pub(super) guard: &'a LockGuard,
 }
 
 impl Want<'_> {
-    /// `(epoch, sequence)` of the lock of a level.
-    fn fence(&self, key: &LevelKey) -> Option<(i32, i64)> {
-        self.guard.token(key.sku.as_str()).map(|token| (token.epoch, token.sequence))
+    /// `(epoch, sequence)` of the lock of a SKU.
+    fn fence(&self, sku: &Sku) -> Option<(i32, i64)> {
+        self.guard.token(sku.as_str()).map(|token| (token.epoch, token.sequence))
     }
 }
 
-/// What orders want of each level together. `None` if they want a level under different tokens: the older ones are stale,
-/// which [`LockedStock::decide`] finds out.
+/// What orders take from each level together. `None` if they take from a level under different tokens: the older ones are
+/// stale, which [`LockedStock::decide`] finds out.
 pub(super) fn sum<'a>(
-    wants: impl IntoIterator<Item = &'a Want<'a>>,
+    taken: impl IntoIterator<Item = (Want<'a>, &'a [Allocation])>,
 ) -> Option<BTreeMap<&'a LevelKey, ReserveStock>> {
     let mut levels = BTreeMap::<&LevelKey, ReserveStock>::new();
-    for want in wants {
-        for demand in want.demands {
-            let fence = want.fence(&demand.key);
-            let level = levels.entry(&demand.key).or_insert(ReserveStock { quantity: 0, fence });
-            level.quantity += demand.quantity;
+    for (want, allocations) in taken {
+        for part in allocations.iter().flat_map(Allocation::parts) {
+            let fence = want.fence(&part.level.sku);
+            let level = levels.entry(&part.level).or_insert(ReserveStock { quantity: 0, fence });
+            level.quantity += part.quantity;
             if level.fence != fence {
                 return None;
             }
@@ -54,9 +56,11 @@ pub(super) fn sum<'a>(
     Some(levels)
 }
 
-/// The levels that some orders want, under their row locks.
+/// The levels that some orders may be taken from, under their row locks.
 pub(super) struct LockedStock {
-    levels: BTreeMap<LevelKey, LockedLevel>,
+    stock: Stock,
+    /// The newest token that wrote any of the levels of a SKU: its lock is one for all of them.
+    fences: BTreeMap<Sku, (i32, i64)>,
     /// The database's time, read once the levels were locked.
     pub(super) now: DateTime<Utc>,
 }
@@ -70,42 +74,62 @@ pub(super) struct Decided {
     pub(super) levels: BTreeMap<LevelKey, InventoryLevel>,
 }
 
-/// Locks the levels that the orders want, in key order.
+/// Locks the levels that the orders may be taken from, in key order.
 pub(super) async fn lock(conn: &mut Conn, wants: &[Want<'_>]) -> Result<LockedStock, Error> {
-    let mut keys: Vec<LevelKey> =
-        wants.iter().flat_map(|want| want.demands).map(|demand| demand.key.clone()).collect();
-    keys.sort();
-    keys.dedup();
-    let (levels, now) = inventory::lock_levels(conn, &keys).await?;
-    Ok(LockedStock { levels, now })
+    let (locked, now) = candidates::lock(conn, &places(wants)).await?;
+    Ok(LockedStock::new(locked, now))
+}
+
+/// Each SKU at the locations that are named for it, or, where one line may be taken from anywhere, at all of them.
+fn places<'a>(wants: &[Want<'a>]) -> Vec<(&'a Sku, Option<&'a LocationId>)> {
+    let lines = wants.iter().flat_map(|want| want.wanted.lines);
+    let places: BTreeSet<_> = lines.map(|line| (&line.sku, line.location_id.as_ref())).collect();
+    let anywhere = |sku| places.contains(&(sku, None));
+    places.iter().copied().filter(|(sku, location_id)| location_id.is_none() || !anywhere(sku)).collect()
 }
 
 impl LockedStock {
+    fn new(locked: Vec<LockedCandidate>, now: DateTime<Utc>) -> Self {
+        let (mut stock, mut fences) = (Stock::default(), BTreeMap::<Sku, (i32, i64)>::new());
+        let mut by_priority = Vec::with_capacity(locked.len());
+        for LockedCandidate { locked, priority } in locked {
+            let key = locked.level.key.clone();
+            let newest = fences.entry(key.sku.clone()).or_insert(locked.fence);
+            *newest = locked.fence.max(*newest);
+            stock.levels.insert(key.clone(), locked.level);
+            by_priority.push((priority, key));
+        }
+        by_priority.sort();
+        for (priority, key) in by_priority {
+            let chosen = stock.candidates.entry(key.sku.clone()).or_default();
+            if priority.is_some() {
+                chosen.push(key);
+            }
+        }
+        Self { stock, fences, now }
+    }
+
     /// Decides the orders one after the other.
-    pub(super) fn decide<'a>(&self, wants: impl Iterator<Item = &'a Want<'a>> + Clone) -> Decided {
-        let mut newest: BTreeMap<&LevelKey, (i32, i64)> =
-            self.levels.iter().map(|(key, locked)| (key, locked.fence)).collect();
-        for (want, demand) in
-            wants.clone().flat_map(|want| want.demands.iter().map(move |demand| (want, demand)))
+    pub(super) fn decide<'a>(self, wants: impl Iterator<Item = Want<'a>> + Clone) -> Decided {
+        let Self { mut stock, fences: mut newest, .. } = self;
+        for (want, line) in
+            wants.clone().flat_map(|want| want.wanted.lines.iter().map(move |line| (want, line)))
         {
-            if let (Some(newest), Some(fence)) = (newest.get_mut(&demand.key), want.fence(&demand.key)) {
+            if let (Some(newest), Some(fence)) = (newest.get_mut(&line.sku), want.fence(&line.sku)) {
                 *newest = fence.max(*newest);
             }
         }
-        let mut levels =
-            self.levels.iter().map(|(key, locked)| (key.clone(), locked.level.clone())).collect();
-        let decide_one = |want: &Want<'_>| {
-            let is_stale = |demand: &Demand| {
-                let newest = newest.get(&demand.key).copied();
-                newest.zip(want.fence(&demand.key)).is_some_and(|(newest, mine)| mine < newest)
+        let decide_one = |want: Want<'_>| {
+            let is_stale = |sku: &Sku| {
+                newest.get(sku).copied().zip(want.fence(sku)).is_some_and(|(newest, mine)| mine < newest)
             };
-            if want.demands.iter().any(is_stale) {
+            if want.wanted.lines.iter().any(|line| is_stale(&line.sku)) {
                 return None;
             }
-            decide(&mut levels, [want.demands]).pop()
+            decide(&mut stock, [want.wanted]).pop()
         };
         let decisions = wants.map(decide_one).collect();
-        Decided { decisions, levels }
+        Decided { decisions, levels: stock.levels }
     }
 }
 
@@ -117,7 +141,11 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::lock::{FencingToken, Held, Lost, Tokens};
+    use crate::{
+        domain::allocation::Demand,
+        lock::{FencingToken, Held, Lost, Tokens},
+        store::inventory::LockedLevel,
+    };
 
     struct Nothing;
 
@@ -137,14 +165,14 @@ mod tests {
         LockGuard::new(vec![("a".into(), token)], Arc::new(Nothing), Instant::now())
     }
 
-    /// A process that lost its lock and has it again may have orders under both tokens. The older ones must not be written
-    /// under the newer token, nor the newer ones be recorded under the older.
-    #[test]
-    fn of_two_tokens_of_one_level_the_older_is_stale() {
-        let key =
-            LevelKey { sku: "a".parse().expect("a SKU"), location_id: "main".parse().expect("a location") };
-        let counters = InventoryLevel {
-            key: key.clone(),
+    fn key(location: &str) -> LevelKey {
+        LevelKey { sku: "a".parse().expect("a SKU"), location_id: location.parse().expect("a location") }
+    }
+
+    /// A level with 10 units, last written under this sequence.
+    fn candidate(location: &str, priority: Option<i32>, sequence: i64) -> LockedCandidate {
+        let level = InventoryLevel {
+            key: key(location),
             on_hand: 10,
             reserved: 0,
             committed: 0,
@@ -152,16 +180,72 @@ mod tests {
             backorder_limit: 0,
             version: 1,
         };
-        let level = LockedLevel { level: counters, fence: (1, 3) };
-        let stock = LockedStock { levels: [(key.clone(), level)].into(), now: DateTime::UNIX_EPOCH };
+        LockedCandidate { locked: LockedLevel { level, fence: (1, sequence) }, priority }
+    }
+
+    fn demand(quantity: i64, location: Option<&str>) -> Demand {
+        let location_id = location.map(|location| key(location).location_id);
+        Demand { sku: key("main").sku, location_id, quantity }
+    }
+
+    fn want<'a>(lines: &'a [Demand], guard: &'a LockGuard) -> Want<'a> {
+        Want { wanted: Wanted { lines, allow_split: false }, guard }
+    }
+
+    fn reserved(location: &str, quantity: i64) -> Decision {
+        Decision::Reserved(vec![Allocation::whole(key(location), quantity)])
+    }
+
+    /// A process that lost its lock and has it again may have orders under both tokens. The older ones must not be written
+    /// under the newer token, nor the newer ones be recorded under the older.
+    #[test]
+    fn of_two_tokens_of_one_sku_the_older_is_stale() {
+        let stock = LockedStock::new(vec![candidate("main", Some(1), 3)], DateTime::UNIX_EPOCH);
         let (older, newer) = (guard(5), guard(7));
-        let demands = [Demand { key: key.clone(), quantity: 1 }];
-        let want = |guard| Want { demands: &demands, guard };
-        let wants = [want(&older), want(&newer), want(&newer)];
-        assert_eq!(sum(&wants), None);
-        let decided = stock.decide(wants.iter());
-        assert_eq!(decided.decisions, [None, Some(Decision::Reserved), Some(Decision::Reserved)]);
-        let written = sum(&wants[1..]).expect("one token");
-        assert_eq!(written[&key], ReserveStock { quantity: 2, fence: Some((1, 7)) });
+        let lines = [demand(1, None)];
+        let wants = [want(&lines, &older), want(&lines, &newer), want(&lines, &newer)];
+        let one = [Allocation::whole(key("main"), 1)];
+        assert_eq!(sum(wants.map(|want| (want, one.as_slice()))), None);
+        let decided = stock.decide(wants.into_iter());
+        assert_eq!(decided.decisions, [None, Some(reserved("main", 1)), Some(reserved("main", 1))]);
+        let written = sum([wants[1], wants[2]].map(|want| (want, one.as_slice()))).expect("one token");
+        assert_eq!(written[&key("main")], ReserveStock { quantity: 2, fence: Some((1, 7)) });
+    }
+
+    /// The lock is one for all levels of a SKU: a newer holder that has written any of them has overtaken this one.
+    #[test]
+    fn a_newer_token_at_another_location_is_a_newer_token() {
+        let candidates = || vec![candidate("main", Some(1), 3), candidate("north", Some(2), 8)];
+        let stock = || LockedStock::new(candidates(), DateTime::UNIX_EPOCH);
+        for lines in [[demand(1, None)], [demand(1, Some("main"))]] {
+            let (older, newer) = (guard(7), guard(8));
+            assert_eq!(stock().decide([want(&lines, &older)].into_iter()).decisions, [None]);
+            let decided = stock().decide([want(&lines, &newer)].into_iter());
+            assert_eq!(decided.decisions, [Some(reserved("main", 1))]);
+        }
+    }
+
+    #[test]
+    fn the_lowest_priority_comes_first_then_the_id_and_who_is_not_active_must_be_named() {
+        let (north, south) = (candidate("north", Some(1), 0), candidate("south", Some(1), 0));
+        let candidates = vec![candidate("attic", None, 0), candidate("main", Some(2), 0), north, south];
+        let stock = LockedStock::new(candidates, DateTime::UNIX_EPOCH);
+        let (guard, large, small) = (guard(1), [demand(6, None)], [demand(6, Some("attic"))]);
+        let decided = stock.decide([want(&large, &guard); 4].into_iter().chain([want(&small, &guard)]));
+        let expected = ["north", "south", "main"].map(|location| Some(reserved(location, 6)));
+        assert_eq!(decided.decisions[..3], expected);
+        assert!(matches!(&decided.decisions[3], Some(Decision::Insufficient(_))));
+        assert_eq!(decided.decisions[4], Some(reserved("attic", 6)));
+    }
+
+    #[test]
+    fn a_sku_is_locked_where_it_is_named_or_everywhere() {
+        let guard = guard(1);
+        let (named, other) = ([demand(1, Some("main"))], [demand(1, Some("north"))]);
+        let (sku, main, north) = (key("main").sku, key("main").location_id, key("north").location_id);
+        let wants = [want(&other, &guard), want(&named, &guard), want(&named, &guard)];
+        assert_eq!(places(&wants), [(&sku, Some(&main)), (&sku, Some(&north))]);
+        let free = [demand(1, None)];
+        assert_eq!(places(&[wants[0], want(&free, &guard), wants[1]]), [(&sku, None)]);
     }
 }

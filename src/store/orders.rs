@@ -1,6 +1,6 @@
 //! Orders and their lines, once placed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Conn, Error, error::parse, expect_rows, inventory::level_key};
 use crate::domain::{
     ids::OrderId,
-    order::{CaptureMethod, Order, OrderLine, OrderStatus},
+    order::{CaptureMethod, LineAllocation, Order, OrderLine, OrderStatus},
 };
 
 /// What a use case needs of an order that it has locked.
@@ -118,12 +118,13 @@ pub async fn mark_expired(conn: &mut Conn, ids: &[OrderId]) -> Result<(), Error>
     expect_rows(&result, ids.len(), "mark orders expired")
 }
 
-/// Adds shipped units to lines of an order.
+/// Adds shipped units to lines of an order. A line that is split may be named several times.
 pub async fn add_fulfilled(conn: &mut Conn, order_id: OrderId, lines: &[(Uuid, i64)]) -> Result<(), Error> {
     let (ids, quantities): (Vec<Uuid>, Vec<i64>) = lines.iter().copied().unzip();
     let result = sqlx::query!(
         "UPDATE order_line l SET quantity_fulfilled = quantity_fulfilled + n.quantity
-         FROM UNNEST($1::uuid[], $2::bigint[]) AS n (id, quantity)
+         FROM (SELECT id, sum(quantity)::bigint AS quantity
+               FROM UNNEST($1::uuid[], $2::bigint[]) AS parts (id, quantity) GROUP BY id) n
          WHERE l.order_id = $3 AND l.id = n.id",
         &ids,
         &quantities,
@@ -131,7 +132,8 @@ pub async fn add_fulfilled(conn: &mut Conn, order_id: OrderId, lines: &[(Uuid, i
     )
     .execute(conn)
     .await?;
-    expect_rows(&result, lines.len(), "add fulfilled quantities")
+    let distinct: HashSet<Uuid> = ids.into_iter().collect();
+    expect_rows(&result, distinct.len(), "add fulfilled quantities")
 }
 
 /// Cancels what has not shipped of every line of an order.
@@ -225,7 +227,8 @@ pub async fn list(conn: &mut Conn, filter: &OrderFilter, limit: i64) -> Result<V
             lines: Vec::new(),
         });
     }
-    read_lines(conn, &mut orders).await?;
+    read_lines(&mut *conn, &mut orders).await?;
+    read_allocations(conn, &mut orders).await?;
     Ok(orders)
 }
 
@@ -246,9 +249,40 @@ async fn read_lines(conn: &mut Conn, orders: &mut [Order]) -> Result<(), Error> 
             unit_amount: row.unit_amount,
             quantity_canceled: row.quantity_canceled,
             quantity_fulfilled: row.quantity_fulfilled,
+            allocations: Vec::new(),
         };
         if let Some(order) = orders.iter_mut().find(|order| order.id.uuid() == row.order_id) {
             order.lines.push(line);
+        }
+    }
+    Ok(())
+}
+
+/// Where the lines that are split are taken from, in the order in which their reservations were made.
+async fn read_allocations(conn: &mut Conn, orders: &mut [Order]) -> Result<(), Error> {
+    let ids: Vec<Uuid> = orders.iter().map(|order| order.id.uuid()).collect();
+    let rows = sqlx::query!(
+        "SELECT order_id, order_line_id, location_id, quantity FROM reservation r
+         WHERE order_id = ANY($1) AND EXISTS (
+             SELECT 1 FROM reservation other
+             WHERE other.order_id = r.order_id AND other.order_line_id = r.order_line_id
+               AND other.location_id <> r.location_id)
+         ORDER BY id",
+        &ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    for row in rows {
+        let order = orders.iter_mut().find(|order| order.id.uuid() == row.order_id);
+        let lines = order.into_iter().flat_map(|order| &mut order.lines);
+        let Some(line) = lines.into_iter().find(|line| line.id.uuid() == row.order_line_id) else { continue };
+        let part = LineAllocation {
+            location_id: parse(&row.location_id, "reservation.location_id")?,
+            quantity: row.quantity,
+        };
+        match line.allocations.iter_mut().find(|earlier| earlier.location_id == part.location_id) {
+            Some(earlier) => earlier.quantity += part.quantity,
+            None => line.allocations.push(part),
         }
     }
     Ok(())

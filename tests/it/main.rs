@@ -1,6 +1,7 @@
 //! Everything that needs more than one module, or a server. One binary, so that it is linked once.
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
+mod api_allocation;
 mod api_batches;
 mod api_health;
 mod api_idempotency;

@@ -52,14 +52,14 @@ impl Engine {
 
     /// Somebody keeps the row lock of a level: whoever wants that level is told so, and the others are placed.
     async fn place_around_locked(&self, tickets: &[&Ticket]) -> Result<Outcomes, Error> {
-        let mut keys: Vec<LevelKey> = tickets.iter().flat_map(|ticket| ticket.levels()).cloned().collect();
+        let mut keys: Vec<LevelKey> = tickets.iter().flat_map(|ticket| ticket.levels()).collect();
         keys.sort();
         keys.dedup();
         let mut tx = self.store.begin("find_locked").await?;
         let locked = inventory::find_locked(&mut tx, &keys).await?;
         tx.rollback().await?;
         tracing::warn!(?locked, orders = tickets.len(), "the row locks of levels were not to be had in time");
-        let is_free = |ticket: &Ticket| !ticket.levels().any(|key| locked.contains(key));
+        let is_free = |ticket: &Ticket| !ticket.levels().any(|key| locked.contains(&key));
         let free: Vec<&Ticket> = tickets.iter().copied().filter(|ticket| is_free(ticket)).collect();
         let mut placed = self.place_together(&free).await?.into_iter();
         let outcome = |ticket: &&Ticket| {

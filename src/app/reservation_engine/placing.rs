@@ -17,7 +17,11 @@ use crate::{
         reserve_stock::{self, Want},
         retry::retry,
     },
-    domain::{inventory::LevelKey, reservation::Decision, validation::FieldError},
+    domain::{
+        allocation::{Demand, Wanted},
+        reservation::Decision,
+        validation::FieldError,
+    },
     store::{
         self, idempotency, orders,
         placement::{self, PlacedOrder},
@@ -35,7 +39,7 @@ impl Engine {
     pub(super) async fn place_together(&self, tickets: &[&Ticket]) -> Result<Outcomes, Error> {
         let wants: Vec<Want<'_>> = tickets
             .iter()
-            .map(|ticket| Want { demands: &ticket.placement.demands, guard: &ticket.guard })
+            .map(|ticket| Want { wanted: wanted(&ticket.placement), guard: &ticket.guard })
             .collect();
         let (wants, mut first) = (wants.as_slice(), true);
         retry("place_orders", || {
@@ -58,18 +62,23 @@ impl Engine {
     }
 
     /// Writes the batch in one statement. `None` if that is refused: something has to be decided.
-    async fn place_at_once(
+    async fn place_at_once<'a>(
         &self,
-        tickets: &[&Ticket],
-        wants: &[Want<'_>],
+        tickets: &[&'a Ticket],
+        wants: &[Want<'a>],
     ) -> Result<Option<Outcomes>, Error> {
-        let (Some(levels), Some(now)) = (reserve_stock::sum(wants), self.clock.now()) else {
+        let expected = |(want, ticket): (&Want<'a>, &&'a Ticket)| {
+            Some((*want, ticket.rendered.as_ref()?.allocations.as_slice()))
+        };
+        let expected: Option<Vec<_>> = wants.iter().zip(tickets).map(expected).collect();
+        let (Some(levels), Some(now)) = (expected.and_then(reserve_stock::sum), self.clock.now()) else {
             return Ok(None);
         };
         if self.seen.is_short(levels.iter().map(|(key, change)| (*key, change.quantity))) {
             return Ok(None);
         }
-        let orders: Vec<_> = tickets.iter().map(|ticket| fresh(ticket, now)).collect::<Result<_, _>>()?;
+        let fresh = tickets.iter().filter_map(|ticket| fresh(ticket, now));
+        let orders: Vec<_> = fresh.collect::<Result<_, _>>()?;
         let batch = placement::Batch { orders: placed(&orders, tickets.iter().copied()), levels };
         match self.store.place(&batch).await {
             Ok(written) => {
@@ -99,7 +108,8 @@ impl Engine {
     ) -> Result<Outcomes, Error> {
         let mut tx = self.store.begin("place_orders").await?;
         let stock = reserve_stock::lock(&mut tx, wants).await?;
-        self.clock.set(stock.now);
+        let now = stock.now;
+        self.clock.set(now);
         // Under the row locks, so that a request waits for its twin instead of competing with it for the last unit.
         let requests: Vec<_> = tickets.iter().map(|ticket| &ticket.placement.request).collect();
         let stored = idempotency::find_all(&mut tx, &requests).await?;
@@ -118,29 +128,35 @@ impl Engine {
         });
         let mut outcomes: Vec<Option<Result<Placed, Error>>> = earlier.collect();
         let open: Vec<usize> = (0..tickets.len()).filter(|&index| outcomes[index].is_none()).collect();
-        let decided = stock.decide(open.iter().map(|&index| &wants[index]));
+        let decided = stock.decide(open.iter().map(|&index| wants[index]));
         self.seen.record(decided.levels.iter().map(|(key, level)| (key, level.available())));
         let mut reserved = Vec::new();
         for (&index, decision) in open.iter().zip(decided.decisions) {
             match decision {
                 None => outcomes[index] = Some(Ok(Placed::StaleFence)),
-                Some(Decision::Reserved) => reserved.push(index),
+                Some(Decision::Reserved(allocations)) => reserved.push((index, allocations)),
                 Some(Decision::Insufficient(items)) => outcomes[index] = Some(Ok(Placed::Short(items))),
-                Some(Decision::Unknown(keys)) => {
-                    outcomes[index] = Some(Err(unknown_skus(&tickets[index].placement, &keys)));
+                Some(Decision::Unknown(lines)) => {
+                    outcomes[index] = Some(Err(unknown_skus(&tickets[index].placement, &lines)));
                 }
             }
         }
         if !reserved.is_empty() {
-            let winners = reserved.iter().map(|&index| tickets[index]);
-            let render = |ticket: &Ticket| Rendered::new(&ticket.placement.draft, stock.now).map(Cow::Owned);
-            let orders: Vec<_> = winners.clone().map(render).collect::<Result<_, _>>()?;
-            let levels = reserve_stock::sum(reserved.iter().map(|&index| &wants[index]));
+            let (winners, allocations): (Vec<usize>, Vec<_>) = reserved.into_iter().unzip();
+            let render = |(&index, allocations): (&usize, _)| {
+                Rendered::new(&tickets[index].placement.draft, allocations, now).map(Cow::Owned)
+            };
+            let orders = winners.iter().zip(allocations).map(render);
+            let orders: Vec<Cow<'_, Rendered>> = orders.collect::<Result<_, _>>()?;
+            let taken = winners.iter().zip(&orders);
+            let levels =
+                reserve_stock::sum(taken.map(|(&index, order)| (wants[index], order.allocations.as_slice())));
             let levels = levels.ok_or_else(undecided)?;
-            let batch = placement::Batch { orders: placed(&orders, winners), levels };
+            let orders_of = winners.iter().map(|&index| tickets[index]);
+            let batch = placement::Batch { orders: placed(&orders, orders_of), levels };
             placement::insert(&mut tx, &batch).await.map_err(changed_meanwhile)?;
             tx.commit().await?;
-            for (index, order) in reserved.into_iter().zip(orders) {
+            for (index, order) in winners.into_iter().zip(orders) {
                 outcomes[index] = Some(Ok(order.into_owned().into_placed(&tickets[index].placement)));
             }
         }
@@ -149,12 +165,18 @@ impl Engine {
     }
 }
 
+fn wanted(placement: &Placement) -> Wanted<'_> {
+    Wanted { lines: &placement.demands, allow_split: placement.draft.allow_split }
+}
+
 /// The order as it came, or rendered now where it came long ago.
-fn fresh(ticket: &Ticket, now: DateTime<Utc>) -> Result<Cow<'_, Rendered>, Error> {
-    match &ticket.rendered {
-        Some(rendered) if now - rendered.created_at < WAITED_LONG => Ok(Cow::Borrowed(rendered)),
-        _ => Rendered::new(&ticket.placement.draft, now).map(Cow::Owned),
+fn fresh(ticket: &Ticket, now: DateTime<Utc>) -> Option<Result<Cow<'_, Rendered>, Error>> {
+    let rendered = ticket.rendered.as_ref()?;
+    if now - rendered.created_at < WAITED_LONG {
+        return Some(Ok(Cow::Borrowed(rendered)));
     }
+    let again = Rendered::new(&ticket.placement.draft, rendered.allocations.clone(), now);
+    Some(again.map(Cow::Owned))
 }
 
 fn placed<'a>(
@@ -176,14 +198,14 @@ pub(super) fn undecided() -> Error {
     store::Error::Inconsistent("an order was not decided".into()).into()
 }
 
-fn unknown_skus(placement: &Placement, keys: &[LevelKey]) -> Error {
-    let lines = placement.draft.lines.iter().enumerate().filter(|(_, line)| keys.contains(&line.level));
-    let errors = lines.map(|(index, line)| {
-        let LevelKey { sku, location_id } = &line.level;
-        FieldError {
+fn unknown_skus(placement: &Placement, lines: &[usize]) -> Error {
+    let errors = lines.iter().filter_map(|&index| {
+        let Demand { sku, location_id, .. } = placement.demands.get(index)?;
+        let at = location_id.as_ref().map(|location_id| format!(" at location {location_id}"));
+        Some(FieldError {
             pointer: format!("/lines/{index}/sku"),
-            detail: format!("there is no SKU {sku} at location {location_id}"),
-        }
+            detail: format!("there is no SKU {sku}{}", at.unwrap_or_default()),
+        })
     });
     Error::UnknownSku(errors.collect())
 }

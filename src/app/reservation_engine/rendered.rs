@@ -3,26 +3,37 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Answer, Error, Placed, Placement};
-use crate::{app::answer, domain::new_order::OrderDraft, store::placement::PlacedOrder};
+use crate::{
+    app::answer,
+    domain::{allocation::Allocation, new_order::OrderDraft},
+    store::placement::PlacedOrder,
+};
 
 /// What is written if the order is placed.
 #[derive(Debug, Clone)]
 pub(super) struct Rendered {
+    /// Where its lines are taken from, which the JSON tells.
+    pub(super) allocations: Vec<Allocation>,
     pub(super) created_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
     body: String,
 }
 
 impl Rendered {
-    pub(super) fn new(draft: &OrderDraft, now: DateTime<Utc>) -> Result<Self, Error> {
+    pub(super) fn new(
+        draft: &OrderDraft,
+        allocations: Vec<Allocation>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Error> {
         let expires_at = now + TimeDelta::seconds(draft.ttl_seconds);
-        let body = answer::to_json(&draft.clone().into_order(now, expires_at))?;
-        Ok(Self { created_at: now, expires_at, body })
+        let body = answer::to_json(&draft.clone().into_order(&allocations, now, expires_at))?;
+        Ok(Self { allocations, created_at: now, expires_at, body })
     }
 
     pub(super) fn order<'a>(&'a self, placement: &'a Placement) -> PlacedOrder<'a> {
         PlacedOrder {
             draft: &placement.draft,
+            allocations: &self.allocations,
             created_at: self.created_at,
             expires_at: self.expires_at,
             request: &placement.request,

@@ -6,16 +6,20 @@
 //! as a statement of its own, before anything was read, as well as within a transaction that has.
 //!
 //! All or nothing: where one order of the batch cannot be written, none is.
+//!
+//! The statement writes one reservation for each line. Lines that are split over locations are rare and known only to who
+//! has decided them in a transaction: there their reservations are divided afterwards ([`split`]).
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
 use super::{Conn, Error, Store, idempotency::IdempotentRequest};
-use crate::domain::{event::EventType, inventory::LevelKey, new_order::OrderDraft};
+use crate::domain::{allocation::Allocation, event::EventType, inventory::LevelKey, new_order::OrderDraft};
 
 mod columns;
 mod connections;
+mod split;
 
 use columns::{LineColumns, OrderColumns};
 pub(super) use connections::PlacementConnections;
@@ -44,6 +48,8 @@ pub struct ReserveStock {
 pub struct PlacedOrder<'a> {
     /// What is placed.
     pub draft: &'a OrderDraft,
+    /// Where each of its lines is taken from.
+    pub allocations: &'a [Allocation],
     /// When it was placed: the database's time, at most a second ago.
     pub created_at: DateTime<Utc>,
     /// Until when its stock is held.
@@ -75,10 +81,13 @@ pub struct Written {
 }
 
 impl Store {
-    /// Writes a batch as a transaction of its own, in one round trip.
+    /// Writes a batch without split lines as a transaction of its own, in one round trip.
     pub async fn place(&self, batch: &Batch<'_>) -> Result<Written, Error> {
+        if split::lines(&batch.orders).next().is_some() {
+            return Err(Error::Inconsistent("a split line takes a transaction to be written".into()));
+        }
         let mut conn = self.placements.take().await?;
-        match insert(&mut conn, batch).await {
+        match insert_whole(&mut conn, batch).await {
             // The server commits before it answers: without an answer the outcome is unknown.
             Err(Error::Unavailable(reason)) => Err(Error::CommitUnknown { name: "place_orders", reason }),
             answer => {
@@ -89,11 +98,18 @@ impl Store {
     }
 }
 
-/// Writes a batch.
+/// Writes a batch, in a transaction.
 ///
 /// # Errors
-/// [`Error::Constraint`] with [`LEVELS`], [`TIME`], [`KEY`] or [`REFERENCE`]. Nothing is written then.
+/// [`Error::Constraint`] with [`LEVELS`], [`TIME`], [`KEY`] or [`REFERENCE`]. The transaction is over then.
 pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error> {
+    let written = insert_whole(conn, batch).await?;
+    split::divide(conn, &batch.orders).await?;
+    Ok(written)
+}
+
+/// Writes a batch as if no line were split: all of each at its first level.
+async fn insert_whole(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error> {
     let (keys, changes): (Vec<&LevelKey>, Vec<ReserveStock>) =
         batch.levels.iter().map(|(k, c)| (*k, *c)).unzip();
     let skus: Vec<&str> = keys.iter().map(|key| key.sku.as_str()).collect();
