@@ -14,7 +14,7 @@
 //!
 //! Lines that name their location come first, then the larger before the smaller: a line that has a choice, or needs less
 //! room, gives way to one that has not. Every line takes from what those before it have left, so that no two lines of an
-//! order count the same unit. Pure: the levels change when [`Taking::levels`] are reserved.
+//! order count the same unit. Lines that would fit only if another had been taken from elsewhere are refused.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -111,7 +111,14 @@ enum Depth {
     Backorder,
 }
 
-/// What the lines of one order have taken so far.
+/// The lines in the order in which they are to be taken.
+pub(super) fn in_turn(lines: &[Demand]) -> Vec<usize> {
+    let mut turns: Vec<usize> = (0..lines.len()).collect();
+    turns.sort_by_key(|&index| (lines[index].location_id.is_none(), Reverse(lines[index].quantity)));
+    turns
+}
+
+/// What the lines of one order have taken so far. No level changes by it.
 pub(super) struct Taking<'a> {
     stock: &'a Stock,
     taken: BTreeMap<&'a LevelKey, i64>,
@@ -120,13 +127,6 @@ pub(super) struct Taking<'a> {
 impl<'a> Taking<'a> {
     pub(super) fn new(stock: &'a Stock) -> Self {
         Self { stock, taken: BTreeMap::new() }
-    }
-
-    /// The lines in the order in which they are to be taken.
-    pub(super) fn in_turn(lines: &[Demand]) -> Vec<usize> {
-        let mut turns: Vec<usize> = (0..lines.len()).collect();
-        turns.sort_by_key(|&index| (lines[index].location_id.is_none(), Reverse(lines[index].quantity)));
-        turns
     }
 
     /// Takes a line, or gives `None` and takes nothing.

@@ -39,7 +39,7 @@ fn line(quantity: i64, location: Option<usize>) -> Demand {
 fn taken(stock: &Stock, lines: &[Demand], allow_split: bool) -> Vec<Option<Vec<(usize, i64)>>> {
     let mut taking = Taking::new(stock);
     let mut allocations = vec![None; lines.len()];
-    for index in Taking::in_turn(lines) {
+    for index in in_turn(lines) {
         let candidates = stock.candidates(&lines[index]).expect("a known SKU");
         allocations[index] = taking.take(lines[index].quantity, candidates, allow_split);
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{
-    allocation::{Allocation, Demand, Stock, Taking, Wanted},
+    allocation::{Allocation, Demand, Stock, Taking, Wanted, in_turn},
     inventory::{LevelKey, LocationId, Sku},
     status::status,
 };
@@ -88,7 +88,7 @@ fn decide_order(stock: &mut Stock, wanted: Wanted<'_>) -> Decision {
     let mut allocations = vec![None; wanted.lines.len()];
     let (mut unknown, mut short) = (Vec::new(), BTreeSet::new());
     let mut taking = Taking::new(stock);
-    for index in Taking::in_turn(wanted.lines) {
+    for index in in_turn(wanted.lines) {
         let line = &wanted.lines[index];
         let Some(candidates) = stock.candidates(line) else {
             unknown.push(index);

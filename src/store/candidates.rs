@@ -24,10 +24,8 @@ pub struct LockedCandidate {
 pub async fn list(conn: &mut Conn, skus: &[&str]) -> Result<Vec<InventoryLevel>, Error> {
     let rows = sqlx::query!(
         "SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit, version
-         FROM UNNEST($1::text[]) AS k (sku)
-         JOIN inventory_level l ON l.sku = k.sku
-         JOIN location p ON p.id = l.location_id
-         WHERE p.is_active
+         FROM inventory_level l JOIN location p ON p.id = l.location_id
+         WHERE l.sku = ANY($1) AND p.is_active
          ORDER BY l.sku, p.priority, l.location_id",
         skus as _,
     )

@@ -8,7 +8,7 @@
 //! All or nothing: where one order of the batch cannot be written, none is.
 //!
 //! The statement writes one reservation for each line. Lines that are split over locations are rare and known only to who
-//! has decided them in a transaction: there their reservations are divided afterwards ([`split`]).
+//! has decided them in a transaction: there their reservations are divided afterwards, in the same transaction.
 
 use std::collections::BTreeMap;
 

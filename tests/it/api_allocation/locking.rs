@@ -1,13 +1,14 @@
 //! What an order locks: of a SKU that has several levels the one that it is taken from, unless there is something to decide.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use holdfast::app::App;
-use holdfast::lock::{ZooKeeperLock, ZooKeeperOptions};
+use holdfast::{
+    app::App,
+    lock::{ZooKeeperLock, ZooKeeperOptions},
+};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
-use std::sync::Arc;
 
 use super::{named, north_and_south, order_of, start, stock_at};
 use crate::support::{

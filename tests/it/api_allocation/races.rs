@@ -98,8 +98,7 @@ async fn mixed_orders_over_two_locations_do_not_deadlock_and_sell_nothing_twice(
             north_and_south(&test, sku, 20, 15).await;
         }
         let orders = (0..90).map(|number: usize| {
-            let mut lines: Vec<(&str, i64)> =
-                skus.iter().map(|sku| (*sku, 1 + (number % 3) as i64)).collect();
+            let mut lines: Vec<_> = skus.iter().map(|sku| (*sku, [1, 2, 3][number % 3])).collect();
             lines.rotate_left(number % 3);
             lines.truncate(1 + number % 3);
             let order = order(&lines);
