@@ -120,13 +120,13 @@ impl OrderDraft {
     }
 
     /// The order as it is once placed, at version 1, with its lines taken from these levels, one allocation for each.
-    pub fn into_order(
-        self,
+    pub fn to_order(
+        &self,
         allocations: &[Allocation],
         now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
     ) -> Order {
-        let lines = self.lines.into_iter().zip(allocations).map(|(line, allocation)| OrderLine {
+        let lines = self.lines.iter().zip(allocations).map(|(line, allocation)| OrderLine {
             id: line.id,
             level: allocation.first.level.clone(),
             quantity: line.quantity,
@@ -137,14 +137,14 @@ impl OrderDraft {
         });
         Order {
             id: self.id,
-            client_reference: self.client_reference,
-            customer_id: self.customer_id,
+            client_reference: self.client_reference.clone(),
+            customer_id: self.customer_id.clone(),
             status: OrderStatus::PendingPayment,
             version: 1,
             currency: self.currency,
             total_amount: self.total_amount,
             capture_method: self.capture_method,
-            metadata: self.metadata,
+            metadata: self.metadata.clone(),
             expires_at,
             canceled_at: None,
             cancel_reason: None,
