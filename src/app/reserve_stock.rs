@@ -110,16 +110,17 @@ impl LockedStock {
     }
 
     /// Decides the orders one after the other.
-    pub(super) fn decide<'a>(self, wants: impl Iterator<Item = Want<'a>> + Clone) -> Decided {
-        let Self { mut stock, fences: mut newest, .. } = self;
-        for (want, line) in
-            wants.clone().flat_map(|want| want.wanted.lines.iter().map(move |line| (want, line)))
-        {
+    pub(super) fn decide<'a>(&self, wants: impl Iterator<Item = &'a Want<'a>> + Clone) -> Decided {
+        let mut newest: BTreeMap<&Sku, (i32, i64)> =
+            self.fences.iter().map(|(sku, fence)| (sku, *fence)).collect();
+        let lines = |want: &'a Want<'a>| want.wanted.lines.iter().map(move |line| (want, line));
+        for (want, line) in wants.clone().flat_map(lines) {
             if let (Some(newest), Some(fence)) = (newest.get_mut(&line.sku), want.fence(&line.sku)) {
                 *newest = fence.max(*newest);
             }
         }
-        let decide_one = |want: Want<'_>| {
+        let mut stock = self.stock.clone();
+        let decide_one = |want: &Want<'_>| {
             let is_stale = |sku: &Sku| {
                 newest.get(sku).copied().zip(want.fence(sku)).is_some_and(|(newest, mine)| mine < newest)
             };
@@ -206,7 +207,7 @@ mod tests {
         let wants = [want(&lines, &older), want(&lines, &newer), want(&lines, &newer)];
         let one = [Allocation::whole(key("main"), 1)];
         assert_eq!(sum(wants.map(|want| (want, one.as_slice()))), None);
-        let decided = stock.decide(wants.into_iter());
+        let decided = stock.decide(wants.iter());
         assert_eq!(decided.decisions, [None, Some(reserved("main", 1)), Some(reserved("main", 1))]);
         let written = sum([wants[1], wants[2]].map(|want| (want, one.as_slice()))).expect("one token");
         assert_eq!(written[&key("main")], ReserveStock { quantity: 2, fence: Some((1, 7)) });
@@ -215,12 +216,12 @@ mod tests {
     /// The lock is one for all levels of a SKU: a newer holder that has written any of them has overtaken this one.
     #[test]
     fn a_newer_token_at_another_location_is_a_newer_token() {
-        let candidates = || vec![candidate("main", Some(1), 3), candidate("north", Some(2), 8)];
-        let stock = || LockedStock::new(candidates(), DateTime::UNIX_EPOCH);
+        let candidates = vec![candidate("main", Some(1), 3), candidate("north", Some(2), 8)];
+        let stock = LockedStock::new(candidates, DateTime::UNIX_EPOCH);
         for lines in [[demand(1, None)], [demand(1, Some("main"))]] {
             let (older, newer) = (guard(7), guard(8));
-            assert_eq!(stock().decide([want(&lines, &older)].into_iter()).decisions, [None]);
-            let decided = stock().decide([want(&lines, &newer)].into_iter());
+            assert_eq!(stock.decide([want(&lines, &older)].iter()).decisions, [None]);
+            let decided = stock.decide([want(&lines, &newer)].iter());
             assert_eq!(decided.decisions, [Some(reserved("main", 1))]);
         }
     }
@@ -231,7 +232,7 @@ mod tests {
         let candidates = vec![candidate("attic", None, 0), candidate("main", Some(2), 0), north, south];
         let stock = LockedStock::new(candidates, DateTime::UNIX_EPOCH);
         let (guard, large, small) = (guard(1), [demand(6, None)], [demand(6, Some("attic"))]);
-        let decided = stock.decide([want(&large, &guard); 4].into_iter().chain([want(&small, &guard)]));
+        let decided = stock.decide([want(&large, &guard); 4].iter().chain([&want(&small, &guard)]));
         let expected = ["north", "south", "main"].map(|location| Some(reserved(location, 6)));
         assert_eq!(decided.decisions[..3], expected);
         assert!(matches!(&decided.decisions[3], Some(Decision::Insufficient(_))));

@@ -108,8 +108,7 @@ impl Engine {
     ) -> Result<Outcomes, Error> {
         let mut tx = self.store.begin("place_orders").await?;
         let stock = reserve_stock::lock(&mut tx, wants).await?;
-        let now = stock.now;
-        self.clock.set(now);
+        self.clock.set(stock.now);
         // Under the row locks, so that a request waits for its twin instead of competing with it for the last unit.
         let requests: Vec<_> = tickets.iter().map(|ticket| &ticket.placement.request).collect();
         let stored = idempotency::find_all(&mut tx, &requests).await?;
@@ -128,7 +127,7 @@ impl Engine {
         });
         let mut outcomes: Vec<Option<Result<Placed, Error>>> = earlier.collect();
         let open: Vec<usize> = (0..tickets.len()).filter(|&index| outcomes[index].is_none()).collect();
-        let decided = stock.decide(open.iter().map(|&index| wants[index]));
+        let decided = stock.decide(open.iter().map(|&index| &wants[index]));
         self.seen.record(decided.levels.iter().map(|(key, level)| (key, level.available())));
         let mut reserved = Vec::new();
         for (&index, decision) in open.iter().zip(decided.decisions) {
@@ -144,7 +143,7 @@ impl Engine {
         if !reserved.is_empty() {
             let (winners, allocations): (Vec<usize>, Vec<_>) = reserved.into_iter().unzip();
             let render = |(&index, allocations): (&usize, _)| {
-                Rendered::new(&tickets[index].placement.draft, allocations, now).map(Cow::Owned)
+                Rendered::new(&tickets[index].placement.draft, allocations, stock.now).map(Cow::Owned)
             };
             let orders = winners.iter().zip(allocations).map(render);
             let orders: Vec<Cow<'_, Rendered>> = orders.collect::<Result<_, _>>()?;
