@@ -5,7 +5,7 @@
 //! goes back by a refund that this transaction writes down. A whole order's money is voided or refunded to its last unit,
 //! unless the request says to keep what was captured.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -168,12 +168,12 @@ async fn decided_payment(conn: &mut Conn, id: OrderId) -> Result<Option<Payment>
     }
 }
 
-/// What may be canceled, in the order in which it is taken: what is in no shipment first. Units that are packed go only with
-/// the whole order.
+/// What may be canceled, in the order in which it is taken: what is in no shipment first, and of a line that is split the last
+/// choice, which may be on backorder. Units that are packed go only with the whole order.
 fn cancelable(mut stock: Vec<Reservation>, cancel: &CancelOrder) -> Vec<Reservation> {
     let is_packed = |reservation: &Reservation| matches!(reservation.shipment, Some((_, status)) if status != ShipmentStatus::Pending);
     stock.retain(|reservation| cancel.lines.is_none() || !is_packed(reservation));
-    stock.sort_by_key(|reservation| reservation.shipment.is_some());
+    stock.sort_by_key(|reservation| (reservation.shipment.is_some(), Reverse(reservation.id)));
     stock
 }
 

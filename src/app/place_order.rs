@@ -35,12 +35,13 @@ impl App {
     ) -> Result<Answer, Error> {
         let draft = order.validate(&self.settings.limits).map_err(Error::Invalid)?;
         let admission = self.engine.admit()?;
-        let deadline = Instant::now() + self.settings.lock_timeout;
-        let mut keys: Vec<String> = draft.lines.iter().map(|line| line.level.sku.to_string()).collect();
+        let now = Instant::now();
+        let deadline = now + self.settings.lock_timeout;
+        let mut keys: Vec<String> = draft.lines.iter().map(|line| line.sku.to_string()).collect();
         keys.sort();
         keys.dedup();
         let placement = Arc::new(Placement {
-            demands: draft.demand(),
+            expected: self.engine.expect_allocations(&draft.lines, now).await?,
             draft,
             request,
             correlation_id: cause.correlation_id.clone(),
@@ -64,9 +65,10 @@ impl App {
         }
     }
 
-    /// Ends the expired holds on levels that are short, without waiting for the expiry worker (G7).
+    /// Ends the expired holds on levels that are short, every one that a line could be taken from, without waiting for the
+    /// expiry worker (G7).
     async fn reap_expired(&self, items: &[Shortage], cause: &Cause) -> Result<bool, Error> {
-        let keys: Vec<LevelKey> = items.iter().map(|item| item.key.clone()).collect();
+        let keys: Vec<LevelKey> = items.iter().flat_map(Shortage::levels).collect();
         let mut conn = self.store.conn().await?;
         let pin = self.settings.payment_pin.as_secs_f64();
         let expired = reservations::find_expired_orders(&mut conn, &keys, pin, REAP_LIMIT).await?;

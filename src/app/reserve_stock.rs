@@ -4,48 +4,51 @@
 //! [`domain::reservation::decide`](crate::domain::reservation::decide). The caller writes what was decided in the same
 //! transaction. Works on many orders at once; the number of statements does not grow with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
 use super::Error;
 use crate::{
     domain::{
-        inventory::{InventoryLevel, LevelChange, LevelKey},
-        reservation::{Decision, Demand, decide},
+        allocation::{Allocation, Stock, Wanted},
+        inventory::{InventoryLevel, LevelChange, LevelKey, LocationId, Sku},
+        reservation::{Decision, decide},
     },
     lock::LockGuard,
     store::{
         Conn,
-        inventory::{self, LockedLevel},
+        candidates::{self, LockedCandidate},
         placement::ReserveStock,
     },
 };
 
 /// What an order wants, and the locks under which it wants it.
+#[derive(Clone, Copy)]
 pub(super) struct Want<'a> {
-    pub(super) demands: &'a [Demand],
+    pub(super) wanted: Wanted<'a>,
     pub(super) guard: &'a LockGuard,
 }
 
 impl Want<'_> {
-    /// `(epoch, sequence)` of the lock of a level.
-    fn fence(&self, key: &LevelKey) -> Option<(i32, i64)> {
-        self.guard.token(key.sku.as_str()).map(|token| (token.epoch, token.sequence))
+    /// `(epoch, sequence)` of the lock of a SKU.
+    fn fence(&self, sku: &Sku) -> Option<(i32, i64)> {
+        self.guard.token(sku.as_str()).map(|token| (token.epoch, token.sequence))
     }
 }
 
-/// What orders want of each level together. `None` if they want a level under different tokens: the older ones are stale,
-/// which [`LockedStock::decide`] finds out.
+/// What orders take from each level together. `None` if they take from a level under different tokens: the older ones are
+/// stale, which [`LockedStock::decide`] finds out.
 pub(super) fn sum<'a>(
-    wants: impl IntoIterator<Item = &'a Want<'a>>,
+    taken: impl IntoIterator<Item = (Want<'a>, &'a [Allocation])>,
 ) -> Option<BTreeMap<&'a LevelKey, ReserveStock>> {
     let mut levels = BTreeMap::<&LevelKey, ReserveStock>::new();
-    for want in wants {
-        for demand in want.demands {
-            let fence = want.fence(&demand.key);
-            let level = levels.entry(&demand.key).or_insert(ReserveStock { quantity: 0, fence });
-            level.quantity += demand.quantity;
+    for (want, allocations) in taken {
+        for part in allocations.iter().flat_map(Allocation::parts) {
+            let fence = want.fence(&part.level.sku);
+            let untouched = ReserveStock { quantity: 0, fence, from_shelf: false };
+            let level = levels.entry(&part.level).or_insert(untouched);
+            level.quantity += part.quantity;
             if level.fence != fence {
                 return None;
             }
@@ -54,9 +57,11 @@ pub(super) fn sum<'a>(
     Some(levels)
 }
 
-/// The levels that some orders want, under their row locks.
+/// The levels that some orders may be taken from, under their row locks.
 pub(super) struct LockedStock {
-    levels: BTreeMap<LevelKey, LockedLevel>,
+    stock: Stock,
+    /// The newest token that wrote any of the levels of a SKU: its lock is one for all of them.
+    fences: BTreeMap<Sku, (i32, i64)>,
     /// The database's time, read once the levels were locked.
     pub(super) now: DateTime<Utc>,
 }
@@ -70,53 +75,74 @@ pub(super) struct Decided {
     pub(super) levels: BTreeMap<LevelKey, InventoryLevel>,
 }
 
-/// Locks the levels that the orders want, in key order.
+/// Locks the levels that the orders may be taken from, in key order.
 pub(super) async fn lock(conn: &mut Conn, wants: &[Want<'_>]) -> Result<LockedStock, Error> {
-    let mut keys: Vec<LevelKey> =
-        wants.iter().flat_map(|want| want.demands).map(|demand| demand.key.clone()).collect();
-    keys.sort();
-    keys.dedup();
-    let (levels, now) = inventory::lock_levels(conn, &keys).await?;
-    Ok(LockedStock { levels, now })
+    let (locked, now) = candidates::lock(conn, &places(wants)).await?;
+    Ok(LockedStock::new(locked, now))
+}
+
+/// Each SKU at the locations that are named for it, or, where one line may be taken from anywhere, at all of them.
+fn places<'a>(wants: &[Want<'a>]) -> Vec<(&'a Sku, Option<&'a LocationId>)> {
+    let lines = wants.iter().flat_map(|want| want.wanted.lines);
+    let places: BTreeSet<_> = lines.map(|line| (&line.sku, line.location_id.as_ref())).collect();
+    let anywhere = |sku| places.contains(&(sku, None));
+    places.iter().copied().filter(|(sku, location_id)| location_id.is_none() || !anywhere(sku)).collect()
 }
 
 impl LockedStock {
+    fn new(locked: Vec<LockedCandidate>, now: DateTime<Utc>) -> Self {
+        let (mut stock, mut fences) = (Stock::default(), BTreeMap::<Sku, (i32, i64)>::new());
+        let mut by_priority = Vec::with_capacity(locked.len());
+        for LockedCandidate { locked, priority } in locked {
+            let key = locked.level.key.clone();
+            let newest = fences.entry(key.sku.clone()).or_insert(locked.fence);
+            *newest = locked.fence.max(*newest);
+            stock.levels.insert(key.clone(), locked.level);
+            by_priority.push((priority, key));
+        }
+        by_priority.sort();
+        for (priority, key) in by_priority {
+            let chosen = stock.candidates.entry(key.sku.clone()).or_default();
+            if priority.is_some() {
+                chosen.push(key);
+            }
+        }
+        Self { stock, fences, now }
+    }
+
     /// A level as it was locked, and as it is once it is written as decided.
     pub(super) fn change(
         &self,
         key: &LevelKey,
         decided: &BTreeMap<LevelKey, InventoryLevel>,
     ) -> Option<LevelChange> {
-        let before = self.levels.get(key)?.level.clone();
+        let before = self.stock.levels.get(key)?.clone();
         let after = InventoryLevel { version: before.version + 1, ..decided.get(key)?.clone() };
         Some(LevelChange { before, after })
     }
 
     /// Decides the orders one after the other.
     pub(super) fn decide<'a>(&self, wants: impl Iterator<Item = &'a Want<'a>> + Clone) -> Decided {
-        let mut newest: BTreeMap<&LevelKey, (i32, i64)> =
-            self.levels.iter().map(|(key, locked)| (key, locked.fence)).collect();
-        for (want, demand) in
-            wants.clone().flat_map(|want| want.demands.iter().map(move |demand| (want, demand)))
-        {
-            if let (Some(newest), Some(fence)) = (newest.get_mut(&demand.key), want.fence(&demand.key)) {
+        let mut newest: BTreeMap<&Sku, (i32, i64)> =
+            self.fences.iter().map(|(sku, fence)| (sku, *fence)).collect();
+        let lines = |want: &'a Want<'a>| want.wanted.lines.iter().map(move |line| (want, line));
+        for (want, line) in wants.clone().flat_map(lines) {
+            if let (Some(newest), Some(fence)) = (newest.get_mut(&line.sku), want.fence(&line.sku)) {
                 *newest = fence.max(*newest);
             }
         }
-        let mut levels =
-            self.levels.iter().map(|(key, locked)| (key.clone(), locked.level.clone())).collect();
+        let mut stock = self.stock.clone();
         let decide_one = |want: &Want<'_>| {
-            let is_stale = |demand: &Demand| {
-                let newest = newest.get(&demand.key).copied();
-                newest.zip(want.fence(&demand.key)).is_some_and(|(newest, mine)| mine < newest)
+            let is_stale = |sku: &Sku| {
+                newest.get(sku).copied().zip(want.fence(sku)).is_some_and(|(newest, mine)| mine < newest)
             };
-            if want.demands.iter().any(is_stale) {
+            if want.wanted.lines.iter().any(|line| is_stale(&line.sku)) {
                 return None;
             }
-            decide(&mut levels, [want.demands]).pop()
+            decide(&mut stock, [want.wanted]).pop()
         };
         let decisions = wants.map(decide_one).collect();
-        Decided { decisions, levels }
+        Decided { decisions, levels: stock.levels }
     }
 }
 
@@ -128,7 +154,11 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::lock::{FencingToken, Held, Lost, Tokens};
+    use crate::{
+        domain::{ids::OrderLineId, new_order::OrderLineDraft},
+        lock::{FencingToken, Held, Lost, Tokens},
+        store::inventory::LockedLevel,
+    };
 
     struct Nothing;
 
@@ -148,23 +178,82 @@ mod tests {
         LockGuard::new(vec![("a".into(), token)], Arc::new(Nothing), Instant::now())
     }
 
+    fn key(location: &str) -> LevelKey {
+        LevelKey { sku: "a".parse().expect("a SKU"), location_id: location.parse().expect("a location") }
+    }
+
+    /// A level with 10 units, last written under this sequence.
+    fn candidate(location: &str, priority: Option<i32>, sequence: i64) -> LockedCandidate {
+        let level = InventoryLevel { on_hand: 10, version: 1, ..InventoryLevel::empty(key(location)) };
+        LockedCandidate { locked: LockedLevel { level, fence: (1, sequence) }, priority }
+    }
+
+    fn line(quantity: i64, location: Option<&str>) -> OrderLineDraft {
+        let location_id = location.map(|location| key(location).location_id);
+        OrderLineDraft { id: OrderLineId::new(), sku: key("main").sku, location_id, quantity, unit_amount: 1 }
+    }
+
+    fn want<'a>(lines: &'a [OrderLineDraft], guard: &'a LockGuard) -> Want<'a> {
+        Want { wanted: Wanted { lines, allow_split: false }, guard }
+    }
+
+    fn reserved(location: &str, quantity: i64) -> Decision {
+        Decision::Reserved(vec![Allocation::whole(key(location), quantity)])
+    }
+
     /// A process that lost its lock and has it again may have orders under both tokens. The older ones must not be written
     /// under the newer token, nor the newer ones be recorded under the older.
     #[test]
-    fn of_two_tokens_of_one_level_the_older_is_stale() {
-        let key =
-            LevelKey { sku: "a".parse().expect("a SKU"), location_id: "main".parse().expect("a location") };
-        let counters = InventoryLevel { on_hand: 10, version: 1, ..InventoryLevel::empty(key.clone()) };
-        let level = LockedLevel { level: counters, fence: (1, 3) };
-        let stock = LockedStock { levels: [(key.clone(), level)].into(), now: DateTime::UNIX_EPOCH };
+    fn of_two_tokens_of_one_sku_the_older_is_stale() {
+        let stock = LockedStock::new(vec![candidate("main", Some(1), 3)], DateTime::UNIX_EPOCH);
         let (older, newer) = (guard(5), guard(7));
-        let demands = [Demand { key: key.clone(), quantity: 1 }];
-        let want = |guard| Want { demands: &demands, guard };
-        let wants = [want(&older), want(&newer), want(&newer)];
-        assert_eq!(sum(&wants), None);
+        let lines = [line(1, None)];
+        let wants = [want(&lines, &older), want(&lines, &newer), want(&lines, &newer)];
+        let one = [Allocation::whole(key("main"), 1)];
+        assert_eq!(sum(wants.map(|want| (want, one.as_slice()))), None);
         let decided = stock.decide(wants.iter());
-        assert_eq!(decided.decisions, [None, Some(Decision::Reserved), Some(Decision::Reserved)]);
-        let written = sum(&wants[1..]).expect("one token");
-        assert_eq!(written[&key], ReserveStock { quantity: 2, fence: Some((1, 7)) });
+        assert_eq!(decided.decisions, [None, Some(reserved("main", 1)), Some(reserved("main", 1))]);
+        let written = sum([wants[1], wants[2]].map(|want| (want, one.as_slice()))).expect("one token");
+        assert_eq!(
+            written[&key("main")],
+            ReserveStock { quantity: 2, fence: Some((1, 7)), from_shelf: false }
+        );
+    }
+
+    /// The lock is one for all levels of a SKU: a newer holder that has written any of them has overtaken this one.
+    #[test]
+    fn a_newer_token_at_another_location_is_a_newer_token() {
+        let candidates = vec![candidate("main", Some(1), 3), candidate("north", Some(2), 8)];
+        let stock = LockedStock::new(candidates, DateTime::UNIX_EPOCH);
+        for lines in [[line(1, None)], [line(1, Some("main"))]] {
+            let (older, newer) = (guard(7), guard(8));
+            assert_eq!(stock.decide([want(&lines, &older)].iter()).decisions, [None]);
+            let decided = stock.decide([want(&lines, &newer)].iter());
+            assert_eq!(decided.decisions, [Some(reserved("main", 1))]);
+        }
+    }
+
+    #[test]
+    fn the_lowest_priority_comes_first_then_the_id_and_who_is_not_active_must_be_named() {
+        let (north, south) = (candidate("north", Some(1), 0), candidate("south", Some(1), 0));
+        let candidates = vec![candidate("attic", None, 0), candidate("main", Some(2), 0), north, south];
+        let stock = LockedStock::new(candidates, DateTime::UNIX_EPOCH);
+        let (guard, large, small) = (guard(1), [line(6, None)], [line(6, Some("attic"))]);
+        let decided = stock.decide([want(&large, &guard); 4].iter().chain([&want(&small, &guard)]));
+        let expected = ["north", "south", "main"].map(|location| Some(reserved(location, 6)));
+        assert_eq!(decided.decisions[..3], expected);
+        assert!(matches!(&decided.decisions[3], Some(Decision::Insufficient(_))));
+        assert_eq!(decided.decisions[4], Some(reserved("attic", 6)));
+    }
+
+    #[test]
+    fn a_sku_is_locked_where_it_is_named_or_everywhere() {
+        let guard = guard(1);
+        let (named, other) = ([line(1, Some("main"))], [line(1, Some("north"))]);
+        let (sku, main, north) = (key("main").sku, key("main").location_id, key("north").location_id);
+        let wants = [want(&other, &guard), want(&named, &guard), want(&named, &guard)];
+        assert_eq!(places(&wants), [(&sku, Some(&main)), (&sku, Some(&north))]);
+        let free = [line(1, None)];
+        assert_eq!(places(&[wants[0], want(&free, &guard), wants[1]]), [(&sku, None)]);
     }
 }

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    allocation::{Allocation, Wanted},
     ids::{OrderId, OrderLineId},
     inventory::{LevelKey, LocationId, MAX_QUANTITY, Sku},
     money::{self, Currency, MAX_AMOUNT},
-    order::{CaptureMethod, Order, OrderLine, OrderStatus},
-    reservation::Demand,
+    order::{CaptureMethod, LineAllocation, Order, OrderLine, OrderStatus},
     validation::{FieldError, Validator},
 };
 
@@ -28,7 +28,7 @@ pub struct NewOrderLine {
     pub quantity: i64,
     /// Price of one, in minor units, 0 to [`MAX_AMOUNT`].
     pub unit_amount: i64,
-    /// Where it comes from; the default location if absent.
+    /// The one location that it is taken from. If absent, the first active location by priority that has all of it.
     pub location_id: Option<LocationId>,
 }
 
@@ -47,6 +47,9 @@ pub struct NewOrder {
     pub lines: Vec<NewOrderLine>,
     /// How long the stock is held for payment.
     pub reservation_ttl_seconds: Option<i64>,
+    /// Whether one line may be taken from several locations, where no location has all of it.
+    #[serde(default)]
+    pub allow_split: bool,
     /// When the money is captured.
     #[serde(default)]
     pub capture_method: CaptureMethod,
@@ -58,7 +61,7 @@ pub struct NewOrder {
 /// What a deployment lets an order ask for.
 #[derive(Debug, Clone)]
 pub struct OrderLimits {
-    /// The location of a line that names none.
+    /// The location at which stock is set that names none.
     pub default_location: LocationId,
     /// How long stock is held where the order does not say.
     pub default_ttl_seconds: i64,
@@ -79,6 +82,8 @@ pub struct OrderDraft {
     pub currency: Currency,
     /// Its lines, at least one.
     pub lines: Vec<OrderLineDraft>,
+    /// See [`NewOrder::allow_split`].
+    pub allow_split: bool,
     /// The sum of its lines, at least 1.
     pub total_amount: i64,
     /// How long the stock is held.
@@ -94,8 +99,10 @@ pub struct OrderDraft {
 pub struct OrderLineDraft {
     /// Its id.
     pub id: OrderLineId,
-    /// The level it is taken from.
-    pub level: LevelKey,
+    /// What is bought.
+    pub sku: Sku,
+    /// See [`NewOrderLine::location_id`].
+    pub location_id: Option<LocationId>,
     /// How many.
     pub quantity: i64,
     /// Price of one, in minor units.
@@ -103,36 +110,38 @@ pub struct OrderLineDraft {
 }
 
 impl OrderDraft {
-    /// The order's demand on each level: lines of one SKU and location added up, in the order of the level keys.
-    pub fn demand(&self) -> Vec<Demand> {
-        let mut by_level = BTreeMap::<&LevelKey, i64>::new();
-        for line in &self.lines {
-            *by_level.entry(&line.level).or_default() += line.quantity;
-        }
-        by_level.into_iter().map(|(key, quantity)| Demand { key: key.clone(), quantity }).collect()
+    /// What it wants of the stock.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted { lines: &self.lines, allow_split: self.allow_split }
     }
 
-    /// The order as it is once placed, at version 1.
-    pub fn into_order(self, now: DateTime<Utc>, expires_at: DateTime<Utc>) -> Order {
-        let lines = self.lines.into_iter().map(|line| OrderLine {
+    /// The order as it is once placed, at version 1, with its lines taken from these levels, one allocation for each.
+    pub fn to_order(
+        &self,
+        allocations: &[Allocation],
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) -> Order {
+        let lines = self.lines.iter().zip(allocations).map(|(line, allocation)| OrderLine {
             id: line.id,
-            level: line.level,
+            level: allocation.first.level.clone(),
             quantity: line.quantity,
             unit_amount: line.unit_amount,
             quantity_canceled: 0,
             quantity_fulfilled: 0,
+            allocations: LineAllocation::of_split(allocation),
             progress: None,
         });
         Order {
             id: self.id,
-            client_reference: self.client_reference,
-            customer_id: self.customer_id,
+            client_reference: self.client_reference.clone(),
+            customer_id: self.customer_id.clone(),
             status: OrderStatus::PendingPayment,
             version: 1,
             currency: self.currency,
             total_amount: self.total_amount,
             capture_method: self.capture_method,
-            metadata: self.metadata,
+            metadata: self.metadata.clone(),
             expires_at,
             canceled_at: None,
             cancel_reason: None,
@@ -176,13 +185,14 @@ impl NewOrder {
         }
         check.finish()?;
         let total_amount = self.checked_total()?;
-        let lines = self.lines.into_iter().map(|line| line.draft(&limits.default_location)).collect();
+        let lines = self.lines.into_iter().map(NewOrderLine::draft).collect();
         Ok(OrderDraft {
             id: OrderId::new(),
             client_reference: self.client_reference,
             customer_id: self.customer_id,
             currency: self.currency,
             lines,
+            allow_split: self.allow_split,
             total_amount,
             ttl_seconds,
             capture_method: self.capture_method,
@@ -220,14 +230,22 @@ impl NewOrder {
 }
 
 impl NewOrderLine {
-    fn draft(self, default_location: &LocationId) -> OrderLineDraft {
-        let location_id = self.location_id.unwrap_or_else(|| default_location.clone());
+    fn draft(self) -> OrderLineDraft {
         OrderLineDraft {
             id: OrderLineId::new(),
-            level: LevelKey { sku: self.sku, location_id },
+            sku: self.sku,
+            location_id: self.location_id,
             quantity: self.quantity,
             unit_amount: self.unit_amount,
         }
+    }
+}
+
+impl OrderLineDraft {
+    /// The only level that it may be taken from, if it names its location.
+    pub fn named_level(&self) -> Option<LevelKey> {
+        let location_id = self.location_id.clone()?;
+        Some(LevelKey { sku: self.sku.clone(), location_id })
     }
 }
 
@@ -278,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_one_sku_add_up() {
+    fn every_line_stands_for_itself_and_adds_to_the_total() {
         let draft = order(&[("b", 2, 5), ("a", 1, 7), ("b", 3, 5)]).validate(&limits()).expect("valid");
-        let demand: Vec<_> =
-            draft.demand().into_iter().map(|d| (d.key.sku.to_string(), d.quantity)).collect();
-        assert_eq!(demand, [("a".to_owned(), 1), ("b".to_owned(), 5)]);
+        let lines: Vec<_> =
+            draft.wanted().lines.iter().map(|line| (line.sku.as_str(), line.quantity)).collect();
+        assert_eq!(lines, [("b", 2), ("a", 1), ("b", 3)]);
         assert_eq!(draft.total_amount, 32);
     }
 

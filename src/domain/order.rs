@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    allocation::{Allocation, Part},
     ids::{OrderId, OrderLineId},
-    inventory::LevelKey,
+    inventory::{LevelKey, LocationId},
     money::Currency,
     payment::PaymentStatus,
     status::status,
@@ -219,7 +220,7 @@ impl ReturnStatus {
 pub struct OrderLine {
     /// Its id.
     pub id: OrderLineId,
-    /// What is bought and where it is taken from.
+    /// What is bought and where it is taken from; of a line that is split, the first of its locations.
     #[serde(flatten)]
     pub level: LevelKey,
     /// How many were ordered.
@@ -230,9 +231,35 @@ pub struct OrderLine {
     pub quantity_canceled: i64,
     /// How many have shipped.
     pub quantity_fulfilled: i64,
+    /// Where a line that is split was taken from when it was placed, in the order in which the locations were chosen. Absent
+    /// for any other line: all of it is taken from its `location_id`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocations: Vec<LineAllocation>,
     /// What became of the line. Absent where the order's own is.
     #[serde(flatten)]
     pub progress: Option<LineProgress>,
+}
+
+/// What a split line takes from one location.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LineAllocation {
+    /// From where.
+    pub location_id: LocationId,
+    /// How many units.
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    pub quantity: i64,
+}
+
+impl LineAllocation {
+    /// The parts of a line that is split; none of any other.
+    pub fn of_split(allocation: &Allocation) -> Vec<Self> {
+        if !allocation.is_split() {
+            return Vec::new();
+        }
+        let part =
+            |part: &Part| Self { location_id: part.level.location_id.clone(), quantity: part.quantity };
+        allocation.parts().map(part).collect()
+    }
 }
 
 /// What became of an order line since it was placed.
@@ -277,6 +304,7 @@ mod tests {
             unit_amount: 1,
             quantity_canceled,
             quantity_fulfilled,
+            allocations: Vec::new(),
             progress: Some(LineProgress { quantity_returned: returned, quantity_refunded: 0 }),
         }
     }

@@ -1,6 +1,6 @@
 //! Inventory levels. Every change of `on_hand` has its row in the ledger: see [`super::movements`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
@@ -16,18 +16,14 @@ pub struct LockedLevel {
     pub fence: (i32, i64),
 }
 
-/// Which of the levels are locked by another transaction right now. Those that are not are locked by this one, which is to
+/// Which levels of these SKUs are locked by another transaction right now. Those that are not are locked by this one, which is to
 /// be rolled back.
-pub async fn find_locked(conn: &mut Conn, keys: &[LevelKey]) -> Result<HashSet<LevelKey>, Error> {
-    let (skus, locations) = columns(keys.iter());
+pub async fn find_locked(conn: &mut Conn, skus: &[&str]) -> Result<Vec<LevelKey>, Error> {
     let rows = sqlx::query!(
-        r#"WITH wanted AS (SELECT * FROM UNNEST($1::text[], $2::text[]) AS k (sku, location_id)),
-                free AS (SELECT l.sku, l.location_id FROM inventory_level l JOIN wanted USING (sku, location_id)
-                         FOR UPDATE OF l SKIP LOCKED)
-           SELECT sku AS "sku!", location_id AS "location_id!" FROM inventory_level JOIN wanted USING (sku, location_id)
+        r#"WITH free AS (SELECT sku, location_id FROM inventory_level WHERE sku = ANY($1) FOR UPDATE SKIP LOCKED)
+           SELECT sku AS "sku!", location_id AS "location_id!" FROM inventory_level WHERE sku = ANY($1)
            EXCEPT SELECT sku, location_id FROM free"#,
-        &skus as _,
-        &locations as _,
+        skus as _,
     )
     .fetch_all(conn)
     .await?;

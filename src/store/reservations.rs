@@ -216,9 +216,11 @@ async fn lock_levels(
         .filter(|row| row.on_hand < row.quantity)
         .map(|row| {
             Ok(Shortage {
-                key: level_key(&row.sku, &row.location_id)?,
+                sku: parse(&row.sku, "sku")?,
+                location_id: Some(parse(&row.location_id, "location_id")?),
                 requested: row.quantity,
                 available: row.on_hand,
+                locations: Vec::new(),
             })
         })
         .collect()

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use holdfast::{
     app::{App, ReservationEngine, ReservationOptions},
-    domain::{ids::ClientId, new_order::NewOrder, open_orders::OpenOrderCaps},
+    domain::{allocation::Allocation, ids::ClientId, new_order::NewOrder, open_orders::OpenOrderCaps},
     store::{
         Store, StoreOptions,
         idempotency::{IdempotencyKey, IdempotentRequest},
@@ -313,8 +313,12 @@ async fn a_batch_whose_answer_was_lost_is_found_by_its_key() {
 async fn the_statement_refuses_a_time_that_is_not_the_databases() {
     let test = TestApp::start().await;
     test.stock("a", 10).await;
-    let order: NewOrder = serde_json::from_value(order(&[("a", 1)])).unwrap();
+    let mut order = order(&[("a", 1)]);
+    order["lines"][0]["location_id"] = json!("main");
+    let order: NewOrder = serde_json::from_value(order).unwrap();
     let draft = order.validate(&test.app.settings.limits).unwrap();
+    let level = draft.lines[0].named_level().unwrap();
+    let allocations = [Allocation::whole(level.clone(), 1)];
     let request = IdempotentRequest {
         key: Arc::new(IdempotencyKey::new(ClientId::new(), "POST /v1/orders".into(), "time".into())),
         fingerprint: [0; 32],
@@ -326,13 +330,15 @@ async fn the_statement_refuses_a_time_that_is_not_the_databases() {
         let (created_at, expires_at) = (now + off, now + TimeDelta::minutes(1));
         let order = PlacedOrder {
             draft: &draft,
+            allocations: &allocations,
             created_at,
             expires_at,
             request: &request,
             body: "{}",
             correlation_id: None,
         };
-        let levels = [(&draft.lines[0].level, ReserveStock { quantity: 1, fence: None })].into();
+        let reserve = ReserveStock { quantity: 1, fence: None, from_shelf: false };
+        let levels = [(&level, reserve)].into();
         test.app.store.place(&Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE }).await
     };
     let before = test.snapshot().await;

@@ -91,7 +91,7 @@ async fn the_store_refuses_a_token_older_than_the_newest_it_has_seen() {
     };
     let reserve = async |fence: Option<(i32, i64)>| {
         let mut tx = test.app.store.begin("test").await.unwrap();
-        let levels = [(&key, ReserveStock { quantity: 1, fence })].into();
+        let levels = [(&key, ReserveStock { quantity: 1, fence, from_shelf: false })].into();
         let outcome =
             placement::insert(&mut tx, &Batch { orders: Vec::new(), levels, caps: OpenOrderCaps::NONE })
                 .await;

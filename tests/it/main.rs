@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
 mod api_access;
+mod api_allocation;
 mod api_batches;
 mod api_contract;
 mod api_events;

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, env, path::Path, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use holdfast::{
     domain::{
+        allocation::Allocation,
         ids::{ClientId, OrderId},
         inventory::{InventoryLevel, LevelKey},
         new_order::{NewOrder, OrderDraft, OrderLimits},
@@ -54,11 +55,11 @@ async fn main() {
     // Whether the lock is still held is not asked: the answer could be out of date before it is used.
     let fence = if fence == "on" { token } else { None };
     let mut tx = store.begin("sell").await.unwrap();
-    let reserve = ReserveStock { quantity: 1, fence };
+    let reserve = ReserveStock { quantity: 1, fence, from_shelf: false };
     let written = match write.as_str() {
-        "reserve" => place(&mut tx, sku, now, [(&key, reserve)].into()).await,
+        "reserve" => place(&mut tx, &key, now, [(&key, reserve)].into()).await,
         _ => match write_absolute(&mut tx, &key, level.reserved + 1, fence).await {
-            Ok(()) => place(&mut tx, sku, now, BTreeMap::new()).await,
+            Ok(()) => place(&mut tx, &key, now, BTreeMap::new()).await,
             refused => refused,
         },
     };
@@ -129,13 +130,13 @@ async fn write_absolute(
 /// The order that the unit goes to, as the product writes it.
 async fn place(
     conn: &mut Conn,
-    sku: &str,
+    key: &LevelKey,
     read_at: DateTime<Utc>,
     levels: BTreeMap<&LevelKey, ReserveStock>,
 ) -> Result<(), Error> {
     let order = serde_json::json!({
         "currency": "USD",
-        "lines": [{ "sku": sku, "quantity": 1, "unit_amount": 500 }],
+        "lines": [{ "sku": key.sku, "quantity": 1, "unit_amount": 500 }],
     });
     let order: NewOrder = serde_json::from_value(order).unwrap();
     let limits = OrderLimits {
@@ -156,6 +157,7 @@ async fn place(
     let created_at = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *conn).await?;
     let order = PlacedOrder {
         draft: &draft,
+        allocations: &[Allocation::whole(key.clone(), 1)],
         created_at,
         expires_at: read_at + TimeDelta::seconds(draft.ttl_seconds),
         request: &request,

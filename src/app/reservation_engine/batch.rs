@@ -3,14 +3,14 @@
 //! One order must not take its neighbours with it: neither one that cannot be written, nor one whose level somebody keeps
 //! locked.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     Engine, Error, METRICS, Placed, Ticket,
     placing::{Outcomes, undecided},
 };
 use crate::{
-    domain::inventory::LevelKey,
+    domain::{inventory::LevelKey, new_order::OrderLineDraft},
     store::{self, inventory},
 };
 
@@ -52,14 +52,19 @@ impl Engine {
 
     /// Somebody keeps the row lock of a level: whoever wants that level is told so, and the others are placed.
     async fn place_around_locked(&self, tickets: &[&Ticket]) -> Result<Outcomes, Error> {
-        let mut keys: Vec<LevelKey> = tickets.iter().flat_map(|ticket| ticket.levels()).cloned().collect();
-        keys.sort();
-        keys.dedup();
+        let lines = tickets.iter().flat_map(|ticket| &ticket.placement.draft.lines);
+        let skus: BTreeSet<&str> = lines.map(|line| line.sku.as_str()).collect();
         let mut tx = self.store.begin("find_locked").await?;
-        let locked = inventory::find_locked(&mut tx, &keys).await?;
+        let locked = inventory::find_locked(&mut tx, &skus.into_iter().collect::<Vec<_>>()).await?;
         tx.rollback().await?;
         tracing::warn!(?locked, orders = tickets.len(), "the row locks of levels were not to be had in time");
-        let is_free = |ticket: &Ticket| !ticket.levels().any(|key| locked.contains(key));
+        let may_take = |line: &OrderLineDraft, key: &LevelKey| {
+            line.sku == key.sku && line.location_id.as_ref().is_none_or(|named| *named == key.location_id)
+        };
+        let is_free = |ticket: &Ticket| {
+            let mut lines = ticket.placement.draft.lines.iter();
+            !lines.any(|line| locked.iter().any(|key| may_take(line, key)))
+        };
         let free: Vec<&Ticket> = tickets.iter().copied().filter(|ticket| is_free(ticket)).collect();
         let mut placed = self.place_together(&free).await?.into_iter();
         let outcome = |ticket: &&Ticket| {

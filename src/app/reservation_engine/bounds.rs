@@ -49,7 +49,7 @@ impl<'a> Bounds<'a> {
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
         let lines = placements.clone().flat_map(|placement| &placement.draft.lines);
-        let skus: BTreeSet<&Sku> = lines.map(|line| &line.level.sku).collect();
+        let skus: BTreeSet<&Sku> = lines.map(|line| &line.sku).collect();
         let names: Vec<&str> = skus.iter().map(|sku| sku.as_str()).collect();
         let limits = purchase_limits::find(conn, &names).await?;
         let mut taken = Taken::default();
@@ -97,7 +97,7 @@ impl<'a> Bounds<'a> {
         loop {
             let decided = stock.decide(open.iter().map(|&index| &wants[index]));
             let reserved = decided.decisions.iter().enumerate();
-            let reserved = reserved.filter(|(_, decision)| **decision == Some(Decision::Reserved));
+            let reserved = reserved.filter(|(_, decision)| matches!(decision, Some(Decision::Reserved(_))));
             let mut taken = self.taken.clone();
             let refused = reserved.map(|(place, _)| (place, &*tickets[open[place]].placement)).find_map(
                 |(place, placement)| {
@@ -160,8 +160,8 @@ impl<'a> Bounds<'a> {
             return wanted;
         }
         for line in &placement.draft.lines {
-            if self.limits.contains_key(&line.level.sku) {
-                *wanted.entry(line.level.sku.as_str()).or_default() += line.quantity;
+            if self.limits.contains_key(&line.sku) {
+                *wanted.entry(line.sku.as_str()).or_default() += line.quantity;
             }
         }
         wanted

@@ -1,11 +1,13 @@
-//! What levels had left when they were last written or read: a hint which batches need not be tried in one statement,
-//! because the statement would refuse them. It decides nothing, and may be wrong in both directions.
+//! What levels had left when they were last written or read: a hint from which of several levels to take a line, and which
+//! batches need not be tried in one statement, because the statement would refuse them. It decides nothing, and may be wrong
+//! in both directions.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
 };
 
+use super::candidates::Candidate;
 use crate::domain::inventory::LevelKey;
 
 /// More levels than this are not remembered: start over instead of growing.
@@ -27,6 +29,18 @@ impl LevelsSeen {
             }
             seen.insert(key.clone(), available);
         }
+    }
+
+    /// The first that had so many units on the shelf. `None` where that is not known, or none had: then it has to be decided.
+    pub(super) fn best<'a>(&self, candidates: &'a [Candidate], quantity: i64) -> Option<&'a LevelKey> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for candidate in candidates {
+            let available = seen.get(&candidate.key)?;
+            if available - candidate.backorder_limit >= quantity {
+                return Some(&candidate.key);
+            }
+        }
+        None
     }
 
     /// Whether one of them is known to have had too little, or nothing to spare: that a level runs out has to be told.

@@ -4,10 +4,11 @@
 //! with a batch in flight ([`queue`]). At low load a batch is one order, and nobody waits.
 //!
 //! It must not acquire locks: an order comes with the guard of its SKUs, and the guard is dropped when its batch is
-//! through. It keeps no stock: what a level has left is decided in the database ([`batch`]).
+//! through. It keeps no stock: what a level has left is decided in the database ([`batch`]). Where a line names no location
+//! it is written at the one that it is expected to be taken from ([`candidates`]); the database has the last word there too.
 //!
 //! Invariants: an order that was accepted is answered, whatever becomes of its batch or of the client that sent it; the
-//! orders under way are bounded, those that wait for their locks included; a lane that ends takes its levels out of flight.
+//! orders under way are bounded, those that wait for their locks included; a lane that ends takes its SKUs out of flight.
 
 use std::{
     collections::{HashSet, hash_map::RandomState},
@@ -21,18 +22,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Answer, Error};
 use crate::{
-    domain::{
-        inventory::LevelKey,
-        new_order::OrderDraft,
-        open_orders::OpenOrderCaps,
-        reservation::{Demand, Shortage},
-    },
+    domain::{new_order::OrderDraft, open_orders::OpenOrderCaps, reservation::Shortage},
     lock::{LockGuard, LockOwner},
     store::{Store, idempotency::IdempotentRequest},
 };
 
 mod batch;
 mod bounds;
+mod candidates;
 mod database_clock;
 mod levels_seen;
 mod limits_seen;
@@ -42,6 +39,7 @@ mod queue;
 mod rendered;
 
 use bounds::Bounds;
+use candidates::{CandidatesSeen, Expected};
 use database_clock::DatabaseClock;
 use levels_seen::LevelsSeen;
 use limits_seen::LimitsSeen;
@@ -71,8 +69,8 @@ pub struct ReservationOptions {
 #[derive(Debug)]
 pub(super) struct Placement {
     pub(super) draft: OrderDraft,
-    /// See [`OrderDraft::demand`].
-    pub(super) demands: Vec<Demand>,
+    /// See [`ReservationEngine::expect_allocations`].
+    pub(super) expected: Option<Expected>,
     pub(super) request: IdempotentRequest,
     pub(super) correlation_id: Option<String>,
 }
@@ -105,15 +103,10 @@ struct Ticket {
     guard: LockGuard,
     /// Its client may go away before it is placed; the room that it takes is free when it is.
     _admission: Admission,
-    /// The order as it will be if it is placed at once. Made by whoever brings it: the lanes are what is scarce.
+    /// The order as it will be if it is placed at once; `None` if it has to be decided. Made by whoever brings it: the lanes
+    /// are what is scarce.
     rendered: Option<Rendered>,
     reply: oneshot::Sender<Result<Placed, Error>>,
-}
-
-impl Ticket {
-    fn levels(&self) -> impl Iterator<Item = &LevelKey> {
-        self.placement.demands.iter().map(|demand| &demand.key)
-    }
 }
 
 /// See the module. Clones share one queue.
@@ -129,6 +122,7 @@ struct Engine {
     hashes: RandomState,
     clock: DatabaseClock,
     seen: LevelsSeen,
+    candidates: CandidatesSeen,
     limits_seen: LimitsSeen,
 }
 
@@ -150,6 +144,7 @@ impl ReservationEngine {
             hashes: RandomState::new(),
             clock: DatabaseClock::default(),
             seen: LevelsSeen::default(),
+            candidates: CandidatesSeen::default(),
             limits_seen: LimitsSeen::default(),
         }))
     }
@@ -180,7 +175,10 @@ impl ReservationEngine {
         admission: Admission,
     ) -> Result<Placed, Error> {
         let (reply, placed) = oneshot::channel();
-        let rendered = self.0.clock.now().map(|now| Rendered::new(&placement.draft, now)).transpose()?;
+        let expected = self.0.clock.now().zip(placement.expected.as_ref());
+        let render =
+            |(now, expected): (_, &Expected)| Rendered::new(&placement.draft, &expected.allocations, now);
+        let rendered = expected.map(render).transpose()?;
         self.0.submit(Ticket { placement, guard, _admission: admission, rendered, reply });
         placed.await.unwrap_or_else(|_| Err(Error::Unknown("its batch ended without an answer".into())))
     }
@@ -222,12 +220,7 @@ impl Engine {
         let key = hash(0, &|hasher| placement.request.key.digest().hash(hasher));
         let reference = placement.draft.client_reference.as_ref();
         Wants {
-            levels: placement
-                .draft
-                .lines
-                .iter()
-                .map(|line| hash(1, &|hasher| line.level.hash(hasher)))
-                .collect(),
+            skus: placement.draft.lines.iter().map(|line| hash(1, &|hasher| line.sku.hash(hasher))).collect(),
             identity: std::iter::once(key)
                 .chain(reference.map(|reference| hash(2, &|hasher| reference.hash(hasher))))
                 .collect(),

@@ -7,28 +7,30 @@
 //! also refuses itself where a level would run out or low: the event that tells of it is written where both are known, the
 //! level before and after.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
-use super::{Bounds, Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
+use super::{Bounds, Engine, Error, Expected, METRICS, Placed, Placement, Rendered, Ticket};
 use crate::{
     app::{
         Cause, Conflict, answer,
-        reserve_stock::{self, Want},
+        reserve_stock::{self, LockedStock, Want},
         retry::retry,
         stock_events,
     },
     domain::{
-        inventory::{LevelChange, LevelKey},
+        allocation::Allocation,
+        inventory::{InventoryLevel, LevelChange, LevelKey},
+        new_order::OrderLineDraft,
         reservation::Decision,
         validation::FieldError,
     },
     store::{
-        self, idempotency, orders,
+        self, Conn, idempotency, orders,
         outbox::NewEvent,
-        placement::{self, PlacedOrder},
+        placement::{self, PlacedOrder, ReserveStock},
     },
 };
 
@@ -43,7 +45,7 @@ impl Engine {
     pub(super) async fn place_together(&self, tickets: &[&Ticket]) -> Result<Outcomes, Error> {
         let wants: Vec<Want<'_>> = tickets
             .iter()
-            .map(|ticket| Want { demands: &ticket.placement.demands, guard: &ticket.guard })
+            .map(|ticket| Want { wanted: ticket.placement.draft.wanted(), guard: &ticket.guard })
             .collect();
         let (wants, mut first) = (wants.as_slice(), true);
         retry("place_orders", || {
@@ -71,7 +73,7 @@ impl Engine {
         tickets: &[&Ticket],
         wants: &[Want<'_>],
     ) -> Result<Option<Outcomes>, Error> {
-        let (Some(levels), Some(now)) = (reserve_stock::sum(wants), self.clock.now()) else {
+        let (Some(levels), Some(now)) = (expected_levels(tickets, wants), self.clock.now()) else {
             return Ok(None);
         };
         if self.seen.is_short(levels.iter().map(|(key, change)| (*key, change.quantity))) {
@@ -80,8 +82,12 @@ impl Engine {
         if self.limits_seen.is_limited(levels.keys().map(|key| &key.sku)) {
             return Ok(None);
         }
-        let orders: Vec<_> = tickets.iter().map(|ticket| fresh(ticket, now)).collect::<Result<_, _>>()?;
-        let orders_placed = placed(&orders, tickets.iter().copied());
+        let expected =
+            tickets.iter().filter_map(|&ticket| Some((ticket, ticket.placement.expected.as_ref()?)));
+        let expected = expected.map(|(ticket, expected)| (ticket, expected.allocations.as_slice()));
+        let fresh = |(ticket, allocations)| fresh(ticket, allocations, now);
+        let orders: Vec<_> = expected.clone().map(fresh).collect::<Result<_, _>>()?;
+        let orders_placed = placed(&orders, expected);
         let caps = self.options.caps;
         let batch = placement::Batch { orders: orders_placed, levels, caps };
         match self.store.place(&batch).await {
@@ -140,57 +146,102 @@ impl Engine {
         for (&index, decision) in open.iter().zip(decided.decisions) {
             match decision {
                 None => outcomes[index] = Some(Ok(Placed::StaleFence)),
-                Some(Decision::Reserved) => reserved.push(index),
+                Some(Decision::Reserved(allocations)) => reserved.push((index, allocations)),
                 Some(Decision::Insufficient(items)) => outcomes[index] = Some(Ok(Placed::Short(items))),
-                Some(Decision::Unknown(keys)) => {
-                    outcomes[index] = Some(Err(unknown_skus(&tickets[index].placement, &keys)));
+                Some(Decision::Unknown(lines)) => {
+                    outcomes[index] = Some(Err(unknown_skus(&tickets[index].placement, &lines)));
                 }
             }
         }
         if !reserved.is_empty() {
-            let winners = reserved.iter().map(|&index| tickets[index]);
-            let render = |ticket: &Ticket| Rendered::new(&ticket.placement.draft, stock.now).map(Cow::Owned);
-            let orders: Vec<_> = winners.clone().map(render).collect::<Result<_, _>>()?;
-            let levels = reserve_stock::sum(reserved.iter().map(|&index| &wants[index]));
-            let levels = levels.ok_or_else(undecided)?;
-            let orders_placed = placed(&orders, winners.clone());
-            let batch = placement::Batch { orders: orders_placed, levels, caps: self.options.caps };
-            placement::insert(&mut tx, &batch).await.map_err(changed_meanwhile)?;
-            let winners: Vec<&Ticket> = winners.collect();
-            let changes = batch.levels.keys().filter_map(|key| stock.change(key, &decided.levels));
-            let events = changes.filter_map(|change| crossing_of(&change, &winners)).collect();
-            stock_events::write(&mut tx, events).await?;
+            let orders =
+                self.write_decided(&mut tx, &stock, &decided.levels, (tickets, wants), &reserved).await?;
             tx.commit().await?;
-            for (index, order) in reserved.into_iter().zip(orders) {
-                outcomes[index] = Some(Ok(order.into_owned().into_placed(&tickets[index].placement)));
+            for ((index, _), order) in reserved.into_iter().zip(orders) {
+                outcomes[index] = Some(Ok(order.into_placed(&tickets[index].placement)));
             }
         }
         METRICS.decided.increment(1);
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(undecided()))).collect())
     }
-}
 
-/// The order as it came, or rendered now where it came long ago.
-fn fresh(ticket: &Ticket, now: DateTime<Utc>) -> Result<Cow<'_, Rendered>, Error> {
-    match &ticket.rendered {
-        Some(rendered) if now - rendered.created_at < WAITED_LONG => Ok(Cow::Borrowed(rendered)),
-        _ => Rendered::new(&ticket.placement.draft, now).map(Cow::Owned),
+    /// Writes the orders that get their stock, from where they get it, with what has to be told of the levels.
+    async fn write_decided(
+        &self,
+        conn: &mut Conn,
+        stock: &LockedStock,
+        levels_after: &BTreeMap<LevelKey, InventoryLevel>,
+        (tickets, wants): (&[&Ticket], &[Want<'_>]),
+        reserved: &[(usize, Vec<Allocation>)],
+    ) -> Result<Vec<Rendered>, Error> {
+        let winners = reserved.iter().map(|(index, allocations)| (tickets[*index], allocations.as_slice()));
+        let render = |(ticket, allocations): (&Ticket, &[Allocation])| {
+            Rendered::new(&ticket.placement.draft, allocations, stock.now).map(Cow::Owned)
+        };
+        let orders: Vec<_> = winners.clone().map(render).collect::<Result<_, _>>()?;
+        let taken = reserved.iter().map(|(index, allocations)| (wants[*index], allocations.as_slice()));
+        let levels = reserve_stock::sum(taken).ok_or_else(undecided)?;
+        let orders_placed = placed(&orders, winners.clone());
+        let batch = placement::Batch { orders: orders_placed, levels, caps: self.options.caps };
+        placement::insert(conn, &batch).await.map_err(changed_meanwhile)?;
+        let changes = batch.levels.keys().filter_map(|key| stock.change(key, levels_after));
+        let events = changes.filter_map(|change| crossing_of(&change, winners.clone())).collect();
+        stock_events::write(conn, events).await?;
+        Ok(orders.into_iter().map(Cow::into_owned).collect())
     }
 }
 
-fn placed<'a>(
-    orders: &'a [Cow<'a, Rendered>],
-    tickets: impl IntoIterator<Item = &'a Ticket>,
+/// What the orders take from each level if they are placed as it is expected. `None` if that is not known of all of them, or
+/// they come under different tokens.
+fn expected_levels<'a>(
+    tickets: &[&'a Ticket],
+    wants: &[Want<'a>],
+) -> Option<BTreeMap<&'a LevelKey, ReserveStock>> {
+    let expected = tickets.iter().map(|ticket| ticket.placement.expected.as_ref());
+    if !expected.clone().all(|expected| expected.is_some()) {
+        return None;
+    }
+    let allocations = expected.clone().flatten().map(|expected| expected.allocations.as_slice());
+    let mut levels = reserve_stock::sum(wants.iter().copied().zip(allocations))?;
+    for chosen in expected.flatten().flat_map(Expected::chosen) {
+        if let Some(level) = levels.get_mut(chosen) {
+            level.from_shelf = true;
+        }
+    }
+    Some(levels)
+}
+
+/// The order as it came, or rendered now where it came long ago.
+fn fresh<'a>(
+    ticket: &'a Ticket,
+    allocations: &[Allocation],
+    now: DateTime<Utc>,
+) -> Result<Cow<'a, Rendered>, Error> {
+    match &ticket.rendered {
+        Some(rendered) if now - rendered.created_at < WAITED_LONG => Ok(Cow::Borrowed(rendered)),
+        _ => Rendered::new(&ticket.placement.draft, allocations, now).map(Cow::Owned),
+    }
+}
+
+fn placed<'a, 't: 'a>(
+    orders: &'a [Cow<'t, Rendered>],
+    taken: impl Iterator<Item = (&'t Ticket, &'t [Allocation])>,
 ) -> Vec<PlacedOrder<'a>> {
-    orders.iter().zip(tickets).map(|(order, ticket)| order.order(&ticket.placement)).collect()
+    let placed = orders.iter().zip(taken);
+    placed.map(|(order, (ticket, allocations))| order.order(&ticket.placement, allocations)).collect()
 }
 
 /// What has to be told of a level that the orders were placed on. It follows from the last that took from it.
-fn crossing_of(change: &LevelChange, winners: &[&Ticket]) -> Option<NewEvent> {
+fn crossing_of<'a>(
+    change: &LevelChange,
+    winners: impl DoubleEndedIterator<Item = (&'a Ticket, &'a [Allocation])>,
+) -> Option<NewEvent> {
     change.crossing()?;
-    let took = |ticket: &&&Ticket| ticket.levels().any(|key| *key == change.after.key);
-    let last = winners.iter().rev().find(took);
-    let correlation_id = last.and_then(|ticket| ticket.placement.correlation_id.clone());
+    let took = |(_, allocations): &(_, &[Allocation])| {
+        allocations.iter().flat_map(Allocation::parts).any(|part| part.level == change.after.key)
+    };
+    let last = winners.rev().find(took);
+    let correlation_id = last.and_then(|(ticket, _)| ticket.placement.correlation_id.clone());
     let cause = Cause { correlation_id, causation_id: None };
     stock_events::crossing_event(change, change.after.version, &cause)
 }
@@ -207,14 +258,14 @@ pub(super) fn undecided() -> Error {
     store::Error::Inconsistent("an order was not decided".into()).into()
 }
 
-fn unknown_skus(placement: &Placement, keys: &[LevelKey]) -> Error {
-    let lines = placement.draft.lines.iter().enumerate().filter(|(_, line)| keys.contains(&line.level));
-    let errors = lines.map(|(index, line)| {
-        let LevelKey { sku, location_id } = &line.level;
-        FieldError {
+fn unknown_skus(placement: &Placement, lines: &[usize]) -> Error {
+    let errors = lines.iter().filter_map(|&index| {
+        let OrderLineDraft { sku, location_id, .. } = placement.draft.lines.get(index)?;
+        let at = location_id.as_ref().map(|location_id| format!(" at location {location_id}"));
+        Some(FieldError {
             pointer: format!("/lines/{index}/sku"),
-            detail: format!("there is no SKU {sku} at location {location_id}"),
-        }
+            detail: format!("there is no SKU {sku}{}", at.unwrap_or_default()),
+        })
     });
     Error::UnknownSku(errors.collect())
 }

@@ -1,18 +1,18 @@
 //! Which orders are placed together, and which have to wait: the scheduling of the reservation engine. Pure.
 //!
-//! Two batches are never in flight at the same time that want the same level, the same idempotency key or the same client
-//! reference. Within a batch orders may share levels (the decision takes one after the other), but neither of the other two.
+//! Two batches are never in flight at the same time that want the same SKU, the same idempotency key or the same client
+//! reference. Within a batch orders may share SKUs (the decision takes one after the other), but neither of the other two.
 //!
-//! Orders that share a level are taken in the order in which they came: one that has to wait keeps its levels from later
-//! orders, so that a large order is not overtaken for ever, and whoever shares no level with it passes.
+//! Orders that share a SKU are taken in the order in which they came: one that has to wait keeps its SKUs from later
+//! orders, so that a large order is not overtaken for ever, and whoever shares no SKU with it passes.
 
 use std::collections::{HashSet, VecDeque};
 
 /// What an order wants, as hashes: two that collide only wait for each other without need.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wants {
-    /// The levels.
-    pub(super) levels: Vec<u64>,
+    /// The SKUs, at whatever location.
+    pub(super) skus: Vec<u64>,
     /// Its idempotency key, and its client reference if it has one.
     pub(super) identity: Vec<u64>,
     /// How many lines it has.
@@ -21,7 +21,7 @@ pub(super) struct Wants {
 
 impl Wants {
     fn all(&self) -> impl Iterator<Item = &u64> {
-        self.levels.iter().chain(&self.identity)
+        self.skus.iter().chain(&self.identity)
     }
 }
 
@@ -71,18 +71,18 @@ impl<T> Queue<T> {
     /// Takes every order that can be placed now, up to the limits of a batch.
     pub(super) fn take(&mut self) -> Option<Batch<T>> {
         let mut batch = Batch { items: Vec::new(), wanted: HashSet::new() };
-        let (mut identities, mut kept_levels) = (HashSet::new(), HashSet::new());
+        let (mut identities, mut kept_skus) = (HashSet::new(), HashSet::new());
         let (mut passed, mut lines) = (Vec::new(), 0);
         while batch.items.len() < self.limits.orders {
             let Some((wants, item)) = self.waiting.pop_front() else { break };
             let twin =
                 wants.identity.iter().any(|key| identities.contains(key) || self.in_flight.contains(key));
             let blocked =
-                wants.levels.iter().any(|key| self.in_flight.contains(key) || kept_levels.contains(key));
+                wants.skus.iter().any(|key| self.in_flight.contains(key) || kept_skus.contains(key));
             if twin || blocked {
                 // A twin waits for one order only, and keeps nobody else.
                 if blocked {
-                    kept_levels.extend(wants.levels.iter().copied());
+                    kept_skus.extend(wants.skus.iter().copied());
                 }
                 identities.extend(wants.identity.iter().copied());
                 passed.push((wants, item));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 const LIMITS: Limits = Limits { orders: 8, lines: 12 };
-/// Apart from the numbers of the levels.
+/// Apart from the numbers of the SKUs.
 const IDENTITY: u64 = 1_000;
 
 #[derive(Debug, Clone)]
@@ -16,10 +16,10 @@ struct Order {
     wants: Wants,
 }
 
-fn order(number: usize, levels: &[u64], identity: u64) -> Order {
+fn order(number: usize, skus: &[u64], identity: u64) -> Order {
     Order {
         number,
-        wants: Wants { levels: levels.to_vec(), identity: vec![IDENTITY + identity], lines: levels.len() },
+        wants: Wants { skus: skus.to_vec(), identity: vec![IDENTITY + identity], lines: skus.len() },
     }
 }
 
@@ -36,14 +36,14 @@ fn queue(orders: &[Order]) -> Queue<Order> {
 }
 
 #[test]
-fn orders_of_one_level_share_a_batch() {
+fn orders_of_one_sku_share_a_batch() {
     let mut queue = queue(&[order(0, &[1], 0), order(1, &[1], 1), order(2, &[2], 2)]);
     assert_eq!(numbers(queue.take()), [0, 1, 2]);
     assert_eq!(queue.len(), 0);
 }
 
 #[test]
-fn an_order_that_waits_is_not_overtaken_on_its_levels_and_keeps_nobody_else() {
+fn an_order_that_waits_is_not_overtaken_on_its_skus_and_keeps_nobody_else() {
     let mut queue = queue(&[order(0, &[1], 0)]);
     let first = queue.take().expect("a batch");
     for later in [order(1, &[1, 2, 3], 1), order(2, &[2], 2), order(3, &[4], 3)] {
@@ -75,16 +75,16 @@ fn a_large_order_goes_alone_rather_than_never() {
 
 proptest! {
     /// Whatever comes and whenever lanes become free: no two batches in flight share anything, no batch holds a twin, the
-    /// orders of a level are taken in the order in which they came, the limits hold, and every order is taken.
+    /// orders of a SKU are taken in the order in which they came, the limits hold, and every order is taken.
     #[test]
-    fn every_order_is_taken_once_in_the_order_of_its_levels(
+    fn every_order_is_taken_once_in_the_order_of_its_skus(
         orders in prop::collection::vec((prop::collection::btree_set(0_u64..6, 1..5), 0_u64..40), 1..60),
         moves in prop::collection::vec(0_u8..4, 0..120),
     ) {
         let orders: Vec<Order> = orders
             .iter()
             .enumerate()
-            .map(|(number, (levels, identity))| order(number, &levels.iter().copied().collect::<Vec<_>>(), *identity))
+            .map(|(number, (skus, identity))| order(number, &skus.iter().copied().collect::<Vec<_>>(), *identity))
             .collect();
         let mut queue = Queue::new(LIMITS);
         let mut coming = orders.iter();
@@ -127,10 +127,10 @@ proptest! {
             let twin = !identities.entry(orders[number].wants.identity[0]).or_default().is_empty();
             identities.entry(orders[number].wants.identity[0]).or_default().insert(number);
             let has_twin = orders.iter().filter(|o| o.wants.identity == orders[number].wants.identity).count() > 1;
-            for level in &orders[number].wants.levels {
+            for sku in &orders[number].wants.skus {
                 if !twin && !has_twin {
-                    prop_assert!(last.get(level).is_none_or(|&before| before < number), "{number} was overtaken");
-                    last.insert(*level, number);
+                    prop_assert!(last.get(sku).is_none_or(|&before| before < number), "{number} was overtaken");
+                    last.insert(*sku, number);
                 }
             }
         }

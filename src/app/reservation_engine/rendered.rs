@@ -3,7 +3,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Answer, Error, Placed, Placement};
-use crate::{app::answer, domain::new_order::OrderDraft, store::placement::PlacedOrder};
+use crate::{
+    app::answer,
+    domain::{allocation::Allocation, new_order::OrderDraft},
+    store::placement::PlacedOrder,
+};
 
 /// What is written if the order is placed.
 #[derive(Debug, Clone)]
@@ -14,15 +18,24 @@ pub(super) struct Rendered {
 }
 
 impl Rendered {
-    pub(super) fn new(draft: &OrderDraft, now: DateTime<Utc>) -> Result<Self, Error> {
+    pub(super) fn new(
+        draft: &OrderDraft,
+        allocations: &[Allocation],
+        now: DateTime<Utc>,
+    ) -> Result<Self, Error> {
         let expires_at = now + TimeDelta::seconds(draft.ttl_seconds);
-        let body = answer::to_json(&draft.clone().into_order(now, expires_at))?;
+        let body = answer::to_json(&draft.to_order(allocations, now, expires_at))?;
         Ok(Self { created_at: now, expires_at, body })
     }
 
-    pub(super) fn order<'a>(&'a self, placement: &'a Placement) -> PlacedOrder<'a> {
+    pub(super) fn order<'a>(
+        &'a self,
+        placement: &'a Placement,
+        allocations: &'a [Allocation],
+    ) -> PlacedOrder<'a> {
         PlacedOrder {
             draft: &placement.draft,
+            allocations,
             created_at: self.created_at,
             expires_at: self.expires_at,
             request: &placement.request,

@@ -1,15 +1,15 @@
 //! The lines of orders, and the counters of what became of their units.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
 use crate::{
     domain::{
         ids::{OrderId, OrderLineId},
-        order::{LineProgress, OrderLine},
+        order::{LineAllocation, LineProgress, OrderLine},
     },
-    store::{Conn, Error, expect_rows, inventory::level_key},
+    store::{Conn, Error, error::parse, expect_rows, inventory::level_key},
 };
 
 /// What can become of the units of a line. The constraint `order_line_progress` bounds each.
@@ -84,8 +84,9 @@ pub(super) async fn lines_of(
          FROM order_line WHERE order_id = ANY($1) ORDER BY order_id, id",
         order_ids,
     )
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
+    let mut allocations = allocations_of(conn, order_ids).await?;
     let mut lines = BTreeMap::<Uuid, Vec<OrderLine>>::new();
     for row in rows {
         lines.entry(row.order_id).or_default().push(OrderLine {
@@ -95,6 +96,7 @@ pub(super) async fn lines_of(
             unit_amount: row.unit_amount,
             quantity_canceled: row.quantity_canceled,
             quantity_fulfilled: row.quantity_fulfilled,
+            allocations: allocations.remove(&row.id).unwrap_or_default(),
             progress: Some(LineProgress {
                 quantity_returned: row.quantity_returned,
                 quantity_refunded: row.quantity_refunded,
@@ -102,4 +104,36 @@ pub(super) async fn lines_of(
         });
     }
     Ok(lines)
+}
+
+/// From where the lines that are split were taken, by line, in the order in which their reservations were made. What became
+/// of these changes nothing.
+async fn allocations_of(
+    conn: &mut Conn,
+    order_ids: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<LineAllocation>>, Error> {
+    let rows = sqlx::query!(
+        "SELECT order_line_id, location_id, quantity FROM reservation r
+         WHERE order_id = ANY($1) AND EXISTS (
+             SELECT 1 FROM reservation other
+             WHERE other.order_id = r.order_id AND other.order_line_id = r.order_line_id
+               AND other.location_id <> r.location_id)
+         ORDER BY id",
+        order_ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut allocations = HashMap::<Uuid, Vec<LineAllocation>>::new();
+    for row in rows {
+        let part = LineAllocation {
+            location_id: parse(&row.location_id, "reservation.location_id")?,
+            quantity: row.quantity,
+        };
+        let parts = allocations.entry(row.order_line_id).or_default();
+        match parts.iter_mut().find(|earlier| earlier.location_id == part.location_id) {
+            Some(earlier) => earlier.quantity += part.quantity,
+            None => parts.push(part),
+        }
+    }
+    Ok(allocations)
 }

@@ -85,11 +85,12 @@ impl<'a> LineColumns<'a> {
     pub(super) fn new(orders: &[PlacedOrder<'a>]) -> Self {
         let mut columns = Self::default();
         for order in orders {
-            for line in &order.draft.lines {
+            for (line, allocation) in order.draft.lines.iter().zip(order.allocations) {
+                let level = &allocation.first.level;
                 columns.ids.push(line.id.uuid());
                 columns.order_ids.push(order.draft.id.uuid());
-                columns.skus.push(line.level.sku.as_str());
-                columns.locations.push(line.level.location_id.as_str());
+                columns.skus.push(level.sku.as_str());
+                columns.locations.push(level.location_id.as_str());
                 columns.quantities.push(line.quantity);
                 columns.amounts.push(line.unit_amount);
                 columns.reservation_ids.push(ReservationId::new().uuid());

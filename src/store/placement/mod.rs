@@ -5,9 +5,13 @@
 //! where a level has too little, is unknown, or was written under a newer fencing token than the caller's, and where somebody
 //! would have more open orders than he may. So it is safe as a statement of its own, before anything was read, as well as
 //! within a transaction that has. What takes more than a look at the levels it leaves to a caller who has decided: by
-//! itself it refuses to run a level out or low, which an event has to tell, and to sell a SKU that has a purchase limit.
+//! itself it refuses to run a level out or low, which an event has to tell, to sell a SKU that has a purchase limit, and to
+//! take on backorder from a level that was chosen among several.
 //!
 //! All or nothing: where one order of the batch cannot be written, none is.
+//!
+//! The statement writes one reservation for each line. Lines that are split over locations are rare and known only to who
+//! has decided them in a transaction: there their reservations are divided afterwards, in the same transaction.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +19,19 @@ use chrono::{DateTime, Utc};
 
 use super::{Conn, Error, Store, idempotency::IdempotentRequest};
 use crate::domain::{
-    event::EventType, inventory::LevelKey, new_order::OrderDraft, open_orders::OpenOrderCaps,
+    allocation::Allocation, event::EventType, inventory::LevelKey, new_order::OrderDraft,
+    open_orders::OpenOrderCaps,
 };
 
 mod columns;
 mod connections;
+mod split;
 
 use columns::{LineColumns, OrderColumns, OwnerColumns};
 pub(super) use connections::PlacementConnections;
 
-/// Refused: a level is short, unknown, was written under a newer token, or would run out or low, which has to be told.
+/// Refused: a level is short, unknown, was written under a newer token, would run out or low, which has to be told, or would
+/// go on backorder where others come before that.
 pub const LEVELS: &str = "placement_levels";
 /// Refused: a customer or a client would have more open orders than it may.
 pub const OPEN_ORDERS: &str = "placement_open_orders";
@@ -45,6 +52,9 @@ pub struct ReserveStock {
     pub quantity: i64,
     /// `(epoch, sequence)`; `None` leaves the stored token as it is.
     pub fence: Option<(i32, i64)>,
+    /// Whether all of it has to be on the shelf, for other levels come before a backorder at this one. Who has decided has
+    /// seen to that.
+    pub from_shelf: bool,
 }
 
 /// An order to be written.
@@ -52,6 +62,8 @@ pub struct ReserveStock {
 pub struct PlacedOrder<'a> {
     /// What is placed.
     pub draft: &'a OrderDraft,
+    /// Where each of its lines is taken from.
+    pub allocations: &'a [Allocation],
     /// When it was placed: the database's time, at most a second ago.
     pub created_at: DateTime<Utc>,
     /// Until when its stock is held.
@@ -85,8 +97,11 @@ pub struct Written {
 }
 
 impl Store {
-    /// Writes a batch as a transaction of its own, in one round trip.
+    /// Writes a batch without split lines as a transaction of its own, in one round trip.
     pub async fn place(&self, batch: &Batch<'_>) -> Result<Written, Error> {
+        if split::lines(&batch.orders).next().is_some() {
+            return Err(Error::Inconsistent("a split line takes a transaction to be written".into()));
+        }
         let mut conn = self.placements.take().await?;
         match write(&mut conn, batch, false).await {
             // The server commits before it answers: without an answer the outcome is unknown.
@@ -103,11 +118,14 @@ impl Store {
 ///
 /// # Errors
 /// [`Error::Constraint`] with [`LEVELS`], [`OPEN_ORDERS`], [`PURCHASE_LIMITS`], [`TIME`],
-/// [`KEY`] or [`REFERENCE`]. Nothing is written then.
+/// [`KEY`] or [`REFERENCE`]. The transaction is over then.
 pub async fn insert(conn: &mut Conn, batch: &Batch<'_>) -> Result<Written, Error> {
-    write(conn, batch, true).await
+    let written = write(conn, batch, true).await?;
+    split::divide(conn, &batch.orders).await?;
+    Ok(written)
 }
 
+/// Writes a batch as if no line were split: all of each at its first level.
 async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Written, Error> {
     let (keys, changes): (Vec<&LevelKey>, Vec<ReserveStock>) =
         batch.levels.iter().map(|(k, c)| (*k, *c)).unzip();
@@ -116,6 +134,7 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
     let quantities: Vec<i64> = changes.iter().map(|change| change.quantity).collect();
     let epochs: Vec<Option<i32>> = changes.iter().map(|change| change.fence.map(|fence| fence.0)).collect();
     let fences: Vec<Option<i64>> = changes.iter().map(|change| change.fence.map(|fence| fence.1)).collect();
+    let from_shelf: Vec<bool> = changes.iter().map(|change| change.from_shelf).collect();
     let orders = OrderColumns::new(&batch.orders);
     let lines = LineColumns::new(&batch.orders);
     let owners = OwnerColumns::new(&batch.orders, batch.caps);
@@ -163,6 +182,7 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
         &owners.added,
         &owners.caps,
         decided,
+        &from_shelf,
     )
     .fetch_one(conn)
     .await?;

@@ -1,19 +1,20 @@
 -- A batch of orders, with everything that belongs to them. Parameters are columns: one array element for each level
--- ($1 to $5), order ($7 to $14, $25 to $35), order line ($15 to $22) or owner of orders ($38 to $41). See mod.rs.
+-- ($1 to $5, $43), order ($7 to $14, $25 to $35), order line ($15 to $22) or owner of orders ($38 to $41). See mod.rs.
 WITH wanted AS MATERIALIZED (
     SELECT l.sku, l.location_id, n.quantity, n.epoch, n.fence, n.place,
            l.available >= n.quantity
                AND (l.fence_epoch, l.fence) <= (COALESCE(n.epoch, l.fence_epoch), COALESCE(n.fence, l.fence))
                -- An event tells of a level that runs out or low: whoever writes it says so by $42.
                AND ($42 OR l.available > n.quantity AND (l.low_stock_threshold >= l.available
-                                                         OR l.low_stock_threshold < l.available - n.quantity) IS NOT FALSE)
+                                                         OR l.low_stock_threshold < l.available - n.quantity) IS NOT FALSE
+                        AND (NOT n.from_shelf OR l.available - l.backorder_limit >= n.quantity))
                AS fits,
            l.available - n.quantity AS available
-    FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::bigint[]) WITH ORDINALITY
-         AS n (sku, location_id, quantity, epoch, fence, place)
+    FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::bigint[], $43::boolean[]) WITH ORDINALITY
+         AS n (sku, location_id, quantity, epoch, fence, from_shelf, place)
     -- A row at a time, in this order: transactions that want the same levels cannot deadlock.
     CROSS JOIN LATERAL (
-        SELECT i.sku, i.location_id, i.fence_epoch, i.fence, i.low_stock_threshold,
+        SELECT i.sku, i.location_id, i.fence_epoch, i.fence, i.low_stock_threshold, i.backorder_limit,
                i.on_hand + i.backorder_limit - i.reserved - i.committed - i.safety_stock AS available
         FROM inventory_level i WHERE i.sku = n.sku AND i.location_id = n.location_id FOR UPDATE) l),
 reserved AS (

@@ -6,7 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use holdfast::{
     app::{Cause, Once, ReservationOptions, RotateApiKey},
-    domain::{access::Scope, ids::ClientId, new_order::NewOrder, open_orders::OpenOrderCaps},
+    domain::{
+        access::Scope, allocation::Allocation, ids::ClientId, inventory::LevelKey, new_order::NewOrder,
+        open_orders::OpenOrderCaps,
+    },
     store::{
         idempotency::{IdempotencyKey, IdempotentRequest},
         placement::{self, Batch, PlacedOrder, ReserveStock},
@@ -203,6 +206,9 @@ async fn the_statement_refuses_what_passes_a_cap() {
     let place = async |api: &Api, per_customer: Option<i64>| {
         let order: NewOrder = serde_json::from_value(of("eve", &[("a", 1)])).unwrap();
         let draft = order.validate(&test.app.settings.limits).unwrap();
+        let location_id = test.app.settings.limits.default_location.clone();
+        let level = LevelKey { sku: draft.lines[0].sku.clone(), location_id };
+        let allocations = [Allocation::whole(level.clone(), 1)];
         let clock = sqlx::query_scalar("SELECT clock_timestamp()");
         let now: DateTime<Utc> = clock.fetch_one(&mut *test.conn().await).await.unwrap();
         let request = IdempotentRequest {
@@ -212,13 +218,14 @@ async fn the_statement_refuses_what_passes_a_cap() {
         };
         let order = PlacedOrder {
             draft: &draft,
+            allocations: &allocations,
             created_at: now,
             expires_at: now + TimeDelta::minutes(1),
             request: &request,
             body: "{}",
             correlation_id: None,
         };
-        let levels = [(&draft.lines[0].level, ReserveStock { quantity: 1, fence: None })].into();
+        let levels = [(&level, ReserveStock { quantity: 1, fence: None, from_shelf: false })].into();
         let caps = OpenOrderCaps { per_customer, per_client: None };
         let placed = test.app.store.place(&Batch { orders: vec![order], levels, caps }).await;
         (placed.map(drop), api.level("a").await.1)

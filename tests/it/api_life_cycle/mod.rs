@@ -10,6 +10,7 @@ mod lists;
 mod refunds;
 mod returns;
 mod shipments;
+mod split_lines;
 mod transitions;
 mod walks;
 mod workers;

@@ -1,0 +1,91 @@
+//! Candidates: the levels that an order may be taken from, and in which order, for lines that name no location.
+//!
+//! Those at active locations, the lowest priority first, then by id. A level at a location that is not active is taken from
+//! only by lines that name it.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Conn, Error,
+    inventory::{LockedLevel, level_key},
+};
+use crate::domain::inventory::{InventoryLevel, LocationId, Sku};
+
+/// A level under its row lock.
+#[derive(Debug, Clone)]
+pub struct LockedCandidate {
+    /// The level.
+    pub locked: LockedLevel,
+    /// Lower first; `None`: only for those who name its location.
+    pub priority: Option<i32>,
+}
+
+/// Every candidate of these SKUs: by SKU, best first. Nothing is locked.
+pub async fn list(conn: &mut Conn, skus: &[&str]) -> Result<Vec<InventoryLevel>, Error> {
+    let rows = sqlx::query!(
+        "SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
+                low_stock_threshold, version
+         FROM inventory_level l JOIN location p ON p.id = l.location_id
+         WHERE l.sku = ANY($1) AND p.is_active
+         ORDER BY l.sku, p.priority, l.location_id",
+        skus as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(InventoryLevel {
+                key: level_key(&row.sku, &row.location_id)?,
+                on_hand: row.on_hand,
+                reserved: row.reserved,
+                committed: row.committed,
+                safety_stock: row.safety_stock,
+                backorder_limit: row.backorder_limit,
+                low_stock_threshold: row.low_stock_threshold,
+                version: row.version,
+            })
+        })
+        .collect()
+}
+
+/// Locks in key order and reads the levels of these SKUs, at one location each or at all there are, with the time of the
+/// database. A SKU must not be named both ways. What does not exist is missing in the answer.
+pub async fn lock(
+    conn: &mut Conn,
+    wanted: &[(&Sku, Option<&LocationId>)],
+) -> Result<(Vec<LockedCandidate>, DateTime<Utc>), Error> {
+    let (skus, locations): (Vec<&str>, Vec<Option<&str>>) =
+        wanted.iter().map(|(sku, location_id)| (sku.as_str(), location_id.map(LocationId::as_str))).unzip();
+    let rows = sqlx::query!(
+        r#"SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
+                  low_stock_threshold, version, fence_epoch, fence, CASE WHEN p.is_active THEN p.priority END AS priority
+           FROM inventory_level l
+           JOIN UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
+             ON l.sku = k.sku AND l.location_id = COALESCE(k.location_id, l.location_id)
+           JOIN location p ON p.id = l.location_id
+           ORDER BY l.sku, l.location_id
+           FOR UPDATE OF l"#,
+        &skus as _,
+        &locations as _,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    // Read after the wait for the row locks, so that time never runs backwards from one order of a SKU to the next.
+    let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(conn).await?;
+    let mut candidates = Vec::with_capacity(rows.len());
+    for row in rows {
+        let level = InventoryLevel {
+            key: level_key(&row.sku, &row.location_id)?,
+            on_hand: row.on_hand,
+            reserved: row.reserved,
+            committed: row.committed,
+            safety_stock: row.safety_stock,
+            backorder_limit: row.backorder_limit,
+            low_stock_threshold: row.low_stock_threshold,
+            version: row.version,
+        };
+        let locked = LockedLevel { level, fence: (row.fence_epoch, row.fence) };
+        candidates.push(LockedCandidate { locked, priority: row.priority });
+    }
+    Ok((candidates, now))
+}
