@@ -5,6 +5,7 @@
 //! import this one; this one imports none of ours.
 
 pub mod access;
+pub mod bounds;
 pub mod event;
 pub mod ids;
 pub mod inventory;

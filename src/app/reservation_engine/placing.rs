@@ -23,7 +23,7 @@ use crate::{
     domain::{
         inventory::{LevelChange, LevelKey},
         reservation::Decision,
-        validation::FieldError,
+        validation::{FieldError, Invalid, Rule},
     },
     store::{
         self, idempotency, orders,
@@ -216,5 +216,5 @@ fn unknown_skus(placement: &Placement, keys: &[LevelKey]) -> Error {
             detail: format!("there is no SKU {sku} at location {location_id}"),
         }
     });
-    Error::UnknownSku(errors.collect())
+    Error::Invalid(Invalid { rule: Rule::UnknownSku, errors: errors.collect() })
 }
