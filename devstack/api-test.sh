@@ -2,7 +2,7 @@
 # Holds a running API to its OpenAPI document, with Schemathesis: every operation, every check, all phases.
 #
 #   api-test.sh install      puts the pinned version into target/, once
-#   api-test.sh run URL      tests the API at URL with the key in HOLDFAST_API_KEY
+#   api-test.sh run URL      tests the API at URL with the key in HOLDFAST_API_KEY, whose id is HOLDFAST_API_KEY_ID
 #
 # EXAMPLES is how many requests an operation gets in each phase, SEED repeats a run.
 set -euo pipefail
@@ -18,9 +18,9 @@ install)
     "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$version"
     ;;
 run)
-    "$venv/bin/schemathesis" run "$2/openapi.json" --url "$2" \
-        --header "Authorization: Bearer $HOLDFAST_API_KEY" \
-        --checks all --phases examples,coverage,fuzzing,stateful --mode all \
-        --max-examples "${EXAMPLES:-25}" --seed "${SEED:-20261123}" --continue-on-failure --no-color
+    PYTHONDONTWRITEBYTECODE=1 "$venv/bin/schemathesis" --config-file devstack/schemathesis.toml \
+        run "$2/openapi.json" --url "$2" --header "Authorization: Bearer $HOLDFAST_API_KEY" \
+        --checks all --phases examples,coverage,fuzzing,stateful \
+        --max-examples "${EXAMPLES:-25}" --seed "${SEED:-20261123}"
     ;;
 esac

@@ -71,16 +71,26 @@ export HOLDFAST__PROVIDER__SECRET_KEY=sk_test_sandbox
 # So that the payments whose answer never comes do not hold the demo up.
 export HOLDFAST__PROVIDER__TIMEOUT_MS=3000
 
+workers=(payment fulfilment expiry import relay)
+if [ "$mode" = api-test ]; then
+    stock=devstack/api-test-stock.csv
+    # One client sends as fast as it can, also without a key; and shipments are made by requests only.
+    export HOLDFAST__HTTP__RATE_LIMIT__REQUESTS_PER_SECOND=0
+    export HOLDFAST__HTTP__RATE_LIMIT__WITHOUT_KEY_PER_SECOND=0
+    workers=(payment expiry import relay)
+fi
+
 say "migrating, and loading the sample stock"
 "$holdfast" migrate
 "$holdfast" stock import "$stock"
 HOLDFAST_API_KEY=$("$holdfast" keys create --name demo --scopes admin 2>/dev/null)
-export HOLDFAST_API_KEY
+HOLDFAST_API_KEY_ID=$("$holdfast" keys list | cut -d ' ' -f 1)
+export HOLDFAST_API_KEY HOLDFAST_API_KEY_ID
 
 say "starting sandbox, api and workers; logs in $logs"
 start sandbox sandbox
 start api api
-for worker in payment fulfilment expiry import relay; do start "worker-$worker" worker "$worker"; done
+for worker in "${workers[@]}"; do start "worker-$worker" worker "$worker"; done
 wait_until_ready
 "$holdfast" doctor
 

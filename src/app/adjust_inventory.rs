@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     domain::{
+        bounds::{Text, UnitDelta},
         inventory::{InventoryLevel, LevelChange, LevelKey, LocationId, MAX_QUANTITY, Sku},
         movement::MovementType,
-        new_order::require_text,
-        validation::{FieldError, Validator},
+        validation::{FieldError, Invalid, Rule, Validator},
     },
     store::{
         idempotency::IdempotentRequest,
@@ -33,10 +33,13 @@ const MAX_ITEMS: usize = 500;
 #[schema(example = json!({ "reason": "Delivery", "reference": "PO-311", "items": [{ "sku": "TEE-BLACK-M", "delta": 48 }] }))]
 pub struct AdjustInventory {
     /// What changes. Several items may name one level: they add up.
+    #[schema(min_items = 1, max_items = 500)]
     pub items: Vec<Adjustment>,
     /// Why.
+    #[schema(value_type = Option<Text>)]
     pub reason: Option<String>,
     /// What it belongs to.
+    #[schema(value_type = Option<Text>)]
     pub reference: Option<String>,
 }
 
@@ -48,7 +51,8 @@ pub struct Adjustment {
     pub sku: Sku,
     /// At which location; the default one if absent.
     pub location_id: Option<LocationId>,
-    /// Units added, or taken away if negative. Not 0.
+    /// Units added, or taken away if negative.
+    #[schema(value_type = UnitDelta)]
     pub delta: i64,
 }
 
@@ -58,12 +62,10 @@ impl AdjustInventory {
         let count = (1..=MAX_ITEMS).contains(&self.items.len());
         check.require(count, "/items", format!("must hold 1 to {MAX_ITEMS} items"));
         for (index, item) in self.items.iter().enumerate() {
-            let valid = item.delta != 0 && (-MAX_QUANTITY..=MAX_QUANTITY).contains(&item.delta);
-            let detail = format!("must be -{MAX_QUANTITY} to {MAX_QUANTITY}, and not 0");
-            check.require(valid, format!("/items/{index}/delta"), detail);
+            UnitDelta::require(&mut check, item.delta, format!("/items/{index}/delta"));
         }
-        require_text(&mut check, self.reason.as_deref(), "/reason");
-        require_text(&mut check, self.reference.as_deref(), "/reference");
+        Text::require(&mut check, self.reason.as_deref(), "/reason");
+        Text::require(&mut check, self.reference.as_deref(), "/reference");
         check.finish().map_err(Error::Invalid)
     }
 }
@@ -110,7 +112,7 @@ impl App {
             })
             .collect();
         if !unknown.is_empty() {
-            return Err(Error::UnknownSku(unknown));
+            return Err(Error::Invalid(Invalid { rule: Rule::UnknownSku, errors: unknown }));
         }
         let mut changes = Vec::with_capacity(levels.len());
         for (key, locked) in levels {
@@ -119,7 +121,8 @@ impl App {
             if on_hand > MAX_QUANTITY {
                 let index = keys.iter().position(|wanted| *wanted == key).unwrap_or_default();
                 let detail = format!("would raise on_hand to {on_hand}: at most {MAX_QUANTITY}");
-                return Err(Error::field(format!("/items/{index}/delta"), detail));
+                let pointer = format!("/items/{index}/delta");
+                return Err(Error::invalid(Rule::OnHandTooLarge, pointer, detail));
             }
             let change = LevelChange { after: InventoryLevel { on_hand, ..before.clone() }, before };
             refuse_below_promised(&change)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Answer, App, Cause, Conflict, Error, answer,
+    Answer, App, Cause, Conflict, Error, ExpectedVersion, answer,
     order_change::OrderChange,
     refund_payment::{RefundDraft, insert_refund},
     retry::retry,
@@ -19,16 +19,16 @@ use super::{
 };
 use crate::{
     domain::{
+        bounds::Text,
         event::EventType,
         ids::{OrderId, OrderLineId},
         line_quantity::{self, LineQuantity, check_left, draw},
         movement::MovementType,
-        new_order::require_text,
         order::{OrderLine, OrderStatus},
         payment::Payment,
         reservation::ReservationStatus,
         shipment::ShipmentStatus,
-        validation::Validator,
+        validation::{Rule, Validator},
     },
     store::{
         Conn,
@@ -47,8 +47,10 @@ use crate::{
 #[schema(example = json!({ "reason": "The customer changed their mind" }))]
 pub struct CancelOrder {
     /// Why, in the merchant's words.
+    #[schema(value_type = Option<Text>)]
     pub reason: Option<String>,
     /// Which units; the whole order if absent. Units that have shipped, or are packed, cannot be named.
+    #[schema(min_items = 1, max_items = 500)]
     pub lines: Option<Vec<LineQuantity>>,
     /// What becomes of captured money.
     pub refund: RefundChoice,
@@ -90,28 +92,30 @@ impl App {
     /// Cancels an order, or units of it that are not packed and have not shipped, and answers with the order.
     ///
     /// # Errors
-    /// Unknown order; an order that has shipped or is dead; a payment that is not decided yet; more units than are left.
+    /// Unknown order; another version than expected; an order that has shipped or is dead; a payment that is not decided yet; more units than are left.
     pub async fn cancel_order(
         &self,
         request: &IdempotentRequest,
         id: OrderId,
+        expected: Option<&ExpectedVersion>,
         cancel: &CancelOrder,
         actor: &str,
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let mut check = Validator::default();
-        require_text(&mut check, cancel.reason.as_deref(), "/reason");
+        Text::require(&mut check, cancel.reason.as_deref(), "/reason");
         if let Some(lines) = &cancel.lines {
             line_quantity::validate(&mut check, lines);
         }
         check.finish().map_err(Error::Invalid)?;
-        retry("cancel_order", || self.cancel_once(request, id, cancel, actor, cause)).await
+        retry("cancel_order", || self.cancel_once(request, id, expected, cancel, actor, cause)).await
     }
 
     async fn cancel_once(
         &self,
         request: &IdempotentRequest,
         id: OrderId,
+        expected: Option<&ExpectedVersion>,
         cancel: &CancelOrder,
         actor: &str,
         cause: &Cause,
@@ -121,6 +125,7 @@ impl App {
         if let Some(answer) = answer::find(&mut tx, request).await? {
             return Ok(answer);
         }
+        change.require_version(expected)?;
         refuse_status(&change, cancel)?;
         let payment = decided_payment(&mut tx, id).await?;
         let held_as = match change.order.status {
@@ -215,7 +220,7 @@ fn cut(
     if next != OrderStatus::Canceled && value == due_before && !is_paid {
         let detail =
             "must leave something to pay: cancel the whole order instead, or capture what has shipped first";
-        return Err(Error::field("/lines", detail));
+        return Err(Error::invalid(Rule::NothingLeftToPay, "/lines", detail));
     }
     Ok(Cut { wanted, value, refund_value, due_before, next })
 }

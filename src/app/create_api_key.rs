@@ -16,8 +16,8 @@ use super::{
 use crate::{
     domain::{
         access::{Scope, Scopes},
+        bounds::Text,
         ids::{ApiKeyId, ClientId},
-        new_order::require_text,
         validation::Validator,
     },
     store::{
@@ -33,8 +33,10 @@ use crate::{
 #[schema(example = json!({ "name": "shop", "scopes": ["orders:read", "orders:write", "payments:write"] }))]
 pub struct CreateApiKey {
     /// What to call it.
+    #[schema(value_type = Text)]
     pub name: String,
     /// What it may do, at least one thing.
+    #[schema(min_items = 1)]
     pub scopes: Vec<Scope>,
 }
 
@@ -88,7 +90,7 @@ impl App {
     ) -> Result<Once<NewApiKey>, Error> {
         let scopes: Scopes = create.scopes.iter().copied().collect();
         let mut check = Validator::default();
-        require_text(&mut check, Some(&create.name), "/name");
+        Text::require(&mut check, create.name.as_str(), "/name");
         check.require(!scopes.is_empty(), "/scopes", "must name at least one scope");
         check.finish().map_err(Error::Invalid)?;
         retry("create_api_key", || async {

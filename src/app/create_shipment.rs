@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry};
+use super::{
+    Answer, App, Cause, Conflict, Error, ExpectedVersion, answer, order_change::OrderChange, retry::retry,
+};
 use crate::{
     domain::{
         event::EventType,
@@ -15,7 +17,7 @@ use crate::{
         order::OrderStatus,
         reservation::ReservationStatus,
         shipment::Tracking,
-        validation::Validator,
+        validation::{Rule, Validator},
     },
     store::{
         Conn,
@@ -34,6 +36,7 @@ pub struct CreateShipment {
     /// Where it leaves from; may be absent if all of the stock lies at one location.
     pub location_id: Option<LocationId>,
     /// Which units; all of the location that are in no shipment yet if absent.
+    #[schema(min_items = 1, max_items = 500)]
     pub lines: Option<Vec<LineQuantity>>,
     /// How it can be followed, if that is known already.
     pub tracking: Option<Tracking>,
@@ -43,11 +46,12 @@ impl App {
     /// Creates a shipment of a paid order, and answers with it.
     ///
     /// # Errors
-    /// Unknown order; an order that is not paid or has shipped whole; nothing left to ship; more units than are left.
+    /// Unknown order; another version than expected; an order that is not paid or has shipped whole; nothing left to ship; more units than are left.
     pub async fn create_shipment(
         &self,
         request: &IdempotentRequest,
         order_id: OrderId,
+        expected: Option<&ExpectedVersion>,
         create: &CreateShipment,
         cause: &Cause,
     ) -> Result<Answer, Error> {
@@ -65,6 +69,7 @@ impl App {
             if let Some(answer) = answer::find(&mut tx, request).await? {
                 return Ok(answer);
             }
+            change.require_version(expected)?;
             if !may_ship(&change) {
                 return Err(change.invalid_transition());
             }
@@ -119,7 +124,8 @@ fn choose_location(asked: Option<&LocationId>, uncovered: &[Reservation]) -> Res
         return Ok(first.clone());
     }
     let names: Vec<&str> = locations.iter().map(|location| location.as_str()).collect();
-    Err(Error::field("/location_id", format!("must be one of {}", names.join(", "))))
+    let detail = format!("must be one of {}", names.join(", "));
+    Err(Error::invalid(Rule::LocationNeeded, "/location_id", detail))
 }
 
 /// Sets parts of uncovered reservations apart for a new shipment.

@@ -3,9 +3,9 @@
 use super::{Answer, App, Cause, Error, answer, retry::retry};
 use crate::{
     domain::{
+        bounds::Text,
         ids::ImportId,
         inventory::LocationId,
-        new_order::require_text,
         stock_file::{self, StockFormat},
         stock_import::{ImportMode, NewImportRow, StockImport},
         validation::Validator,
@@ -87,7 +87,7 @@ impl App {
     async fn read_import(&self, create: CreateStockImport) -> Result<ReadImport, Error> {
         let CreateStockImport { file, format, mode, dry_run, location_id, reference } = create;
         let mut check = Validator::default();
-        require_text(&mut check, reference.as_deref(), "?reference");
+        Text::require(&mut check, reference.as_deref(), "?reference");
         check.finish().map_err(Error::Invalid)?;
         let location = location_id.unwrap_or_else(|| self.settings.limits.default_location.clone());
         // Many megabytes: not on a thread that answers others.

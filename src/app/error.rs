@@ -8,7 +8,7 @@ use crate::{
         inventory::LocationId,
         open_orders::OwnerKind,
         reservation::Shortage,
-        validation::FieldError,
+        validation::{Invalid, Rule},
     },
     lock::LockError,
     provider::{ProviderError, WebhookError},
@@ -18,12 +18,9 @@ use crate::{
 /// A use case that was not carried out. Except for [`Error::Unknown`], nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request names wrong fields.
-    #[error("{} fields are invalid", .0.len())]
-    Invalid(Vec<FieldError>),
-    /// The request names SKUs that have no level at their location.
-    #[error("{} lines name unknown SKUs", .0.len())]
-    UnknownSku(Vec<FieldError>),
+    /// The request asks for what cannot be.
+    #[error("{}: {} fields", .0.rule.code(), .0.errors.len())]
+    Invalid(Invalid),
     /// There is no such thing.
     #[error("there is no {kind} {id}")]
     NotFound {
@@ -35,12 +32,6 @@ pub enum Error {
     /// The state of things does not allow it.
     #[error("{0}")]
     Conflict(Conflict),
-    /// The amount to capture is more than may be captured.
-    #[error("at most {capturable} may be captured")]
-    AmountExceedsAuthorized {
-        /// What is authorized and due.
-        capturable: i64,
-    },
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     IdempotencyKeyReused,
@@ -263,8 +254,6 @@ impl Error {
             Self::Provider(error) => !matches!(error, ProviderError::Rejected { .. }),
             Self::Store(error) => error.is_transient(),
             Self::Invalid(_)
-            | Self::UnknownSku(_)
-            | Self::AmountExceedsAuthorized { .. }
             | Self::NotFound { .. }
             | Self::Conflict(_)
             | Self::Webhook(_)
@@ -272,8 +261,8 @@ impl Error {
         }
     }
 
-    pub(super) fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::Invalid(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
+    pub(super) fn invalid(rule: Rule, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid(Invalid::new(rule, pointer, detail))
     }
 }
 

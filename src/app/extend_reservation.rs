@@ -5,9 +5,17 @@ use chrono::TimeDelta;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry};
+use super::{
+    Answer, App, Cause, Conflict, Error, ExpectedVersion, answer, order_change::OrderChange, retry::retry,
+};
 use crate::{
-    domain::{event::EventType, ids::OrderId, order::OrderStatus},
+    domain::{
+        bounds::HoldSeconds,
+        event::EventType,
+        ids::OrderId,
+        order::OrderStatus,
+        validation::{Rule, Validator},
+    },
     store::{idempotency::IdempotentRequest, orders},
 };
 
@@ -17,6 +25,7 @@ use crate::{
 #[schema(example = json!({ "seconds": 600 }))]
 pub struct ExtendReservation {
     /// How much longer than now `expires_at` the stock is held.
+    #[schema(value_type = HoldSeconds)]
     pub seconds: i64,
 }
 
@@ -24,20 +33,25 @@ impl App {
     /// Gives an order more time to be paid, and answers with it.
     ///
     /// # Errors
-    /// Unknown order; one that does not wait for payment, or whose time has run out; too often; too long.
+    /// Unknown order; another version than expected; one that does not wait for payment, or whose time has run out; too often; too long.
     pub async fn extend_reservation(
         &self,
         request: &IdempotentRequest,
         id: OrderId,
+        expected: Option<&ExpectedVersion>,
         extend: ExtendReservation,
         cause: &Cause,
     ) -> Result<Answer, Error> {
+        let mut check = Validator::default();
+        HoldSeconds::require(&mut check, extend.seconds, "/seconds");
+        check.finish().map_err(Error::Invalid)?;
         retry("extend_reservation", || async {
             let mut tx = self.store.begin("extend_reservation").await?;
             let mut change = OrderChange::lock(&mut tx, id, cause).await?;
             if let Some(answer) = answer::find(&mut tx, request).await? {
                 return Ok(answer);
             }
+            change.require_version(expected)?;
             let order = &change.order;
             if order.status != OrderStatus::PendingPayment {
                 return Err(change.invalid_transition());
@@ -59,7 +73,7 @@ impl App {
                     }
                     longest => format!("must be 1 to {longest}: no order is held for longer"),
                 };
-                return Err(Error::field("/seconds", detail));
+                return Err(Error::invalid(Rule::ExtensionTooLong, "/seconds", detail));
             }
             let expires_at = order.expires_at + TimeDelta::seconds(extend.seconds);
             orders::extend(&mut tx, id, expires_at, max_extensions).await?;

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Cause, Conflict, Error};
+use super::{Cause, Conflict, Error, ExpectedVersion};
 use crate::{
     domain::{
         event::{Aggregate, EventType},
@@ -44,6 +44,11 @@ impl OrderChange {
             events: Vec::new(),
             cause: cause.clone(),
         })
+    }
+
+    /// Fails unless the order is in a version that the request is meant for.
+    pub(super) fn require_version(&self, expected: Option<&ExpectedVersion>) -> Result<(), Error> {
+        ExpectedVersion::require(expected, Some(self.from_version))
     }
 
     /// What the change follows from.

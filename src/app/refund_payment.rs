@@ -22,6 +22,7 @@ use crate::{
         refund::{NewRefund, Refund, RefundStatus},
         reservation::ReservationStatus,
         shipment::ShipmentStatus,
+        validation::Rule,
     },
     store::{
         Conn,
@@ -111,7 +112,8 @@ fn draft(new: &NewRefund, payment: &Payment, lines: &[OrderLine]) -> Result<Refu
         (None, None) => payment.refundable(),
     };
     if amount == 0 && new.lines.is_some() {
-        return Err(Error::field("/lines", "must name units that cost something"));
+        let detail = "must name units that cost something";
+        return Err(Error::invalid(Rule::NothingToRefund, "/lines", detail));
     }
     if !(1..=payment.refundable()).contains(&amount) {
         return Err(exceeds(payment));

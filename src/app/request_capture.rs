@@ -9,7 +9,13 @@ use super::{
     refund_payment::invalid_transition, retry::retry,
 };
 use crate::{
-    domain::{event::EventType, ids::PaymentId, payment::PaymentStatus},
+    domain::{
+        bounds::Amount,
+        event::EventType,
+        ids::PaymentId,
+        payment::PaymentStatus,
+        validation::{Rule, Validator},
+    },
     store::{idempotency::IdempotentRequest, payments},
 };
 
@@ -19,6 +25,7 @@ use crate::{
 #[schema(example = json!({ "amount": 3998 }))]
 pub struct RequestCapture {
     /// How much, minor units; what is due for the order if absent.
+    #[schema(value_type = Option<Amount>)]
     pub amount: Option<i64>,
 }
 
@@ -34,9 +41,9 @@ impl App {
         capture: RequestCapture,
         cause: &Cause,
     ) -> Result<Answer, Error> {
-        if capture.amount.is_some_and(|amount| amount < 1) {
-            return Err(Error::field("/amount", "must be at least 1 (minor units)"));
-        }
+        let mut check = Validator::default();
+        Amount::require(&mut check, capture.amount, "/amount");
+        check.finish().map_err(Error::Invalid)?;
         let order_id = self.find_payment(id).await?.order_id;
         retry("request_capture", || async {
             let mut tx = self.store.begin("request_capture").await?;
@@ -58,7 +65,8 @@ impl App {
             let capturable = change.order.amount_due();
             let amount = capture.amount.unwrap_or(capturable);
             if amount > capturable {
-                return Err(Error::AmountExceedsAuthorized { capturable });
+                let detail = format!("must be 1 to {capturable}, which is authorized and due");
+                return Err(Error::invalid(Rule::AmountExceedsAuthorized, "/amount", detail));
             }
             payments::mark_capture_requested(&mut tx, id, amount).await?;
             let payment = payments::find(&mut tx, id).await?;

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     domain::{
-        event::EventType, ids::PaymentId, new_order::require_text, order::OrderStatus,
-        payment::PaymentStatus, validation::Validator,
+        bounds::Text, event::EventType, ids::PaymentId, order::OrderStatus, payment::PaymentStatus,
+        validation::Validator,
     },
     store::{idempotency::IdempotentRequest, payments},
 };
@@ -25,6 +25,7 @@ use crate::{
 #[schema(example = json!({ "reason": "Will pay in another way" }))]
 pub struct RequestVoid {
     /// Why, in the merchant's words.
+    #[schema(value_type = Option<Text>)]
     pub reason: Option<String>,
 }
 
@@ -42,7 +43,7 @@ impl App {
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let mut check = Validator::default();
-        require_text(&mut check, void.reason.as_deref(), "/reason");
+        Text::require(&mut check, void.reason.as_deref(), "/reason");
         check.finish().map_err(Error::Invalid)?;
         let order_id = self.find_payment(id).await?.order_id;
         retry("request_void", || async {

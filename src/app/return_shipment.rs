@@ -15,12 +15,12 @@ use super::{
 };
 use crate::{
     domain::{
+        bounds::Text,
         event::EventType,
         ids::ShipmentId,
         inventory::LevelKey,
         line_quantity::{self, LineQuantity, check_left, draw, sum},
         movement::MovementType,
-        new_order::require_text,
         shipment::{Shipment, ShipmentStatus},
         validation::Validator,
     },
@@ -40,10 +40,12 @@ use crate::{
 #[schema(example = json!({ "restock": true, "reason": "Did not fit" }))]
 pub struct ReturnShipment {
     /// Which units; all that have not come back yet if absent.
+    #[schema(min_items = 1, max_items = 500)]
     pub lines: Option<Vec<LineQuantity>>,
     /// Whether they can be sold again: then `on_hand` of their levels rises.
     pub restock: bool,
     /// Why they came back, in the merchant's words.
+    #[schema(value_type = Text)]
     pub reason: String,
 }
 
@@ -69,7 +71,7 @@ impl App {
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let mut check = Validator::default();
-        require_text(&mut check, Some(&back.reason), "/reason");
+        Text::require(&mut check, back.reason.as_str(), "/reason");
         if let Some(lines) = &back.lines {
             line_quantity::validate(&mut check, lines);
         }

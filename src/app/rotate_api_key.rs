@@ -11,7 +11,7 @@ use super::{
     retry::retry,
 };
 use crate::{
-    domain::{ids::ApiKeyId, validation::Validator},
+    domain::{bounds::GraceSeconds, ids::ApiKeyId, validation::Validator},
     store::{
         api_keys::{self, ApiKey},
         idempotency::IdempotentRequest,
@@ -21,15 +21,13 @@ use crate::{
 /// How many live keys a client may have: the one in use, and the one that is to follow it.
 const LIVE_KEYS_MAX: i64 = 2;
 
-/// The longest grace time: 90 days.
-const GRACE_SECONDS_MAX: i32 = 90 * 86_400;
-
 /// A request to rotate a key.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({}))]
 pub struct RotateApiKey {
     /// After how many seconds the old key ends, 1 to 7776000 (90 days). Without it the old key lives until it is revoked.
+    #[schema(value_type = Option<GraceSeconds>)]
     pub old_key_expires_in_seconds: Option<i32>,
 }
 
@@ -46,11 +44,7 @@ impl App {
     ) -> Result<Once<NewApiKey>, Error> {
         let grace = rotate.old_key_expires_in_seconds;
         let mut check = Validator::default();
-        check.require(
-            grace.is_none_or(|seconds| (1..=GRACE_SECONDS_MAX).contains(&seconds)),
-            "/old_key_expires_in_seconds",
-            format!("must be 1 to {GRACE_SECONDS_MAX}"),
-        );
+        GraceSeconds::require(&mut check, grace.map(i64::from), "/old_key_expires_in_seconds");
         check.finish().map_err(Error::Invalid)?;
         retry("rotate_api_key", || async {
             let mut tx = self.store.begin("rotate_api_key").await?;

@@ -6,13 +6,14 @@ use utoipa::ToSchema;
 use super::{
     App, Cause, Conflict, Error,
     change_levels::{change_levels, refuse_below_promised},
+    expected_version::ExpectedVersion,
     retry::retry,
 };
 use crate::{
     domain::{
-        inventory::{InventoryLevel, LevelChange, LevelKey, MAX_QUANTITY},
+        bounds::{Text, UnitCount},
+        inventory::{InventoryLevel, LevelChange, LevelKey},
         movement::MovementType,
-        new_order::require_text,
         validation::Validator,
     },
     store::{
@@ -27,41 +28,27 @@ use crate::{
 #[schema(example = json!({ "on_hand": 120, "compare_quantity": 118, "reason": "Counted" }))]
 pub struct SetInventory {
     /// Units in the building from now on.
+    #[schema(value_type = UnitCount)]
     pub on_hand: i64,
     /// Only if `on_hand` is this now (0 for a level that does not exist): otherwise a conflict.
+    #[schema(value_type = Option<UnitCount>)]
     pub compare_quantity: Option<i64>,
     /// Units never sold; unchanged if absent.
+    #[schema(value_type = Option<UnitCount>)]
     pub safety_stock: Option<i64>,
     /// Units that may be sold beyond `on_hand`; unchanged if absent.
+    #[schema(value_type = Option<UnitCount>)]
     pub backorder_limit: Option<i64>,
     /// At or below which `available` is low stock; never if `null`; unchanged if absent.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<i64>)]
+    #[schema(value_type = Option<UnitCount>)]
     pub low_stock_threshold: Option<Option<i64>>,
     /// Why.
+    #[schema(value_type = Option<Text>)]
     pub reason: Option<String>,
     /// What it belongs to.
+    #[schema(value_type = Option<Text>)]
     pub reference: Option<String>,
-}
-
-/// Which versions of a level a request is meant for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExpectedVersion {
-    /// Any: the level has to be there.
-    Any,
-    /// One of these.
-    OneOf(Vec<i64>),
-}
-
-impl ExpectedVersion {
-    /// Whether a level is one that is meant; `None` is the version of one that is not there.
-    fn matches(&self, current: Option<i64>) -> bool {
-        match (self, current) {
-            (_, None) => false,
-            (Self::Any, Some(_)) => true,
-            (Self::OneOf(versions), Some(current)) => versions.contains(&current),
-        }
-    }
 }
 
 #[expect(clippy::option_option, reason = "absent and null are two things")]
@@ -91,11 +78,10 @@ impl App {
             ("/low_stock_threshold", set.low_stock_threshold.flatten()),
         ];
         for (pointer, value) in counters {
-            let valid = value.is_none_or(|value| (0..=MAX_QUANTITY).contains(&value));
-            check.require(valid, pointer, format!("must be 0 to {MAX_QUANTITY}"));
+            UnitCount::require(&mut check, value, pointer);
         }
-        require_text(&mut check, set.reason.as_deref(), "/reason");
-        require_text(&mut check, set.reference.as_deref(), "/reference");
+        Text::require(&mut check, set.reason.as_deref(), "/reason");
+        Text::require(&mut check, set.reference.as_deref(), "/reference");
         check.finish().map_err(Error::Invalid)?;
         retry("set_inventory", || self.set_once(key, expected, set, actor, cause)).await
     }
@@ -117,9 +103,7 @@ impl App {
         };
         let before = locked.level;
         let current_version = (!is_new).then_some(before.version);
-        if expected.is_some_and(|expected| !expected.matches(current_version)) {
-            return Err(Conflict::VersionConflict { current_version }.into());
-        }
+        ExpectedVersion::require(expected, current_version)?;
         if set.compare_quantity.is_some_and(|expected| expected != before.on_hand) {
             return Err(Conflict::StockConflict { on_hand: before.on_hand, version: before.version }.into());
         }

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use super::{App, Error, retry::retry};
 use crate::{
     domain::{
-        inventory::{Location, LocationId, MAX_PRIORITY},
-        new_order::require_text,
+        bounds::{Priority, Text},
+        inventory::{Location, LocationId},
         validation::Validator,
     },
     store::locations::{self, NewLocation},
@@ -19,9 +19,10 @@ use crate::{
 #[schema(example = json!({ "name": "Warehouse north", "priority": 10 }))]
 pub struct SetLocation {
     /// What people call it.
+    #[schema(value_type = Option<Text>)]
     pub name: Option<String>,
     /// Which location is taken from first: lower before higher, then by id.
-    #[schema(minimum = 0, maximum = 1000)]
+    #[schema(value_type = Priority)]
     pub priority: i32,
     /// Whether new orders are taken from it without naming it.
     #[serde(default = "active")]
@@ -39,9 +40,8 @@ impl App {
     /// Invalid fields.
     pub async fn set_location(&self, id: &LocationId, set: &SetLocation) -> Result<Location, Error> {
         let mut check = Validator::default();
-        require_text(&mut check, set.name.as_deref(), "/name");
-        let valid = (0..=MAX_PRIORITY).contains(&set.priority);
-        check.require(valid, "/priority", format!("must be 0 to {MAX_PRIORITY}"));
+        Text::require(&mut check, set.name.as_deref(), "/name");
+        Priority::require(&mut check, i64::from(set.priority), "/priority");
         check.finish().map_err(Error::Invalid)?;
         let name = set.name.as_deref();
         let location = NewLocation { id, name, priority: set.priority, is_active: set.is_active };

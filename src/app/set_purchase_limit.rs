@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 use super::{App, Error};
 use crate::{
     domain::{
-        inventory::{MAX_QUANTITY, Sku},
-        purchase_limit::{PurchaseLimit, WINDOW_SECONDS_MAX},
+        bounds::{Quantity, WindowSeconds},
+        inventory::Sku,
+        purchase_limit::PurchaseLimit,
         validation::Validator,
     },
     store::purchase_limits,
@@ -19,8 +20,10 @@ use crate::{
 #[schema(example = json!({ "quantity": 2, "window_seconds": 86400 }))]
 pub struct SetPurchaseLimit {
     /// The most units that one customer may have, at least 1.
+    #[schema(value_type = Quantity)]
     pub quantity: i64,
     /// Only orders placed within this time count, 1 to 315360000 (ten years); all of them if absent.
+    #[schema(value_type = Option<WindowSeconds>)]
     pub window_seconds: Option<i64>,
 }
 
@@ -31,16 +34,8 @@ impl App {
     /// Invalid fields.
     pub async fn set_purchase_limit(&self, sku: Sku, set: &SetPurchaseLimit) -> Result<PurchaseLimit, Error> {
         let mut check = Validator::default();
-        check.require(
-            (1..=MAX_QUANTITY).contains(&set.quantity),
-            "/quantity",
-            format!("must be 1 to {MAX_QUANTITY}"),
-        );
-        check.require(
-            set.window_seconds.is_none_or(|seconds| (1..=WINDOW_SECONDS_MAX).contains(&seconds)),
-            "/window_seconds",
-            format!("must be 1 to {WINDOW_SECONDS_MAX}"),
-        );
+        Quantity::require(&mut check, set.quantity, "/quantity");
+        WindowSeconds::require(&mut check, set.window_seconds, "/window_seconds");
         check.finish().map_err(Error::Invalid)?;
         let limit = PurchaseLimit { sku, quantity: set.quantity, window_seconds: set.window_seconds };
         purchase_limits::upsert(&mut *self.store.conn().await?, &limit).await?;

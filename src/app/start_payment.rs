@@ -1,12 +1,15 @@
 //! Starting a payment: one row, `processing`, and the event that the payment worker acts on.
 
-use super::{Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, retry::retry};
+use super::{
+    Answer, App, Cause, Conflict, Error, ExpectedVersion, answer, order_change::OrderChange, retry::retry,
+};
 use crate::{
     domain::{
         event::EventType,
         ids::{OrderId, PaymentId},
         order::OrderStatus,
         payment::{NewPayment, Payment, PaymentStatus},
+        validation::Rule,
     },
     store::{Conn, idempotency::IdempotentRequest, payments},
 };
@@ -15,23 +18,25 @@ impl App {
     /// Starts a payment of an order, and answers with it.
     ///
     /// # Errors
-    /// Unknown order; an order that is not waiting for payment or whose time has run out; another live payment of it; an
+    /// Unknown order; another version than expected; an order that is not waiting for payment or whose time has run out; another live payment of it; an
     /// amount that is not what is due.
     pub async fn start_payment(
         &self,
         request: &IdempotentRequest,
         order_id: OrderId,
+        expected: Option<&ExpectedVersion>,
         new: &NewPayment,
         cause: &Cause,
     ) -> Result<Answer, Error> {
         new.validate().map_err(Error::Invalid)?;
-        retry("start_payment", || self.start_once(request, order_id, new, cause)).await
+        retry("start_payment", || self.start_once(request, order_id, expected, new, cause)).await
     }
 
     async fn start_once(
         &self,
         request: &IdempotentRequest,
         order_id: OrderId,
+        expected: Option<&ExpectedVersion>,
         new: &NewPayment,
         cause: &Cause,
     ) -> Result<Answer, Error> {
@@ -40,6 +45,7 @@ impl App {
         if let Some(answer) = answer::find(&mut tx, request).await? {
             return Ok(answer);
         }
+        change.require_version(expected)?;
         refuse_live_payment(&mut tx, order_id).await?;
         let order = &change.order;
         if order.status != OrderStatus::PendingPayment {
@@ -50,7 +56,8 @@ impl App {
         }
         let amount = order.amount_due();
         if new.amount.is_some_and(|asked| asked != amount) {
-            return Err(Error::field("/amount", format!("must be what is due for the order, {amount}")));
+            let detail = format!("must be what is due for the order, {amount}");
+            return Err(Error::invalid(Rule::AmountMismatch, "/amount", detail));
         }
         let now = payments::now(&mut tx).await?;
         let payment = Payment {

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     domain::{
+        bounds::{Quantity, Text},
         inventory::{InventoryLevel, LevelChange, LevelKey, LocationId, MAX_QUANTITY, Sku},
         movement::MovementType,
-        new_order::require_text,
-        validation::{FieldError, Validator},
+        validation::{FieldError, Invalid, Rule, Validator},
     },
     store::{
         self, Conn,
@@ -34,10 +34,13 @@ const MAX_ITEMS: usize = 500;
 #[schema(example = json!({ "reason": "Rebalance", "items": [{ "sku": "TEE-BLACK-M", "from_location_id": "main", "to_location_id": "north", "quantity": 5 }] }))]
 pub struct TransferInventory {
     /// What goes where, one after the other.
+    #[schema(min_items = 1, max_items = 500)]
     pub items: Vec<Transfer>,
     /// Why.
+    #[schema(value_type = Option<Text>)]
     pub reason: Option<String>,
     /// What it belongs to.
+    #[schema(value_type = Option<Text>)]
     pub reference: Option<String>,
 }
 
@@ -52,7 +55,7 @@ pub struct Transfer {
     /// Where it goes: another location, which exists. Its level is made if there is none.
     pub to_location_id: LocationId,
     /// How many units.
-    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    #[schema(value_type = Quantity)]
     pub quantity: i64,
 }
 
@@ -72,24 +75,30 @@ impl TransferInventory {
         let count = (1..=MAX_ITEMS).contains(&self.items.len());
         check.require(count, "/items", format!("must hold 1 to {MAX_ITEMS} items"));
         for (index, item) in self.items.iter().enumerate() {
-            let valid = (1..=MAX_QUANTITY).contains(&item.quantity);
-            check.require(valid, format!("/items/{index}/quantity"), format!("must be 1 to {MAX_QUANTITY}"));
+            Quantity::require(&mut check, item.quantity, format!("/items/{index}/quantity"));
             let moves = item.from_location_id != item.to_location_id;
             let detail = "must be another location than from_location_id";
-            check.require(moves, format!("/items/{index}/to_location_id"), detail);
+            let pointer = format!("/items/{index}/to_location_id");
+            check.require_rule(Rule::Together, moves, pointer, detail);
         }
-        require_text(&mut check, self.reason.as_deref(), "/reason");
-        require_text(&mut check, self.reference.as_deref(), "/reference");
+        Text::require(&mut check, self.reason.as_deref(), "/reason");
+        Text::require(&mut check, self.reference.as_deref(), "/reference");
         check.finish().map_err(Error::Invalid)
     }
 
-    /// The errors of the items for which `wrong` gives what is wrong with a field.
-    fn errors(&self, field: &str, wrong: impl Fn(&Transfer) -> Option<String>) -> Vec<FieldError> {
+    /// Fails with the items that break `rule`, for which `wrong` gives what is wrong with a field.
+    fn refuse(
+        &self,
+        rule: Rule,
+        field: &str,
+        wrong: impl Fn(&Transfer) -> Option<String>,
+    ) -> Result<(), Error> {
         let items = self.items.iter().enumerate();
         let error = |(index, item)| {
             wrong(item).map(|detail| FieldError { pointer: format!("/items/{index}/{field}"), detail })
         };
-        items.filter_map(error).collect()
+        let errors: Vec<FieldError> = items.filter_map(error).collect();
+        if errors.is_empty() { Ok(()) } else { Err(Error::Invalid(Invalid { rule, errors })) }
     }
 }
 
@@ -131,13 +140,10 @@ impl App {
             return Ok(answer);
         }
         let before: BTreeMap<_, _> = levels.into_iter().map(|(key, locked)| (key, locked.level)).collect();
-        let unknown = transfer.errors("sku", |item| {
+        transfer.refuse(Rule::UnknownSku, "sku", |item| {
             let is_unknown = !before.contains_key(&item.from());
             is_unknown.then(|| format!("there is no SKU {} at location {}", item.sku, item.from_location_id))
-        });
-        if !unknown.is_empty() {
-            return Err(Error::UnknownSku(unknown));
-        }
+        })?;
         let mut after = before.clone();
         let movements = move_units(&mut after, &transfer.items)?;
         let changes = before.into_values().zip(after.into_values());
@@ -159,11 +165,10 @@ impl App {
 async fn require_locations(conn: &mut Conn, transfer: &TransferInventory) -> Result<(), Error> {
     let ids: Vec<&LocationId> = transfer.items.iter().map(|item| &item.to_location_id).collect();
     let known = locations::find_known(conn, &ids).await?;
-    let unknown = transfer.errors("to_location_id", |item| {
+    transfer.refuse(Rule::UnknownLocation, "to_location_id", |item| {
         let is_unknown = !known.contains(&item.to_location_id);
         is_unknown.then(|| format!("there is no location {}", item.to_location_id))
-    });
-    if unknown.is_empty() { Ok(()) } else { Err(Error::Invalid(unknown)) }
+    })
 }
 
 /// Moves the units, item by item, and gives the two movements of each.
@@ -181,7 +186,8 @@ fn move_units(
                 let to = &item.to_location_id;
                 let detail =
                     format!("would raise on_hand at {to} to {on_hand_after}: at most {MAX_QUANTITY}");
-                return Err(Error::field(format!("/items/{index}/quantity"), detail));
+                let pointer = format!("/items/{index}/quantity");
+                return Err(Error::invalid(Rule::OnHandTooLarge, pointer, detail));
             }
             let after = InventoryLevel { on_hand: on_hand_after, ..level.clone() };
             let change = LevelChange { before: level.clone(), after };

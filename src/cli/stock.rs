@@ -78,8 +78,9 @@ pub(super) async fn run(config: &Config, command: StockCommand) -> anyhow::Resul
         reference: Some(file.file_name().unwrap_or_default().to_string_lossy().into_owned()),
     };
     let import = match app.create_own_stock_import(create, "holdfast stock import").await {
-        Err(Error::Invalid(errors)) => {
-            let errors: Vec<_> = errors.iter().map(|e| format!("{} {}", e.pointer, e.detail)).collect();
+        Err(Error::Invalid(invalid)) => {
+            let errors: Vec<_> =
+                invalid.errors.iter().map(|e| format!("{} {}", e.pointer, e.detail)).collect();
             anyhow::bail!("nothing of {} was imported: {}", file.display(), errors.join("; "));
         }
         created => created.with_context(|| format!("nothing of {} was imported", file.display()))?,

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Config, LockBackend};
-use crate::domain::inventory::LocationId;
+use crate::domain::{bounds::HoldSeconds, inventory::LocationId};
 
 /// Gives one line that names the first wrong setting and what is allowed.
 pub(super) fn check(config: &Config) -> Result<(), String> {
@@ -139,8 +139,9 @@ fn check_order(config: &Config) -> Result<(), String> {
         return Err(format!("order.default_location is {:?}: {error}", order.default_location));
     }
     // A year, so that sums with the time of day cannot overflow.
-    if !(1..=31_536_000).contains(&order.max_reservation_ttl_seconds) {
-        return Err("order.max_reservation_ttl_seconds must be 1 to 31536000".into());
+    let (least, most) = HoldSeconds::RANGE.into_inner();
+    if !HoldSeconds::RANGE.contains(&order.max_reservation_ttl_seconds) {
+        return Err(format!("order.max_reservation_ttl_seconds must be {least} to {most}"));
     }
     if !(1..=order.max_reservation_ttl_seconds).contains(&order.reservation_ttl_seconds) {
         let most = order.max_reservation_ttl_seconds;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::event::EventType;
+use super::{bounds::Priority, event::EventType};
 
 /// The largest quantity of one counter. Keeps every sum of counters exact in an `i64`.
 pub const MAX_QUANTITY: i64 = 1_000_000_000;
@@ -86,9 +86,6 @@ name!(/// A stock-keeping unit, case-sensitive.
 name!(/// Where stock lies.
       LocationId);
 
-/// The largest priority of a location, which is that of one that nobody has set.
-pub const MAX_PRIORITY: i32 = 1000;
-
 /// A place that stock lies at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Location {
@@ -97,7 +94,7 @@ pub struct Location {
     /// What people call it.
     pub name: Option<String>,
     /// Which location is taken from first: lower before higher, then by id.
-    #[schema(minimum = 0, maximum = 1000)]
+    #[schema(value_type = Priority)]
     pub priority: i32,
     /// Whether new orders are taken from it without naming it.
     pub is_active: bool,

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    bounds::Quantity,
     ids::OrderLineId,
     new_order::MAX_LINES,
-    validation::{FieldError, Validator},
+    validation::{Invalid, Rule, Validator},
 };
 
 /// So many units of an order line.
@@ -19,6 +20,7 @@ pub struct LineQuantity {
     /// The order line.
     pub line_id: OrderLineId,
     /// How many units, at least 1.
+    #[schema(value_type = Quantity)]
     pub quantity: i64,
 }
 
@@ -31,8 +33,9 @@ pub fn validate(check: &mut Validator, lines: &[LineQuantity]) {
     );
     let mut named = BTreeSet::new();
     for (index, line) in lines.iter().enumerate() {
-        check.require(named.insert(line.line_id), format!("/lines/{index}/line_id"), "must be named once");
-        check.require(line.quantity >= 1, format!("/lines/{index}/quantity"), "must be at least 1");
+        let is_new = named.insert(line.line_id);
+        check.require_rule(Rule::Together, is_new, format!("/lines/{index}/line_id"), "must be named once");
+        Quantity::require(check, line.quantity, format!("/lines/{index}/quantity"));
     }
 }
 
@@ -42,18 +45,22 @@ pub fn check_left(
     left: &BTreeMap<OrderLineId, i64>,
     whole: &str,
     purpose: &str,
-) -> Result<(), Vec<FieldError>> {
+) -> Result<(), Invalid> {
+    let rule = Rule::LineQuantityUnavailable;
     let mut check = Validator::default();
     for (index, line) in lines.iter().enumerate() {
         let Some(&left) = left.get(&line.line_id) else {
-            check.require(false, format!("/lines/{index}/line_id"), format!("must be a line of the {whole}"));
+            let (pointer, detail) =
+                (format!("/lines/{index}/line_id"), format!("must be a line of the {whole}"));
+            check.require_rule(rule, false, pointer, detail);
             continue;
         };
         let detail = match left {
             ..=0 => format!("must be of a line that has something left to {purpose}: this one has 0"),
             left => format!("must be 1 to {left}, which is left to {purpose}"),
         };
-        check.require((1..=left).contains(&line.quantity), format!("/lines/{index}/quantity"), detail);
+        let fits = (1..=left).contains(&line.quantity);
+        check.require_rule(rule, fits, format!("/lines/{index}/quantity"), detail);
     }
     check.finish()
 }
@@ -98,7 +105,7 @@ mod tests {
         let left = BTreeMap::from([(ids[0], 3), (ids[1], 0)]);
         let told = |lines: &[LineQuantity]| -> Vec<(String, String)> {
             let errors = check_left(lines, &left, "order", "cancel").expect_err("wrong");
-            errors.into_iter().map(|error| (error.pointer, error.detail)).collect()
+            errors.errors.into_iter().map(|error| (error.pointer, error.detail)).collect()
         };
         assert!(check_left(&[want(ids[0], 3)], &left, "order", "cancel").is_ok());
         let told = told(&[want(ids[0], 4), want(ids[1], 1), want(ids[2], 1)]);
@@ -109,7 +116,7 @@ mod tests {
         let mut check = Validator::default();
         validate(&mut check, &[want(ids[0], 1), want(ids[0], 0)]);
         let pointers: Vec<_> =
-            check.finish().expect_err("wrong").into_iter().map(|error| error.pointer).collect();
+            check.finish().expect_err("wrong").errors.into_iter().map(|error| error.pointer).collect();
         assert_eq!(pointers, ["/lines/1/line_id", "/lines/1/quantity"]);
     }
 

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod allocation;
+pub mod bounds;
 pub mod event;
 pub mod ids;
 pub mod inventory;

@@ -63,7 +63,7 @@ impl FromStr for MovementType {
 
 /// Which movement: of two of one level, the later one has the greater number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
-#[schema(value_type = String, pattern = "^[0-9]{1,19}$", example = "4711")]
+#[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,17})$", example = "4711")]
 pub struct MovementId(pub i64);
 
 impl Serialize for MovementId {
@@ -76,7 +76,11 @@ impl FromStr for MovementId {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text);
+        // One spelling for each, and none that the database has no number for.
+        let is_one = text.len() <= 18
+            && text.bytes().all(|byte| byte.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'));
+        let number = text.parse().ok().filter(|_| is_one);
         number.map(Self).ok_or("must be the id of a movement: digits")
     }
 }

@@ -8,11 +8,12 @@ use utoipa::ToSchema;
 
 use super::{
     allocation::{Allocation, Wanted},
+    bounds::{HoldSeconds, Metadata, Quantity, Text, UnitAmount},
     ids::{OrderId, OrderLineId},
     inventory::{LevelKey, LocationId, MAX_QUANTITY, Sku},
     money::{self, Currency, MAX_AMOUNT},
     order::{CaptureMethod, LineAllocation, Order, OrderLine, OrderStatus},
-    validation::{FieldError, Validator},
+    validation::{Invalid, Rule, Validator},
 };
 
 /// The most lines an order may have. Real baskets reach 153; a batch of such orders still fits one transaction.
@@ -24,9 +25,11 @@ pub const MAX_LINES: usize = 500;
 pub struct NewOrderLine {
     /// What is bought.
     pub sku: Sku,
-    /// How many, 1 to [`MAX_QUANTITY`].
+    /// How many.
+    #[schema(value_type = Quantity)]
     pub quantity: i64,
-    /// Price of one, in minor units, 0 to [`MAX_AMOUNT`].
+    /// Price of one, in minor units.
+    #[schema(value_type = UnitAmount)]
     pub unit_amount: i64,
     /// The one location that it is taken from. If absent, the first active location by priority that has all of it.
     pub location_id: Option<LocationId>,
@@ -38,14 +41,18 @@ pub struct NewOrderLine {
 #[schema(example = json!({ "client_reference": "web-10042", "customer_id": "c-77", "currency": "USD", "lines": [{ "sku": "TEE-BLACK-M", "quantity": 2, "unit_amount": 1999 }] }))]
 pub struct NewOrder {
     /// The merchant's own name for the order. At most one order ever has it (G2).
+    #[schema(value_type = Option<Text>)]
     pub client_reference: Option<String>,
     /// The merchant's name for the customer.
+    #[schema(value_type = Option<Text>)]
     pub customer_id: Option<String>,
     /// Currency of every amount in the order.
     pub currency: Currency,
     /// What is bought. Several lines may name one SKU: their demand adds up.
+    #[schema(min_items = 1, max_items = 500)]
     pub lines: Vec<NewOrderLine>,
     /// How long the stock is held for payment.
+    #[schema(value_type = Option<HoldSeconds>)]
     pub reservation_ttl_seconds: Option<i64>,
     /// Whether one line may be taken from several locations, where no location has all of it.
     #[serde(default)]
@@ -55,6 +62,7 @@ pub struct NewOrder {
     pub capture_method: CaptureMethod,
     /// The merchant's own data, kept and returned as it is.
     #[serde(default)]
+    #[schema(value_type = Metadata)]
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -155,11 +163,11 @@ impl OrderDraft {
 
 impl NewOrder {
     /// Checks every field and makes the draft, or names every field that is wrong.
-    pub fn validate(self, limits: &OrderLimits) -> Result<OrderDraft, Vec<FieldError>> {
+    pub fn validate(self, limits: &OrderLimits) -> Result<OrderDraft, Invalid> {
         let mut check = Validator::default();
-        require_text(&mut check, self.client_reference.as_deref(), "/client_reference");
-        require_text(&mut check, self.customer_id.as_deref(), "/customer_id");
-        require_metadata(&mut check, &self.metadata);
+        Text::require(&mut check, self.client_reference.as_deref(), "/client_reference");
+        Text::require(&mut check, self.customer_id.as_deref(), "/customer_id");
+        Metadata::require(&mut check, &self.metadata);
         let ttl_seconds = self.reservation_ttl_seconds.unwrap_or(limits.default_ttl_seconds);
         check.require(
             (1..=limits.max_ttl_seconds).contains(&ttl_seconds),
@@ -172,16 +180,8 @@ impl NewOrder {
             format!("must hold 1 to {MAX_LINES} lines"),
         );
         for (index, line) in self.lines.iter().enumerate() {
-            check.require(
-                (1..=MAX_QUANTITY).contains(&line.quantity),
-                format!("/lines/{index}/quantity"),
-                format!("must be 1 to {MAX_QUANTITY}"),
-            );
-            check.require(
-                (0..=MAX_AMOUNT).contains(&line.unit_amount),
-                format!("/lines/{index}/unit_amount"),
-                format!("must be 0 to {MAX_AMOUNT} (minor units)"),
-            );
+            Quantity::require(&mut check, line.quantity, format!("/lines/{index}/quantity"));
+            UnitAmount::require(&mut check, line.unit_amount, format!("/lines/{index}/unit_amount"));
         }
         check.finish()?;
         let total_amount = self.checked_total()?;
@@ -200,17 +200,19 @@ impl NewOrder {
         })
     }
 
-    fn checked_total(&self) -> Result<i64, Vec<FieldError>> {
+    fn checked_total(&self) -> Result<i64, Invalid> {
         let mut check = Validator::default();
         let total = money::total(self.lines.iter().map(|line| (line.quantity, line.unit_amount)));
         let quantity = self.lines.iter().map(|line| line.quantity).sum::<i64>();
-        check.require(
+        check.require_rule(
+            Rule::Together,
             quantity <= MAX_QUANTITY,
             "/lines",
             format!("quantities must add up to at most {MAX_QUANTITY}"),
         );
         match total {
-            None => check.require(
+            None => check.require_rule(
+                Rule::Together,
                 false,
                 "/lines",
                 format!("the total must be at most {MAX_AMOUNT} (minor units)"),
@@ -219,7 +221,8 @@ impl NewOrder {
             Some(0) => {
                 for index in 0..self.lines.len() {
                     let pointer = format!("/lines/{index}/unit_amount");
-                    check.require(false, pointer, "must be at least 1 on one line: the order's total is 0");
+                    let detail = "must be at least 1 on one line: the order's total is 0";
+                    check.require_rule(Rule::Together, false, pointer, detail);
                 }
             }
             Some(_) => {}
@@ -249,28 +252,6 @@ impl OrderLineDraft {
     }
 }
 
-/// A merchant's own reference: 1 to 255 characters, none of them a control character.
-pub fn require_text(check: &mut Validator, text: Option<&str>, pointer: &str) {
-    if let Some(text) = text {
-        let valid = (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-        check.require(valid, pointer, "must be 1 to 255 characters without control characters");
-    }
-}
-
-fn require_metadata(check: &mut Validator, metadata: &BTreeMap<String, String>) {
-    check.require(metadata.len() <= 50, "/metadata", "must hold at most 50 entries");
-    for (key, value) in metadata {
-        let valid = (1..=40).contains(&key.chars().count())
-            && value.chars().count() <= 500
-            && !key.chars().chain(value.chars()).any(|c| c == '\0');
-        check.require(
-            valid,
-            format!("/metadata/{}", key.replace('~', "~0").replace('/', "~1")),
-            "must be a key of 1 to 40 characters with a value of at most 500, without NUL",
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,7 +273,13 @@ mod tests {
     }
 
     fn pointers(order: NewOrder) -> Vec<String> {
-        order.validate(&limits()).expect_err("invalid").into_iter().map(|error| error.pointer).collect()
+        order
+            .validate(&limits())
+            .expect_err("invalid")
+            .errors
+            .into_iter()
+            .map(|error| error.pointer)
+            .collect()
     }
 
     #[test]

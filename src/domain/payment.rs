@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    bounds::{self, Amount},
     ids::{OrderId, PaymentId},
     money::Currency,
     order::CaptureMethod,
     status::status,
-    validation::{FieldError, Validator},
+    validation::{Invalid, Rule, Validator},
 };
 
 status! {
@@ -145,8 +146,10 @@ pub struct NewPayment {
     /// How the customer pays.
     pub method: PaymentMethod,
     /// What the provider gave the customer's browser for their card or wallet.
+    #[schema(value_type = bounds::PaymentToken)]
     pub payment_token: String,
     /// Must be what is due for the order, if given.
+    #[schema(value_type = Option<Amount>)]
     pub amount: Option<i64>,
     /// When the money is captured; the order's own choice if absent.
     pub capture_method: Option<CaptureMethod>,
@@ -154,26 +157,17 @@ pub struct NewPayment {
 
 impl NewPayment {
     /// Checks the fields that need no order to be checked.
-    pub fn validate(&self) -> Result<(), Vec<FieldError>> {
+    pub fn validate(&self) -> Result<(), Invalid> {
         let mut check = Validator::default();
-        let token = &self.payment_token;
-        let shape = (1..=255).contains(&token.len())
-            && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-        check.require(
-            shape,
-            "/payment_token",
-            "must be the provider's token: 1 to 255 letters, digits, hyphens and underscores",
-        );
-        check.require(
+        let token = self.payment_token.as_str();
+        bounds::PaymentToken::require(&mut check, token, "/payment_token");
+        check.require_rule(
+            Rule::CardNumberRefused,
             !looks_like_card_number(token),
             "/payment_token",
             "must be a token made by the payment provider, never a card number",
         );
-        check.require(
-            self.amount.is_none_or(|amount| amount > 0),
-            "/amount",
-            "must be at least 1 (minor units)",
-        );
+        Amount::require(&mut check, self.amount, "/amount");
         check.finish()
     }
 }
@@ -209,8 +203,8 @@ mod tests {
             "a b",
             "tok\n",
         ] {
-            let errors = payment(wrong).validate().expect_err(wrong);
-            assert_eq!(errors[0].pointer, "/payment_token");
+            let invalid = payment(wrong).validate().expect_err(wrong);
+            assert_eq!(invalid.errors[0].pointer, "/payment_token");
         }
     }
 

@@ -5,9 +5,6 @@ use utoipa::ToSchema;
 
 use super::inventory::Sku;
 
-/// The longest window: ten years.
-pub const WINDOW_SECONDS_MAX: i64 = 315_360_000;
-
 /// The limit of one SKU.
 ///
 /// Units of orders that wait for their payment count too; what was canceled, or has expired, does not.

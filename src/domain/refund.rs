@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    bounds::{Amount, Text},
     ids::{OrderId, PaymentId, RefundId},
     line_quantity::{self, LineQuantity},
-    new_order::require_text,
     status::status,
-    validation::{FieldError, Validator},
+    validation::{Invalid, Rule, Validator},
 };
 
 status! {
@@ -57,10 +57,13 @@ pub struct Refund {
 #[schema(example = json!({ "amount": 1999, "reason": "Came damaged" }))]
 pub struct NewRefund {
     /// How much, minor units.
+    #[schema(value_type = Option<Amount>)]
     pub amount: Option<i64>,
-    /// Which units; the amount is what they cost.
+    /// Which units; the amount is what they cost. Not with `amount`.
+    #[schema(min_items = 1, max_items = 500)]
     pub lines: Option<Vec<LineQuantity>>,
     /// Why, in the merchant's words.
+    #[schema(value_type = Option<Text>)]
     pub reason: Option<String>,
     /// Whether the units, which have shipped, are back on the shelf.
     #[serde(default)]
@@ -69,20 +72,18 @@ pub struct NewRefund {
 
 impl NewRefund {
     /// Checks the fields that need no payment to be checked.
-    pub fn validate(&self) -> Result<(), Vec<FieldError>> {
+    pub fn validate(&self) -> Result<(), Invalid> {
         let mut check = Validator::default();
-        require_text(&mut check, self.reason.as_deref(), "/reason");
-        check.require(
-            self.amount.is_none_or(|amount| amount >= 1),
-            "/amount",
-            "must be at least 1 (minor units)",
-        );
-        check.require(
+        Text::require(&mut check, self.reason.as_deref(), "/reason");
+        Amount::require(&mut check, self.amount, "/amount");
+        check.require_rule(
+            Rule::Together,
             self.amount.is_none() || self.lines.is_none(),
             "/amount",
             "must not be given with lines: they say how much",
         );
-        check.require(
+        check.require_rule(
+            Rule::Together,
             !self.restock || self.lines.is_some(),
             "/restock",
             "must be given with lines: they say what is back",
@@ -115,7 +116,7 @@ mod tests {
         let both = NewRefund { amount: Some(1), lines: Some(vec![line]), ..NewRefund::default() };
         let nothing = NewRefund { amount: Some(0), restock: true, ..NewRefund::default() };
         let pointers = |refund: &NewRefund| -> Vec<String> {
-            refund.validate().expect_err("wrong").into_iter().map(|error| error.pointer).collect()
+            refund.validate().expect_err("wrong").errors.into_iter().map(|error| error.pointer).collect()
         };
         assert_eq!(pointers(&both), ["/amount"]);
         assert_eq!(pointers(&nothing), ["/amount", "/restock"]);

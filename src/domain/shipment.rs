@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    bounds::{Text, WebUrl},
     ids::{OrderId, OrderLineId, ShipmentId},
     inventory::LocationId,
-    new_order::require_text,
     status::status,
     validation::Validator,
 };
@@ -67,24 +67,23 @@ pub struct ShipmentLine {
 #[serde(deny_unknown_fields)]
 pub struct Tracking {
     /// Who carries it.
+    #[schema(value_type = Text)]
     pub carrier: String,
     /// The carrier's number of it.
+    #[schema(value_type = Text)]
     pub number: String,
     /// Where the customer can follow it.
     #[serde(default)]
+    #[schema(value_type = Option<WebUrl>)]
     pub url: Option<String>,
 }
 
 impl Tracking {
     /// Checks the fields of `/tracking`.
     pub fn validate(&self, check: &mut Validator) {
-        require_text(check, Some(&self.carrier), "/tracking/carrier");
-        require_text(check, Some(&self.number), "/tracking/number");
-        if let Some(url) = &self.url {
-            let is_web = url.starts_with("https://") || url.starts_with("http://");
-            let valid = is_web && url.len() <= 2048 && url.bytes().all(|byte| byte.is_ascii_graphic());
-            check.require(valid, "/tracking/url", "must be an http or https URL of at most 2048 characters");
-        }
+        Text::require(check, self.carrier.as_str(), "/tracking/carrier");
+        Text::require(check, self.number.as_str(), "/tracking/number");
+        WebUrl::require(check, self.url.as_deref(), "/tracking/url");
     }
 }
 

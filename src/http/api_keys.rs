@@ -7,17 +7,17 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 
 use super::{
     ApiState,
     extract::{IdPath, Query, Write},
-    orders::{Page, respond},
+    orders::Page,
     problem::Problem,
+    respond::{location_of, respond, respond_with_new},
 };
 use crate::{
     app::{CreateApiKey, NewApiKey, Once, RevokeApiKey, RotateApiKey},
-    domain::ids::ApiKeyId,
+    domain::{bounds::PageSize, ids::ApiKeyId},
     store::api_keys::{self, ApiKey},
 };
 
@@ -25,14 +25,14 @@ use crate::{
 #[utoipa::path(
     post, operation_id = "create_api_key", path = "/v1/api-keys", tag = "API keys",
     security(("api_key" = ["admin"])), request_body = CreateApiKey,
-    responses((status = 201, body = NewApiKey))
+    responses((status = 201, body = NewApiKey, headers(("Location", description = "The key."))))
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
     write: Write<CreateApiKey>,
 ) -> Result<Response, Problem> {
     let request = write.idempotent(StatusCode::CREATED)?;
-    Ok(answer(StatusCode::CREATED, state.app.create_api_key(&write.body, Some(&request)).await?))
+    Ok(answer_with_new(state.app.create_api_key(&write.body, Some(&request)).await?))
 }
 
 /// Keys, the newest first, without their secrets.
@@ -40,7 +40,7 @@ pub(super) async fn create(
     get, operation_id = "list_api_keys", path = "/v1/api-keys", tag = "API keys",
     security(("api_key" = ["admin"])),
     params(("starting_after" = Option<ApiKeyId>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
+        ("limit" = Option<PageSize>, Query)),
     responses((status = 200, body = Page<ApiKey>))
 )]
 pub(super) async fn list(
@@ -55,11 +55,27 @@ pub(super) async fn list(
     Ok(Json(Page::new(found, limit)))
 }
 
+/// A key, without its secret.
+#[utoipa::path(
+    get, operation_id = "read_api_key", path = "/v1/api-keys/{id}", tag = "API keys",
+    security(("api_key" = ["admin"])), params(("id" = ApiKeyId, Path)),
+    responses((status = 200, body = ApiKey)), extensions(("x-problems" = json!(["not_found"])))
+)]
+pub(super) async fn read(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath<ApiKeyId>,
+) -> Result<impl IntoResponse, Problem> {
+    let found = api_keys::find(&mut *state.app.store.conn().await?, id).await?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no API key {id}")))
+}
+
 /// Makes a second live key of the same client, which may do the same. The secret is in the first answer only.
 #[utoipa::path(
     post, operation_id = "rotate_api_key", path = "/v1/api-keys/{id}/rotate", tag = "API keys",
     security(("api_key" = ["admin"])), params(("id" = ApiKeyId, Path)), request_body = RotateApiKey,
-    responses((status = 201, body = NewApiKey)),
+    responses((status = 201, body = NewApiKey, headers(("Location", description = "The new key.")))),
     extensions(("x-problems" = json!(["not_found", "api_key_limit_reached", "invalid_state_transition"])))
 )]
 pub(super) async fn rotate(
@@ -68,7 +84,7 @@ pub(super) async fn rotate(
     write: Write<RotateApiKey>,
 ) -> Result<Response, Problem> {
     let request = write.idempotent(StatusCode::CREATED)?;
-    Ok(answer(StatusCode::CREATED, state.app.rotate_api_key(id, &write.body, Some(&request)).await?))
+    Ok(answer_with_new(state.app.rotate_api_key(id, &write.body, Some(&request)).await?))
 }
 
 /// Revokes a key: it stops working within seconds.
@@ -84,12 +100,19 @@ pub(super) async fn revoke(
     write: Write<RevokeApiKey>,
 ) -> Result<Response, Problem> {
     let request = write.idempotent(StatusCode::OK)?;
-    Ok(answer(StatusCode::OK, state.app.revoke_api_key(id, Some(&request)).await?))
+    Ok(match state.app.revoke_api_key(id, Some(&request)).await? {
+        Once::Now(key) => Json(key).into_response(),
+        Once::Before(answer) => respond(answer),
+    })
 }
 
-fn answer(status: StatusCode, once: Once<impl Serialize>) -> Response {
+fn answer_with_new(once: Once<NewApiKey>) -> Response {
+    let keys = "/v1/api-keys";
     match once {
-        Once::Now(done) => (status, Json(done)).into_response(),
-        Once::Before(answer) => respond(answer),
+        Once::Now(new) => {
+            let place = location_of(&new.key.id.to_string(), keys);
+            (StatusCode::CREATED, place, Json(new)).into_response()
+        }
+        Once::Before(answer) => respond_with_new(answer, keys),
     }
 }

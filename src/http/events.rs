@@ -31,7 +31,11 @@ use super::{
 };
 use crate::{
     app::{Followed, Follower},
-    domain::{event::Envelope, event::EventType, ids::OrderId},
+    domain::{
+        bounds::{EventPlace, PageSize},
+        event::{Envelope, EventType},
+        ids::OrderId,
+    },
     store::events::PlacedEvent,
 };
 
@@ -74,7 +78,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
         let is_stream = accepted.split(',').any(|media_type| {
             media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
         });
-        let last = text("last-event-id").map(|text| text.parse().ok().filter(|place| *place >= 0));
+        let last = text("last-event-id")
+            .map(|text| text.parse().ok().filter(|place| EventPlace::RANGE.contains(place)));
         if last == Some(None) {
             let detail = "must be the id of an event of this stream";
             return Err(Problem::field(
@@ -94,9 +99,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
 #[utoipa::path(
     get, operation_id = "list_events_of_order", path = "/v1/orders/{id}/events", tag = "events",
     security(("api_key" = ["orders:read"])),
-    params(("id" = OrderId, Path), ("starting_after" = Option<i64>, Query, minimum = 0),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100),
-        ("Last-Event-ID" = Option<i64>, Header, minimum = 0)),
+    params(("id" = OrderId, Path), ("starting_after" = Option<EventPlace>, Query),
+        ("limit" = Option<PageSize>, Query),
+        ("Last-Event-ID" = Option<EventPlace>, Header)),
     responses((status = 200, content((Page<EventView> = "application/json"), (String = "text/event-stream")))),
     extensions(("x-problems" = json!(["not_found", "too_many_streams"])))
 )]
@@ -117,9 +122,9 @@ pub(super) async fn list_of_order(
 #[utoipa::path(
     get, operation_id = "list_events", path = "/v1/events", tag = "events",
     security(("api_key" = ["orders:read"])),
-    params(("type" = Option<EventType>, Query), ("starting_after" = Option<i64>, Query, minimum = 0),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100),
-        ("Last-Event-ID" = Option<i64>, Header, minimum = 0)),
+    params(("type" = Option<EventType>, Query), ("starting_after" = Option<EventPlace>, Query),
+        ("limit" = Option<PageSize>, Query),
+        ("Last-Event-ID" = Option<EventPlace>, Header)),
     responses((status = 200, content((Page<EventView> = "application/json"), (String = "text/event-stream")))),
     extensions(("x-problems" = json!(["too_many_streams"])))
 )]
@@ -138,7 +143,7 @@ async fn read(
     reading: &Reading,
     mut query: Query,
 ) -> Result<Response, Problem> {
-    let starting_after = query.take_place("starting_after")?;
+    let starting_after = query.take_number("starting_after", &EventPlace::RANGE)?;
     let limit = query.take_limit()?;
     query.finish()?;
     if reading.is_stream {

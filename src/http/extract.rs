@@ -1,7 +1,7 @@
 //! What handlers take from a request: the JSON body, ids in the path, query parameters. Each failure
 //! is a problem that names the field and what is allowed.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, ops::RangeInclusive, sync::Arc};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
@@ -16,8 +16,9 @@ use super::{body, idempotency::Keyed, problem::Problem, request_id::RequestId};
 use crate::{
     app::Cause,
     domain::{
+        bounds::{PageSize, Text},
         inventory::{LevelKey, LocationId, ParseNameError, Sku},
-        validation::{FieldError, Validator},
+        validation::{Invalid, Validator},
     },
     store::{api_keys::Caller, idempotency::IdempotentRequest},
 };
@@ -122,13 +123,13 @@ fn parse_value(bytes: &[u8]) -> Result<Value, Problem> {
 /// What the body asks for, or which field is wrong and why.
 fn parse_body<T: DeserializeOwned>(bytes: &[u8], value: &Value) -> Result<T, Problem> {
     if let Some(pointer) = find_list_for_object(value) {
-        return Err(Problem::invalid(vec![FieldError { pointer, detail: "must be an object".into() }]));
+        return Err(Problem::invalid(Invalid::field(pointer, "must be an object")));
     }
     // From the text, not from the value: that has lost a field that was given twice.
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
-        Problem::invalid(vec![field_error(pointer, without_position(&error.into_inner()))])
+        Problem::invalid(field_error(pointer, &without_position(&error.into_inner())))
     })
 }
 
@@ -157,13 +158,13 @@ fn find_list_for_object(value: &Value) -> Option<String> {
 }
 
 /// What is wrong with the value at `pointer`. A field that is missing or repeated is told of its object: named here.
-fn field_error(pointer: String, message: String) -> FieldError {
+fn field_error(pointer: String, message: &str) -> Invalid {
     let wrong = [("missing field `", "is missing"), ("duplicate field `", "must be given once")];
     let named = wrong.into_iter().find_map(|(prefix, detail)| {
         let name = message.strip_prefix(prefix)?.strip_suffix('`')?;
-        Some(FieldError { pointer: format!("{pointer}/{name}"), detail: detail.to_owned() })
+        Some(Invalid::field(format!("{pointer}/{name}"), detail))
     });
-    named.unwrap_or(FieldError { pointer, detail: message })
+    named.unwrap_or_else(|| Invalid::field(pointer, message))
 }
 
 fn without_position(error: &serde_json::Error) -> String {
@@ -214,8 +215,8 @@ impl<S: Send + Sync> FromRequestParts<S> for LevelPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<(String, String)>::from_request_parts(parts, state).await;
         let Ok(Path((sku, location))) = path else {
-            let detail = "must be percent-encoded UTF-8".into();
-            return Err(Problem::invalid(vec![FieldError { pointer: "{sku}/{location}".into(), detail }]));
+            let detail = "must be percent-encoded UTF-8";
+            return Err(Problem::invalid(Invalid::field("{sku}/{location}", detail)));
         };
         let mut check = Validator::default();
         let sku = check.check(sku.parse(), "{sku}");
@@ -224,7 +225,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LevelPath {
         match (sku, location_id) {
             (Some(sku), Some(location_id)) => Ok(Self(LevelKey { sku, location_id })),
             // Invariant: `finish` fails unless both were parsed.
-            _ => Err(Problem::invalid(Vec::new())),
+            _ => Err(Problem::internal()),
         }
     }
 }
@@ -236,7 +237,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SkuPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let invalid = |detail: String| Problem::invalid(vec![FieldError { pointer: "{sku}".into(), detail }]);
+        let invalid = |detail: String| Problem::invalid(Invalid::field("{sku}", detail));
         let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
             return Err(invalid("must be percent-encoded UTF-8".into()));
         };
@@ -252,11 +253,11 @@ impl<S: Send + Sync> FromRequestParts<S> for LocationPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Ok(Path(id)) = Path::<String>::from_request_parts(parts, state).await else {
-            let detail = "must be percent-encoded UTF-8".into();
-            return Err(Problem::invalid(vec![FieldError { pointer: "{id}".into(), detail }]));
+            let detail = "must be percent-encoded UTF-8";
+            return Err(Problem::invalid(Invalid::field("{id}", detail)));
         };
-        let wrong = |error: ParseNameError| FieldError { pointer: "{id}".into(), detail: error.to_string() };
-        id.parse().map(Self).map_err(|error| Problem::invalid(vec![wrong(error)]))
+        let wrong = |error: ParseNameError| Problem::invalid(Invalid::field("{id}", error.to_string()));
+        id.parse().map(Self).map_err(wrong)
     }
 }
 
@@ -299,11 +300,25 @@ impl Query {
         text.parse().map(Some).map_err(|error: T::Err| query_error(name, error.to_string()))
     }
 
-    /// Takes a place in a list of events out.
-    pub(super) fn take_place(&mut self, name: &str) -> Result<Option<i64>, Problem> {
+    /// Takes a number out.
+    pub(super) fn take_number(
+        &mut self,
+        name: &str,
+        range: &RangeInclusive<i64>,
+    ) -> Result<Option<i64>, Problem> {
         let Some(text) = self.0.remove(name) else { return Ok(None) };
-        let place = text.parse().ok().filter(|place| *place >= 0);
-        place.map(Some).ok_or_else(|| query_error(name, "must be 0 or the place of an event"))
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let wrong = || query_error(name, format!("must be {} to {}", range.start(), range.end()));
+        number.map(Some).ok_or_else(wrong)
+    }
+
+    /// Takes words of the merchant's own out.
+    pub(super) fn take_text(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        let text = self.0.remove(name);
+        let mut check = Validator::default();
+        Text::require(&mut check, text.as_deref(), format!("?{name}"));
+        check.finish().map_err(Problem::invalid)?;
+        Ok(text)
     }
 
     /// Takes a parameter out that must be there; `allowed` says what it may be.
@@ -327,13 +342,9 @@ impl Query {
         time.map(|time| Some(time.to_utc())).map_err(|_| query_error(name, detail))
     }
 
-    /// Takes the page size out: 1 to 100, 50 if absent.
+    /// Takes the page size out: 50 if absent.
     pub(super) fn take_limit(&mut self) -> Result<i64, Problem> {
-        let limit = self.0.remove("limit").map_or(Ok(50), |text| text.parse());
-        limit
-            .ok()
-            .filter(|limit| (1..=100).contains(limit))
-            .ok_or_else(|| query_error("limit", "must be 1 to 100"))
+        Ok(self.take_number("limit", &PageSize::RANGE)?.unwrap_or(50))
     }
 
     /// Fails if a parameter is left that nobody took.
@@ -343,5 +354,5 @@ impl Query {
 }
 
 fn query_error(name: &str, detail: impl Into<String>) -> Problem {
-    Problem::invalid(vec![FieldError { pointer: format!("?{name}"), detail: detail.into() }])
+    Problem::invalid(Invalid::field(format!("?{name}"), detail))
 }

@@ -30,6 +30,9 @@ use crate::store::{
 
 const HEADER: &str = "idempotency-key";
 
+/// What the header may hold: a key, bare or as a quoted string.
+pub(super) const KEY_PATTERN: &str = r#"^([!#-~]{1,255}|"[!#-~]{1,255}")$"#;
+
 /// The keys that this process is answering.
 #[derive(Debug, Default)]
 pub(super) struct InProgress(Mutex<HashSet<Uuid>>);
@@ -119,7 +122,7 @@ async fn store_refusal(state: &ApiState, refused: &IdempotentRequest, response: 
 
 /// The header's value, bare or as a quoted string.
 fn header(headers: &HeaderMap) -> Result<String, Problem> {
-    let allowed = "1 to 255 visible ASCII characters";
+    let allowed = "1 to 255 visible ASCII characters without quotes";
     let mut values = headers.get_all(HEADER).iter();
     let Some(value) = values.next() else {
         let detail = format!("is missing: send {allowed} that are new for each new request");
@@ -132,7 +135,8 @@ fn header(headers: &HeaderMap) -> Result<String, Problem> {
     };
     let text = value.to_str().unwrap_or_default().trim();
     let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let is_valid = (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let allows = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
+    let is_valid = (1..=255).contains(&key.len()) && key.bytes().all(allows);
     if is_valid && values.next().is_none() {
         return Ok(key.to_owned());
     }
@@ -143,6 +147,31 @@ fn header(headers: &HeaderMap) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_read_bare_or_quoted() {
+        let read = |text: &str| {
+            let value = axum::http::HeaderValue::from_str(text).expect("a header");
+            header(&HeaderMap::from_iter([(axum::http::HeaderName::from_static(HEADER), value)])).ok()
+        };
+        let long = "k".repeat(255);
+        for (text, expected) in [
+            ("a-1", Some("a-1")),
+            ("\"a-1\"", Some("a-1")),
+            (long.as_str(), Some(long.as_str())),
+            (" a ", Some("a")),
+            ("", None),
+            ("\"\"", None),
+            ("\"", None),
+            ("\"a", None),
+            ("a\"b", None),
+            ("a b", None),
+            ("é", None),
+            (&format!("{long}k"), None),
+        ] {
+            assert_eq!(read(text).as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_key_is_in_progress_until_its_request_is_answered() {

@@ -8,8 +8,15 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
 };
 
+use utoipa::ToSchema;
+
 use super::problem::Problem;
 use crate::app::ExpectedVersion;
+
+/// The header, as the document describes it: the reader also takes what the standard allows beside.
+#[derive(ToSchema)]
+#[schema(value_type = String, example = "\"7\"", pattern = r#"^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$"#)]
+pub(super) struct EntityTags(#[expect(dead_code, reason = "a description")] String);
 
 /// What the header asks for, if there is one.
 #[derive(Debug)]

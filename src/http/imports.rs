@@ -3,21 +3,22 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 
 use super::{
     ApiState,
     extract::{IdPath, Query, Write},
-    orders::{Page, respond},
+    orders::Page,
     problem::Problem,
+    respond::{respond, respond_with_new},
     stock_file::WriteFile,
 };
 use crate::{
-    app::{Answer, CancelStockImport, CreateStockImport},
+    app::{CancelStockImport, CreateStockImport},
     domain::{
+        bounds::{PageSize, RowNumber, Text},
         ids::ImportId,
         inventory::LocationId,
         stock_import::{ImportMode, ImportRow, ImportStatus, RowStatus, StockImport},
@@ -34,10 +35,11 @@ use crate::{
     post, operation_id = "create_stock_import", path = "/v1/inventory/imports", tag = "inventory",
     security(("api_key" = ["inventory:write"])),
     params(("mode" = ImportMode, Query), ("dry_run" = Option<bool>, Query),
-        ("location_id" = Option<LocationId>, Query), ("reference" = Option<String>, Query)),
+        ("location_id" = Option<LocationId>, Query), ("reference" = Option<Text>, Query)),
     request_body(content((String = "text/csv", example = "sku,on_hand\nTEE-BLACK-M,48\n"),
         (String = "application/x-ndjson", example = "{\"sku\":\"TEE-BLACK-M\",\"on_hand\":48}\n"))),
-    responses((status = 202, body = StockImport)), extensions(("x-problems" = json!(["body_too_large"])))
+    responses((status = 202, body = StockImport, headers(("Location", description = "The import.")))),
+    extensions(("x-problems" = json!(["stock_file_invalid"])))
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
@@ -55,22 +57,8 @@ pub(super) async fn create(
         reference: query.take("reference")?,
     };
     query.finish()?;
-    Ok(respond_located(state.app.create_stock_import(&request, create, &actor, &cause).await?))
-}
-
-/// The answer with the place of the import that it tells of, also when it is a stored one.
-fn respond_located(answer: Answer) -> Response {
-    #[derive(Deserialize)]
-    struct Created {
-        id: ImportId,
-    }
-    let created = serde_json::from_str::<Created>(&answer.body).ok();
-    let path = created.map(|created| format!("/v1/inventory/imports/{}", created.id));
-    let mut response = respond(answer);
-    if let Some(location) = path.and_then(|path| HeaderValue::from_str(&path).ok()) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
+    let answer = state.app.create_stock_import(&request, create, &actor, &cause).await?;
+    Ok(respond_with_new(answer, "/v1/inventory/imports"))
 }
 
 /// Imports, the newest first.
@@ -78,7 +66,7 @@ fn respond_located(answer: Answer) -> Response {
     get, operation_id = "list_stock_imports", path = "/v1/inventory/imports", tag = "inventory",
     security(("api_key" = ["orders:read"])),
     params(("status" = Option<ImportStatus>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100),
+        ("limit" = Option<PageSize>, Query),
         ("starting_after" = Option<ImportId>, Query)),
     responses((status = 200, body = Page<StockImport>))
 )]
@@ -113,7 +101,7 @@ pub(super) async fn read(
     get, operation_id = "list_stock_import_rows", path = "/v1/inventory/imports/{id}/rows",
     tag = "inventory", security(("api_key" = ["orders:read"])),
     params(("id" = ImportId, Path), ("status" = Option<RowStatus>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100), ("starting_after" = Option<i32>, Query)),
+        ("limit" = Option<PageSize>, Query), ("starting_after" = Option<RowNumber>, Query)),
     responses((status = 200, body = Page<ImportRow>)), extensions(("x-problems" = json!(["not_found"])))
 )]
 pub(super) async fn list_rows(
@@ -122,7 +110,8 @@ pub(super) async fn list_rows(
     mut query: Query,
 ) -> Result<impl IntoResponse, Problem> {
     let status = query.take("status")?;
-    let after = query.take::<RowNumber>("starting_after")?.map_or(0, |row| row.0);
+    let after = query.take_number("starting_after", &RowNumber::RANGE)?.unwrap_or(0);
+    let after = i32::try_from(after).unwrap_or(i32::MAX);
     let limit = query.take_limit()?;
     query.finish()?;
     let mut conn = state.app.store.conn().await?;
@@ -147,16 +136,4 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     let request = write.idempotent(StatusCode::OK)?;
     Ok(respond(state.app.cancel_stock_import(&request, id).await?))
-}
-
-/// The number of a row, from 1.
-struct RowNumber(i32);
-
-impl std::str::FromStr for RowNumber {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.parse().ok().filter(|number| *number >= 0);
-        number.map(Self).ok_or("must be the number of a row")
-    }
 }

@@ -12,13 +12,15 @@ use utoipa::ToSchema;
 use super::{
     ApiState,
     extract::{LevelPath, Query, Write},
-    if_match::{IfMatch, etag},
-    orders::{Page, respond},
+    if_match::{EntityTags, IfMatch, etag},
+    orders::Page,
     problem::Problem,
+    respond::respond,
 };
 use crate::{
     app::{AdjustInventory, ChangedInventory, SetInventory, TransferInventory},
     domain::{
+        bounds::{PageSize, Text},
         inventory::{InventoryLevel, LevelKey, LocationId, Sku},
         movement::{MovementId, MovementType, StockMovement},
     },
@@ -61,9 +63,9 @@ struct LevelPage {
 #[utoipa::path(
     get, operation_id = "list_levels", path = "/v1/inventory", tag = "inventory",
     security(("api_key" = ["orders:read"])),
-    params(("sku" = Option<Sku>, Query), ("starting_after" = Option<String>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
-    responses((status = 200, body = LevelPage)), extensions(("x-problems" = json!(["validation_failed"])))
+    params(("sku" = Option<Sku>, Query), ("starting_after" = Option<Cursor>, Query),
+        ("limit" = Option<PageSize>, Query)),
+    responses((status = 200, body = LevelPage))
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -90,7 +92,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get, operation_id = "read_level", path = "/v1/inventory/{sku}/{location}", tag = "inventory",
     security(("api_key" = ["orders:read"])), params(("sku" = Sku, Path), ("location" = LocationId, Path)),
-    responses((status = 200, body = LevelView)),
+    responses((status = 200, body = LevelView, headers(("ETag", description = "Its version, for `If-Match`.")))),
     extensions(("x-problems" = json!(["not_found", "validation_failed"])))
 )]
 pub(super) async fn read(
@@ -106,8 +108,9 @@ pub(super) async fn read(
 #[utoipa::path(
     put, operation_id = "set_level", path = "/v1/inventory/{sku}/{location}", tag = "inventory",
     security(("api_key" = ["inventory:write"])),
-    params(("sku" = Sku, Path), ("location" = LocationId, Path), ("If-Match" = Option<String>, Header)),
-    request_body = SetInventory, responses((status = 200, body = LevelView)),
+    params(("sku" = Sku, Path), ("location" = LocationId, Path), ("If-Match" = Option<EntityTags>, Header)),
+    request_body = SetInventory,
+    responses((status = 200, body = LevelView, headers(("ETag", description = "Its version, for `If-Match`.")))),
     extensions(("x-problems" = json!(["stock_conflict", "below_committed", "version_conflict",
         "if_match_invalid"])))
 )]
@@ -127,7 +130,7 @@ pub(super) async fn set(
     post, operation_id = "adjust_inventory", path = "/v1/inventory/adjustments", tag = "inventory",
     security(("api_key" = ["inventory:write"])), request_body = AdjustInventory,
     responses((status = 201, body = ChangedInventory)),
-    extensions(("x-problems" = json!(["unknown_sku", "below_committed"])))
+    extensions(("x-problems" = json!(["unknown_sku", "on_hand_too_large", "below_committed"])))
 )]
 pub(super) async fn adjust(
     State(state): State<ApiState>,
@@ -143,7 +146,8 @@ pub(super) async fn adjust(
     post, operation_id = "transfer_inventory", path = "/v1/inventory/transfers", tag = "inventory",
     security(("api_key" = ["inventory:write"])), request_body = TransferInventory,
     responses((status = 201, body = ChangedInventory)),
-    extensions(("x-problems" = json!(["unknown_sku", "below_committed"])))
+    extensions(("x-problems" = json!(["inconsistent_fields", "unknown_sku", "unknown_location",
+        "on_hand_too_large", "below_committed"])))
 )]
 pub(super) async fn transfer(
     State(state): State<ApiState>,
@@ -159,10 +163,10 @@ pub(super) async fn transfer(
     get, operation_id = "list_stock_movements", path = "/v1/inventory/movements", tag = "inventory",
     security(("api_key" = ["orders:read"])),
     params(("sku" = Option<Sku>, Query), ("location_id" = Option<LocationId>, Query),
-        ("type" = Option<MovementType>, Query), ("reference" = Option<String>, Query),
-        ("actor" = Option<String>, Query), ("created_gte" = Option<DateTime<Utc>>, Query),
+        ("type" = Option<MovementType>, Query), ("reference" = Option<Text>, Query),
+        ("actor" = Option<Text>, Query), ("created_gte" = Option<DateTime<Utc>>, Query),
         ("created_lt" = Option<DateTime<Utc>>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100),
+        ("limit" = Option<PageSize>, Query),
         ("starting_after" = Option<MovementId>, Query)),
     responses((status = 200, body = Page<StockMovement>))
 )]
@@ -174,8 +178,8 @@ pub(super) async fn list_movements(
         sku: query.take("sku")?,
         location_id: query.take("location_id")?,
         movement_type: query.take("type")?,
-        reference: query.take("reference")?,
-        actor: query.take("actor")?,
+        reference: query.take_text("reference")?,
+        actor: query.take_text("actor")?,
         created_gte: query.take_time("created_gte")?,
         created_lt: query.take_time("created_lt")?,
         starting_after: query.take("starting_after")?,
@@ -187,7 +191,8 @@ pub(super) async fn list_movements(
 }
 
 /// The place after a level, in a form that survives a query string: `sku location`, where neither can hold a space.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
+#[schema(as = LevelCursor, value_type = String, pattern = "^[!-~]{1,64} [!-~]{1,64}$", example = "TEE-BLACK-M main")]
 struct Cursor(LevelKey);
 
 impl std::fmt::Display for Cursor {

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     app::SetLocation,
-    domain::inventory::{Location, LocationId},
+    domain::{
+        bounds::PageSize,
+        inventory::{Location, LocationId},
+    },
     store::locations,
 };
 
@@ -48,7 +51,7 @@ pub(super) async fn read(
     get, operation_id = "list_locations", path = "/v1/locations", tag = "inventory",
     security(("api_key" = ["orders:read"])),
     params(("starting_after" = Option<LocationId>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
+        ("limit" = Option<PageSize>, Query)),
     responses((status = 200, body = Page<Location>))
 )]
 pub(super) async fn list(

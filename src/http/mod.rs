@@ -30,6 +30,7 @@ mod if_match;
 mod imports;
 mod inventory;
 mod key_cache;
+mod links;
 mod locations;
 mod metrics;
 mod openapi;
@@ -43,9 +44,11 @@ mod purchase_limits;
 mod rate_limit;
 mod refunds;
 mod request_id;
+mod respond;
 mod server;
 mod shipments;
 mod stock_file;
+mod trace_context;
 
 use body::BodyLimits;
 use server::Server;
@@ -122,6 +125,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(payments::capture))
         .routes(routes!(payments::void))
         .routes(routes!(refunds::create, refunds::list_of_payment))
+        .routes(routes!(refunds::read))
         .routes(routes!(shipments::create, shipments::list_of_order))
         .routes(routes!(shipments::list))
         .routes(routes!(shipments::read))
@@ -147,6 +151,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(purchase_limits::list))
         .routes(routes!(purchase_limits::set, purchase_limits::read, purchase_limits::delete))
         .routes(routes!(api_keys::create, api_keys::list))
+        .routes(routes!(api_keys::read))
         .routes(routes!(api_keys::rotate))
         .routes(routes!(api_keys::revoke))
         .routes(routes!(openapi::read))
@@ -161,7 +166,7 @@ fn routes() -> OpenApiRouter<ApiState> {
 fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, ApiState) {
     let limits = BodyLimits::new(settings);
     let (routes, mut document) = routes().split_for_parts();
-    let text = openapi::complete(&mut document);
+    let text = openapi::complete(&mut document, &app.settings.limits);
     let state = ApiState {
         app: Arc::new(app),
         access: Arc::new(access::AccessTable::new(&document)),

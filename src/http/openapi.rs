@@ -13,20 +13,21 @@ use axum::{
 };
 use serde_json::json;
 use utoipa::{
-    OpenApi,
+    OpenApi, ToSchema,
     openapi::{
         Content, HeaderBuilder, Ref, RefOr, Required, Response, ResponseBuilder,
         path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn},
-        schema::{ObjectBuilder, SchemaType, Type},
+        schema::{ObjectBuilder, Schema, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
 use super::{
     access::{self, Access},
-    problem,
+    idempotency, links, problem,
     problem_codes::{self, ProblemCode},
 };
+use crate::domain::{bounds::HoldSeconds, new_order::OrderLimits};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,7 +35,8 @@ use super::{
         title = "Holdfast",
         description = "Order processing that does not oversell, does not charge twice and does not lose an event.\n\n\
             Amounts are integers in the minor unit of their currency. Every POST takes an `Idempotency-Key` and takes \
-            effect once. Every error is a problem document (RFC 9457) whose `code` is stable: see `/problems`.",
+            effect once. Every error is a problem document (RFC 9457) whose `code` is stable: see `/problems`. A request may carry \
+            `X-Request-Id` and `traceparent` (W3C Trace Context).",
         license(name = "MIT", identifier = "MIT")
     ),
     servers((url = "/")),
@@ -75,20 +77,30 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
 #[derive(Debug, Clone)]
 pub(super) struct Text(Arc<str>);
 
-/// Adds to each operation what all of its kind have in common.
-pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) -> Text {
-    for item in document.paths.paths.values_mut() {
+/// Every operation with its method.
+pub(super) fn operations(
+    document: &mut utoipa::openapi::OpenApi,
+) -> impl Iterator<Item = (HttpMethod, &mut Operation)> {
+    document.paths.paths.values_mut().flat_map(|item| {
         let operations = [
             (HttpMethod::Get, &mut item.get),
             (HttpMethod::Post, &mut item.post),
             (HttpMethod::Put, &mut item.put),
             (HttpMethod::Delete, &mut item.delete),
         ];
-        for (method, operation) in operations {
-            if let Some(operation) = operation {
-                complete_operation(&method, operation);
-            }
-        }
+        operations.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+    })
+}
+
+/// Adds to each operation what all of its kind have in common, and to the schemas what the deployment decides.
+pub(super) fn complete(document: &mut utoipa::openapi::OpenApi, limits: &OrderLimits) -> Text {
+    for (method, operation) in operations(document) {
+        complete_operation(&method, operation);
+    }
+    links::add(document);
+    let hold = document.components.as_mut().and_then(|all| all.schemas.get_mut(HoldSeconds::name().as_ref()));
+    if let Some(RefOr::T(Schema::Object(hold))) = hold {
+        hold.maximum = Some(limits.max_ttl_seconds.into());
     }
     // Invariant: the document is made of what serializes.
     Text(document.to_json().unwrap_or_default().into())
@@ -132,6 +144,8 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
     for (status, response) in &mut operation.responses.responses {
         describe(status, response);
         add_header(response, "X-Request-Id", "The id of the request: the client's own where it sent one.");
+        let trace = "`00-trace_id-span_id-flags`: the trace that the request belongs to.";
+        add_header(response, "traceresponse", trace);
     }
 }
 
@@ -192,9 +206,7 @@ fn add_header(response: &mut RefOr<Response>, name: &str, description: &str) {
 fn idempotency_key() -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))
-        .min_length(Some(1))
-        .max_length(Some(255))
-        .pattern(Some("^[!-~]{1,255}$"))
+        .pattern(Some(idempotency::KEY_PATTERN))
         .build();
     ParameterBuilder::new()
         .name("Idempotency-Key")

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use chrono::TimeDelta;
@@ -13,11 +13,14 @@ use utoipa::ToSchema;
 use super::{
     ApiState,
     extract::{IdPath, Query, Write},
-    problem::{self, Problem},
+    if_match::{EntityTags, IfMatch, etag},
+    problem::Problem,
+    respond::{respond_with_new_order, respond_with_order},
 };
 use crate::{
-    app::{Answer, CancelOrder, ExtendReservation},
+    app::{CancelOrder, ExtendReservation},
     domain::{
+        bounds::{PageSize, Text},
         ids::OrderId,
         inventory::Sku,
         new_order::NewOrder,
@@ -25,7 +28,7 @@ use crate::{
         payment::Payment,
         refund::Refund,
         shipment::Shipment,
-        validation::FieldError,
+        validation::{Invalid, Rule},
     },
     store::{
         Conn,
@@ -61,34 +64,22 @@ impl<T> Page<T> {
     }
 }
 
-/// A stored or new answer, as it is sent.
-pub(super) fn respond(answer: Answer) -> Response {
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-    let mut response = (status, answer.body).into_response();
-    let headers = response.headers_mut();
-    let is_problem = status.is_client_error() || status.is_server_error();
-    let content_type = if is_problem { problem::CONTENT_TYPE } else { "application/json" };
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if answer.replayed {
-        headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
-    }
-    response
-}
-
 /// Places an order: reserves the stock of every line, or none.
 #[utoipa::path(
     post, operation_id = "place_order", path = "/v1/orders", tag = "orders",
     security(("api_key" = ["orders:write"])), request_body = NewOrder,
-    responses((status = 201, body = Order)),
+    responses((status = 201, body = Order, headers(("Location", description = "The order."),
+        ("ETag", description = "Its version, for `If-Match`.")))),
     extensions(("x-problems" = json!(["insufficient_stock", "duplicate_client_reference", "unknown_sku",
-        "open_order_limit_reached", "purchase_limit_exceeded", "overloaded", "lock_unavailable"])))
+        "inconsistent_fields", "customer_needed", "open_order_limit_reached", "purchase_limit_exceeded",
+        "overloaded", "lock_unavailable"])))
 )]
 pub(super) async fn place(
     State(state): State<ApiState>,
     write: Write<NewOrder>,
 ) -> Result<Response, Problem> {
     let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
-    Ok(respond(state.app.place_order(request, write.body, &cause).await?))
+    Ok(respond_with_new_order(state.app.place_order(request, write.body, &cause).await?))
 }
 
 /// Cancels an order that has not shipped, or units of it that are not packed. Its money is voided or refunded: of units, what
@@ -96,36 +87,43 @@ pub(super) async fn place(
 /// it.
 #[utoipa::path(
     post, operation_id = "cancel_order", path = "/v1/orders/{id}/cancel", tag = "orders",
-    security(("api_key" = ["orders:write"])), params(("id" = OrderId, Path)), request_body = CancelOrder,
-    responses((status = 200, body = Order)),
+    security(("api_key" = ["orders:write"])),
+    params(("id" = OrderId, Path), ("If-Match" = Option<EntityTags>, Header)), request_body = CancelOrder,
+    responses((status = 200, body = Order, headers(("ETag", description = "Its version, for `If-Match`.")))),
     extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "payment_in_progress",
-        "insufficient_stock"])))
+        "insufficient_stock", "inconsistent_fields", "line_quantity_unavailable", "nothing_left_to_pay",
+        "version_conflict", "if_match_invalid"])))
 )]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
     IdPath(id): IdPath<OrderId>,
+    IfMatch(expected): IfMatch,
     write: Write<CancelOrder>,
 ) -> Result<Response, Problem> {
     let (request, cause) = (write.idempotent(StatusCode::OK)?, write.cause());
     let actor = write.caller.api_key_id.to_string();
-    Ok(respond(state.app.cancel_order(&request, id, &write.body, &actor, &cause).await?))
+    let answer = state.app.cancel_order(&request, id, expected.as_ref(), &write.body, &actor, &cause).await?;
+    Ok(respond_with_order(answer))
 }
 
 /// Gives an order that waits for payment more time, a few times at most.
 #[utoipa::path(
     post, operation_id = "extend_reservation", path = "/v1/orders/{id}/reservation/extend", tag = "orders",
-    security(("api_key" = ["orders:write"])), params(("id" = OrderId, Path)), request_body = ExtendReservation,
-    responses((status = 200, body = Order)),
+    security(("api_key" = ["orders:write"])),
+    params(("id" = OrderId, Path), ("If-Match" = Option<EntityTags>, Header)), request_body = ExtendReservation,
+    responses((status = 200, body = Order, headers(("ETag", description = "Its version, for `If-Match`.")))),
     extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "reservation_expired",
-        "extension_limit_reached"])))
+        "extension_limit_reached", "extension_too_long", "version_conflict", "if_match_invalid"])))
 )]
 pub(super) async fn extend(
     State(state): State<ApiState>,
     IdPath(id): IdPath<OrderId>,
+    IfMatch(expected): IfMatch,
     write: Write<ExtendReservation>,
 ) -> Result<Response, Problem> {
     let (request, cause) = (write.idempotent(StatusCode::OK)?, write.cause());
-    Ok(respond(state.app.extend_reservation(&request, id, write.body, &cause).await?))
+    let answer = state.app.extend_reservation(&request, id, expected.as_ref(), write.body, &cause).await?;
+    Ok(respond_with_order(answer))
 }
 
 /// Fails if there is no such order.
@@ -137,7 +135,8 @@ pub(super) async fn require(conn: &mut Conn, id: OrderId) -> Result<(), Problem>
 #[utoipa::path(
     get, operation_id = "read_order", path = "/v1/orders/{id}", tag = "orders",
     security(("api_key" = ["orders:read"])), params(("id" = OrderId, Path)),
-    responses((status = 200, body = OrderDetail)), extensions(("x-problems" = json!(["not_found"])))
+    responses((status = 200, body = OrderDetail, headers(("ETag", description = "Its version, for `If-Match`.")))),
+    extensions(("x-problems" = json!(["not_found"])))
 )]
 pub(super) async fn read(
     State(state): State<ApiState>,
@@ -149,7 +148,7 @@ pub(super) async fn read(
     let payments = payments::list_of_order(&mut conn, id).await?;
     let refunds = refunds::list_of_order(&mut conn, id).await?;
     let shipments = shipments::list_of_order(&mut conn, id).await?;
-    Ok(Json(OrderDetail { order, payments, refunds, shipments }))
+    Ok((etag(order.version), Json(OrderDetail { order, payments, refunds, shipments })))
 }
 
 /// Orders, the newest first. A list by `sku` needs a time, a customer or a reference too: `created_gte`, and `created_lt` at
@@ -157,11 +156,11 @@ pub(super) async fn read(
 #[utoipa::path(
     get, operation_id = "list_orders", path = "/v1/orders", tag = "orders",
     security(("api_key" = ["orders:read"])),
-    params(("status" = Option<OrderStatus>, Query), ("customer_id" = Option<String>, Query),
-        ("client_reference" = Option<String>, Query), ("sku" = Option<Sku>, Query),
+    params(("status" = Option<OrderStatus>, Query), ("customer_id" = Option<Text>, Query),
+        ("client_reference" = Option<Text>, Query), ("sku" = Option<Sku>, Query),
         ("created_gte" = Option<DateTime<Utc>>, Query), ("created_lt" = Option<DateTime<Utc>>, Query),
-        ("starting_after" = Option<OrderId>, Query), ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
-    responses((status = 200, body = Page<Order>)), extensions(("x-problems" = json!(["validation_failed"])))
+        ("starting_after" = Option<OrderId>, Query), ("limit" = Option<PageSize>, Query)),
+    responses((status = 200, body = Page<Order>)), extensions(("x-problems" = json!(["inconsistent_fields"])))
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -169,8 +168,8 @@ pub(super) async fn list(
 ) -> Result<impl IntoResponse, Problem> {
     let filter = OrderFilter {
         status: query.take("status")?,
-        customer_id: query.take("customer_id")?,
-        client_reference: query.take("client_reference")?,
+        customer_id: query.take_text("customer_id")?,
+        client_reference: query.take_text("client_reference")?,
         sku: query.take("sku")?,
         created_gte: query.take_time("created_gte")?,
         created_lt: query.take_time("created_lt")?,
@@ -193,9 +192,8 @@ fn bound_walk(filter: &OrderFilter) -> Result<(), Problem> {
     if filter.sku.is_none() || filter.customer_id.is_some() || filter.client_reference.is_some() {
         return Ok(());
     }
-    let wrong = |pointer: &str, detail: &str| {
-        Err(Problem::invalid(vec![FieldError { pointer: pointer.into(), detail: detail.into() }]))
-    };
+    let wrong =
+        |pointer: &str, detail: &str| Err(Problem::invalid(Invalid::new(Rule::Together, pointer, detail)));
     match (filter.created_gte, filter.created_lt) {
         (None, _) => {
             wrong("?created_gte", "is needed with sku, unless customer_id or client_reference is given")

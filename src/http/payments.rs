@@ -10,13 +10,16 @@ use axum::{
 use super::{
     ApiState,
     extract::{IdPath, Query, Write},
-    orders::{self, Page, respond},
+    if_match::{EntityTags, IfMatch},
+    orders::{self, Page},
     prefer::Wait,
     problem::Problem,
+    respond::{location, respond},
 };
 use crate::{
     app::{RequestCapture, RequestVoid},
     domain::{
+        bounds::PageSize,
         ids::{OrderId, PaymentId},
         payment::{NewPayment, Payment, PaymentStatus},
     },
@@ -26,20 +29,28 @@ use crate::{
 /// Starts the payment of an order.
 #[utoipa::path(
     post, operation_id = "start_payment", path = "/v1/orders/{id}/payments", tag = "payments",
-    security(("api_key" = ["payments:write"])), params(("id" = OrderId, Path)), request_body = NewPayment,
-    responses((status = 201, body = Payment)),
+    security(("api_key" = ["payments:write"])),
+    params(("id" = OrderId, Path), ("If-Match" = Option<EntityTags>, Header),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer once the payment is decided, after N \
+            seconds (30 at most) if it is not by then.", example = "wait=5")),
+    request_body = NewPayment,
+    responses((status = 201, body = Payment, headers(("Location", description = "The payment.")))),
     extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "payment_in_progress",
-        "payment_already_succeeded", "reservation_expired", "payment_declined"])))
+        "payment_already_succeeded", "reservation_expired", "payment_declined", "amount_mismatch",
+        "card_number_refused", "version_conflict", "if_match_invalid"])))
 )]
 pub(super) async fn start(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
+    IfMatch(expected): IfMatch,
     wait: Wait,
     write: Write<NewPayment>,
 ) -> Result<Response, Problem> {
     let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
-    let answer = state.app.start_payment(&request, order_id, &write.body, &cause).await?;
-    wait.respond(&state, answer, PaymentStatus::Processing).await
+    let answer = state.app.start_payment(&request, order_id, expected.as_ref(), &write.body, &cause).await?;
+    let place = location(&answer, "/v1/payments");
+    let response = wait.respond(&state, answer, PaymentStatus::Processing).await?;
+    Ok((place, response).into_response())
 }
 
 /// Asks for the capture of an authorized payment: of what is due for its order, or of less. There is no second capture; what
@@ -83,8 +94,8 @@ pub(super) async fn void(
     get, operation_id = "list_payments", path = "/v1/payments", tag = "payments",
     security(("api_key" = ["orders:read"])),
     params(("order_id" = Option<OrderId>, Query), ("status" = Option<PaymentStatus>, Query),
-        ("starting_after" = Option<PaymentId>, Query), ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
-    responses((status = 200, body = Page<Payment>)), extensions(("x-problems" = json!(["validation_failed"])))
+        ("starting_after" = Option<PaymentId>, Query), ("limit" = Option<PageSize>, Query)),
+    responses((status = 200, body = Page<Payment>))
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,

@@ -14,7 +14,7 @@ use axum::{
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::{ApiState, orders::respond, problem::Problem};
+use super::{ApiState, problem::Problem, respond::respond};
 use crate::{
     app::{Answer, Conflict, Error},
     domain::{ids::PaymentId, payment::PaymentStatus},

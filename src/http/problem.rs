@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::{body::BodyFailure, problem_codes::ProblemCode, server::Refusal};
 use crate::{
     app::{Conflict, Error, WebhookError},
-    domain::validation::FieldError,
+    domain::validation::{FieldError, Invalid},
 };
 
 /// The media type of a problem document.
@@ -92,10 +92,11 @@ impl Problem {
         Self::new(status, code, format!("{pointer} {}", error.detail)).with_errors(vec![error])
     }
 
-    /// The request is understood and asks for something that is not allowed.
-    pub fn invalid(errors: Vec<FieldError>) -> Self {
+    /// The request is understood and asks for something that cannot be.
+    pub fn invalid(invalid: Invalid) -> Self {
+        let Invalid { rule, errors } = invalid;
         let detail = errors.first().map_or_else(String::new, |e| format!("{} {}", e.pointer, e.detail));
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail).with_errors(errors)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, rule.code(), detail).with_errors(errors)
     }
 
     /// There is no such thing.
@@ -182,19 +183,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match error {
-            Error::Invalid(errors) => Self::invalid(errors),
-            Error::UnknownSku(errors) => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unknown_sku",
-                "the request names SKUs that are not known",
-            )
-            .with_errors(errors),
-            Error::AmountExceedsAuthorized { capturable } => Self::field(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "amount_exceeds_authorized",
-                "/amount",
-                format!("must be 1 to {capturable}, which is authorized and due"),
-            ),
+            Error::Invalid(invalid) => Self::invalid(invalid),
             Error::NotFound { kind, id } => Self::not_found(kind, id),
             Error::Conflict(conflict) => conflict.into(),
             Error::IdempotencyKeyReused => {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     app::SetPurchaseLimit,
-    domain::{inventory::Sku, purchase_limit::PurchaseLimit},
+    domain::{bounds::PageSize, inventory::Sku, purchase_limit::PurchaseLimit},
     store::purchase_limits,
 };
 
@@ -63,7 +63,7 @@ pub(super) async fn delete(
 #[utoipa::path(
     get, operation_id = "list_purchase_limits", path = "/v1/purchase-limits", tag = "purchase limits",
     security(("api_key" = ["orders:read"])),
-    params(("starting_after" = Option<Sku>, Query), ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
+    params(("starting_after" = Option<Sku>, Query), ("limit" = Option<PageSize>, Query)),
     responses((status = 200, body = Page<PurchaseLimit>))
 )]
 pub(super) async fn list(

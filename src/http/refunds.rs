@@ -1,4 +1,4 @@
-//! `/v1/payments/{id}/refunds`.
+//! `/v1/payments/{id}/refunds` and `/v1/refunds`.
 
 use axum::{
     Json,
@@ -10,12 +10,13 @@ use axum::{
 use super::{
     ApiState,
     extract::{IdPath, Write},
-    orders::{Page, respond},
+    orders::Page,
     problem::Problem,
+    respond::respond_with_new,
 };
 use crate::{
     domain::{
-        ids::PaymentId,
+        ids::{PaymentId, RefundId},
         refund::{NewRefund, Refund},
     },
     store::{payments, refunds},
@@ -26,8 +27,9 @@ use crate::{
 #[utoipa::path(
     post, operation_id = "refund_payment", path = "/v1/payments/{id}/refunds", tag = "payments",
     security(("api_key" = ["payments:write"])), params(("id" = PaymentId, Path)), request_body = NewRefund,
-    responses((status = 201, body = Refund)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "refund_exceeds_captured"])))
+    responses((status = 201, body = Refund, headers(("Location", description = "The refund.")))),
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "refund_exceeds_captured",
+        "inconsistent_fields", "line_quantity_unavailable", "nothing_to_refund"])))
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
@@ -36,7 +38,24 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
     let actor = write.caller.api_key_id.to_string();
-    Ok(respond(state.app.refund_payment(&request, id, &write.body, &actor, &cause).await?))
+    let answer = state.app.refund_payment(&request, id, &write.body, &actor, &cause).await?;
+    Ok(respond_with_new(answer, "/v1/refunds"))
+}
+
+/// A refund.
+#[utoipa::path(
+    get, operation_id = "read_refund", path = "/v1/refunds/{id}", tag = "payments",
+    security(("api_key" = ["orders:read"])), params(("id" = RefundId, Path)),
+    responses((status = 200, body = Refund)), extensions(("x-problems" = json!(["not_found"])))
+)]
+pub(super) async fn read(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath<RefundId>,
+) -> Result<impl IntoResponse, Problem> {
+    let found = refunds::find(&mut *state.app.store.conn().await?, id).await?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no refund {id}")))
 }
 
 /// The refunds of a payment, the oldest first.

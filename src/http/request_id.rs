@@ -15,6 +15,7 @@ use super::{
     metrics::{self, Observed},
     problem::{self, Problem},
     server::Refusal,
+    trace_context::{self, TraceContext},
 };
 use crate::app::Cause;
 
@@ -31,7 +32,7 @@ impl RequestId {
     }
 }
 
-/// What every request is given: its id, and the limits of its body, which its route may widen. One layer for all of it,
+/// What every request is given: its id, its place in a trace, and the limits of its body, which its route may widen. One layer for all of it,
 /// because each costs allocations.
 pub(super) async fn identify(State(limits): State<BodyLimits>, mut request: Request, next: Next) -> Response {
     let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
@@ -40,12 +41,18 @@ pub(super) async fn identify(State(limits): State<BodyLimits>, mut request: Requ
     let id = usable.map_or_else(new_id, str::to_owned);
     let observed = Observed::begin(&request);
     let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("request", method = %request.method(), path, request_id = id);
+    let trace = TraceContext::begin(request.headers());
+    let trace_id = trace.trace_id();
+    let span = tracing::info_span!("request", method = %request.method(), path, request_id = id, %trace_id);
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(limits);
     let response = next.run(request).instrument(span).await;
     observed.end(response.status());
-    finish(response, &id, &path)
+    let mut response = finish(response, &id, &path);
+    if let Some(value) = trace.header_value() {
+        response.headers_mut().insert(trace_context::RESPONSE_HEADER, value);
+    }
+    response
 }
 
 /// The answer to a request whose head was refused: of that, nothing is taken over.

@@ -10,12 +10,15 @@ use axum::{
 use super::{
     ApiState,
     extract::{IdPath, Query, Write},
-    orders::{self, Page, respond},
+    if_match::{EntityTags, IfMatch},
+    orders::{self, Page},
     problem::Problem,
+    respond::{respond, respond_with_new},
 };
 use crate::{
     app::{CancelShipment, CreateShipment, DeliverShipment, PackShipment, ReturnShipment, ShipShipment},
     domain::{
+        bounds::PageSize,
         ids::{OrderId, ShipmentId},
         inventory::LocationId,
         shipment::{Shipment, ShipmentStatus},
@@ -26,17 +29,23 @@ use crate::{
 /// Creates a shipment of stock that is paid, lies at one location and is in no other shipment.
 #[utoipa::path(
     post, operation_id = "create_shipment", path = "/v1/orders/{id}/shipments", tag = "shipments",
-    security(("api_key" = ["orders:write"])), params(("id" = OrderId, Path)), request_body = CreateShipment,
-    responses((status = 201, body = Shipment)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "nothing_to_ship"])))
+    security(("api_key" = ["orders:write"])),
+    params(("id" = OrderId, Path), ("If-Match" = Option<EntityTags>, Header)), request_body = CreateShipment,
+    responses((status = 201, body = Shipment, headers(("Location", description = "The shipment.")))),
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "nothing_to_ship",
+        "inconsistent_fields", "line_quantity_unavailable", "location_needed", "version_conflict",
+        "if_match_invalid"])))
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
     IdPath(order_id): IdPath<OrderId>,
+    IfMatch(expected): IfMatch,
     write: Write<CreateShipment>,
 ) -> Result<Response, Problem> {
     let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
-    Ok(respond(state.app.create_shipment(&request, order_id, &write.body, &cause).await?))
+    let answer =
+        state.app.create_shipment(&request, order_id, expected.as_ref(), &write.body, &cause).await?;
+    Ok(respond_with_new(answer, "/v1/shipments"))
 }
 
 /// The shipments of an order, the oldest first.
@@ -60,8 +69,8 @@ pub(super) async fn list_of_order(
     security(("api_key" = ["orders:read"])),
     params(("order_id" = Option<OrderId>, Query), ("status" = Option<ShipmentStatus>, Query),
         ("location_id" = Option<LocationId>, Query), ("starting_after" = Option<ShipmentId>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100)),
-    responses((status = 200, body = Page<Shipment>)), extensions(("x-problems" = json!(["validation_failed"])))
+        ("limit" = Option<PageSize>, Query)),
+    responses((status = 200, body = Page<Shipment>))
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -163,7 +172,8 @@ pub(super) async fn cancel(
     post, operation_id = "return_shipment", path = "/v1/shipments/{id}/return", tag = "shipments",
     security(("api_key" = ["orders:write"])), params(("id" = ShipmentId, Path)), request_body = ReturnShipment,
     responses((status = 200, body = Shipment)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition"])))
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "inconsistent_fields",
+        "line_quantity_unavailable"])))
 )]
 pub(super) async fn give_back(
     State(state): State<ApiState>,

@@ -170,6 +170,20 @@ pub async fn lock_of_client(conn: &mut Conn, id: ApiKeyId) -> Result<Option<ApiK
     rows.into_iter().find(|row| row.id == id.uuid()).map(ApiKey::try_from).transpose()
 }
 
+/// A key.
+pub async fn find(conn: &mut Conn, id: ApiKeyId) -> Result<Option<ApiKey>, Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT id, client_id, name, scopes, created_at, last_used_at, expires_at, revoked_at,
+                  revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AS "is_live!"
+           FROM api_key WHERE id = $1"#,
+        id.uuid(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(ApiKey::try_from).transpose()
+}
+
 /// Keys, the newest first.
 pub async fn list(
     conn: &mut Conn,

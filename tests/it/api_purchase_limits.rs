@@ -148,7 +148,7 @@ async fn an_order_of_nobody_is_refused_where_there_is_a_limit() {
     for api in [&test.api, &there] {
         let answer = api.place(&[("a", 1)]).await;
         assert_eq!(answer.body["errors"][0]["pointer"], "/customer_id", "{}", answer.text);
-        answer.problem(422, "validation_failed");
+        answer.problem(422, "customer_needed");
     }
     assert_eq!(test.api.level("a").await, (1000, 1, 0));
     test.finish().await;

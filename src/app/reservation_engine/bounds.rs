@@ -19,6 +19,7 @@ use crate::{
         open_orders::{OpenOrderCaps, OrderOwner},
         purchase_limit::PurchaseLimit,
         reservation::Decision,
+        validation::Rule,
     },
     store::{Conn, open_orders, purchase_limits},
 };
@@ -117,7 +118,7 @@ impl<'a> Bounds<'a> {
         for (sku, requested) in self.wanted(placement) {
             let Some(customer_id) = placement.draft.customer_id.as_deref() else {
                 let detail = format!("is missing: SKU {sku} has a purchase limit");
-                return Some(Error::field("/customer_id", detail));
+                return Some(Error::invalid(Rule::CustomerNeeded, "/customer_id", detail));
             };
             let limit = self.limits.get(sku)?.quantity;
             let already_purchased = taken.purchased.get(&(customer_id, sku)).copied().unwrap_or_default();

@@ -25,7 +25,7 @@ use crate::{
         inventory::{InventoryLevel, LevelChange, LevelKey},
         new_order::OrderLineDraft,
         reservation::Decision,
-        validation::FieldError,
+        validation::{FieldError, Invalid, Rule},
     },
     store::{
         self, Conn, idempotency, orders,
@@ -267,5 +267,5 @@ fn unknown_skus(placement: &Placement, lines: &[usize]) -> Error {
             detail: format!("there is no SKU {sku}{}", at.unwrap_or_default()),
         })
     });
-    Error::UnknownSku(errors.collect())
+    Error::Invalid(Invalid { rule: Rule::UnknownSku, errors: errors.collect() })
 }

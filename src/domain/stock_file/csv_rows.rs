@@ -2,9 +2,12 @@
 //! count.
 
 use super::{Field, ImportMode, NewImportRow, body, require_room};
-use crate::domain::{stock_import::RowError, validation::FieldError};
+use crate::domain::{
+    stock_import::RowError,
+    validation::{FieldError, Invalid, Rule},
+};
 
-pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, Vec<FieldError>> {
+pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, Invalid> {
     // Flexible: a record with too many or too few values is wrong, and those after it are not.
     let mut reader =
         csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).has_headers(false).from_reader(file);
@@ -35,15 +38,12 @@ pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, V
     Ok(rows)
 }
 
-fn read_record(
-    reader: &mut csv::Reader<&[u8]>,
-    record: &mut csv::ByteRecord,
-) -> Result<bool, Vec<FieldError>> {
+fn read_record(reader: &mut csv::Reader<&[u8]>, record: &mut csv::ByteRecord) -> Result<bool, Invalid> {
     reader.read_byte_record(record).map_err(|error| body(error.to_string()))
 }
 
 /// The header. A column that nobody knows is refused: what it was to do would not happen.
-fn columns(header: &csv::ByteRecord, mode: ImportMode) -> Result<Vec<Field>, Vec<FieldError>> {
+fn columns(header: &csv::ByteRecord, mode: ImportMode) -> Result<Vec<Field>, Invalid> {
     let mut columns = Vec::with_capacity(header.len());
     let mut errors = Vec::new();
     for name in header {
@@ -66,7 +66,7 @@ fn columns(header: &csv::ByteRecord, mode: ImportMode) -> Result<Vec<Field>, Vec
     }
     // The first few say it.
     errors.truncate(16);
-    if errors.is_empty() { Ok(columns) } else { Err(errors) }
+    if errors.is_empty() { Ok(columns) } else { Err(Invalid { rule: Rule::StockFileInvalid, errors }) }
 }
 
 /// Counts lines as an editor does. The reader counts its records' ends, and skips empty lines without counting them.

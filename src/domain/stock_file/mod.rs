@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     inventory::{LevelKey, LocationId, MAX_QUANTITY, ParseNameError, Sku},
     stock_import::{ImportMode, MAX_ROWS, NewImportRow, RowError},
-    validation::FieldError,
+    validation::{Invalid, Rule},
 };
 
 mod csv_rows;
@@ -86,7 +86,7 @@ pub fn read(
     format: StockFormat,
     mode: ImportMode,
     location: &LocationId,
-) -> Result<Vec<NewImportRow>, Vec<FieldError>> {
+) -> Result<Vec<NewImportRow>, Invalid> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let mut rows = match format {
         StockFormat::Csv => csv_rows::read(file, mode)?,
@@ -110,12 +110,12 @@ pub fn read(
     Ok(rows)
 }
 
-fn body(detail: impl Into<String>) -> Vec<FieldError> {
-    vec![FieldError { pointer: "body".into(), detail: detail.into() }]
+fn body(detail: impl Into<String>) -> Invalid {
+    Invalid::new(Rule::StockFileInvalid, "body", detail)
 }
 
 /// Fails once there are more rows than one import may have.
-fn require_room(rows: &[NewImportRow]) -> Result<(), Vec<FieldError>> {
+fn require_room(rows: &[NewImportRow]) -> Result<(), Invalid> {
     if rows.len() < MAX_ROWS { Ok(()) } else { Err(body(format!("must hold at most {MAX_ROWS} rows"))) }
 }
 
@@ -208,11 +208,11 @@ mod tests {
         file: impl AsRef<[u8]>,
         format: StockFormat,
         mode: ImportMode,
-    ) -> Result<Vec<NewImportRow>, Vec<FieldError>> {
+    ) -> Result<Vec<NewImportRow>, Invalid> {
         read(file.as_ref(), format, mode, &"main".parse().expect("a location"))
     }
 
-    fn csv(file: impl AsRef<[u8]>) -> Result<Vec<NewImportRow>, Vec<FieldError>> {
+    fn csv(file: impl AsRef<[u8]>) -> Result<Vec<NewImportRow>, Invalid> {
         read_as(file, StockFormat::Csv, ImportMode::Set)
     }
 
@@ -273,14 +273,15 @@ mod tests {
             ("\n\n", "body holds no header"),
             ("sku,on_hand\n", "body holds no rows"),
         ] {
-            let errors = csv(file).expect_err(file);
-            let text = format!("{} {}", errors[0].pointer, errors[0].detail);
+            let invalid = csv(file).expect_err(file);
+            let text = format!("{} {}", invalid.errors[0].pointer, invalid.errors[0].detail);
             assert!(text.starts_with(named), "{file:?}: {text}");
         }
-        let errors = read_as("sku,on_hand\na,1\n", StockFormat::Csv, ImportMode::Delta).expect_err("a delta");
-        assert_eq!(errors[0].pointer, "column \"on_hand\"");
+        let invalid =
+            read_as("sku,on_hand\na,1\n", StockFormat::Csv, ImportMode::Delta).expect_err("a delta");
+        assert_eq!(invalid.errors[0].pointer, "column \"on_hand\"");
         let wide = format!("sku,on_hand{}\n", ",x".repeat(10_000));
-        assert!(csv(wide).expect_err("unknown columns").len() <= 16);
+        assert!(csv(wide).expect_err("unknown columns").errors.len() <= 16);
     }
 
     #[test]

@@ -6,9 +6,9 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{Field, ImportMode, NewImportRow, require_room};
-use crate::domain::{stock_import::RowError, validation::FieldError};
+use crate::domain::{stock_import::RowError, validation::Invalid};
 
-pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, Vec<FieldError>> {
+pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, Invalid> {
     let mut rows = Vec::new();
     for (line, text) in (1..).zip(file.split(|byte| *byte == b'\n')) {
         let text = text.trim_ascii();

@@ -15,7 +15,7 @@ async fn a_request_of_the_wrong_shape_is_refused() {
     let post = || test.api.request(Method::POST, "/v1/orders").header("Content-Type", "application/json");
     let answer = send(post().body(ORDER)).await;
     refuses(&test, "no key", answer, 400, "idempotency_key_missing", "Idempotency-Key").await;
-    for key in ["", " ", "a b", "\"\"", &"k".repeat(256), "schlüssel"] {
+    for key in ["", " ", "a b", "\"\"", "a\"b", &"k".repeat(256), "schlüssel"] {
         let answer = send(post().header("Idempotency-Key", key.as_bytes()).body(ORDER)).await;
         refuses(&test, key, answer, 400, "idempotency_key_invalid", "Idempotency-Key").await;
     }
@@ -46,8 +46,6 @@ async fn every_wrong_field_of_a_payment_is_named() {
     let path = format!("/v1/orders/{order_id}/payments");
     let payment = |field: &str| format!(r#"{{"method":"card",{field}}}"#);
     for (body, pointer) in [
-        (payment(r#""payment_token":"4242424242424242""#), "/payment_token"),
-        (payment(r#""payment_token":"4242-4242-4242-4242""#), "/payment_token"),
         (payment(r#""payment_token":"4242 4242 4242 4242""#), "/payment_token"),
         (payment(r#""payment_token":"""#), "/payment_token"),
         (payment(r#""payment_token":"tok\u0000""#), "/payment_token"),
@@ -56,8 +54,6 @@ async fn every_wrong_field_of_a_payment_is_named() {
         (payment(r#""card_number":"x""#), "/card_number"),
         (payment(r#""payment_token":"pm_x","amount":0"#), "/amount"),
         (payment(r#""payment_token":"pm_x","amount":-1000"#), "/amount"),
-        (payment(r#""payment_token":"pm_x","amount":999"#), "/amount"),
-        (payment(r#""payment_token":"pm_x","amount":1001"#), "/amount"),
         (payment(r#""payment_token":"pm_x","capture_method":"never""#), "/capture_method"),
         (r#"{"payment_token":"pm_x"}"#.into(), "/method"),
         (r#"{"method":"cash","payment_token":"pm_x"}"#.into(), "/method"),
@@ -65,6 +61,17 @@ async fn every_wrong_field_of_a_payment_is_named() {
     ] {
         let answer = test.api.post_text(&path, body.as_str()).await;
         assert_eq!((answer.status, answer.code()), (422, "validation_failed"), "{body}: {}", answer.text);
+        assert_eq!(pointers(&answer), [pointer], "{body}: {}", answer.text);
+        assert!(!answer.text.contains("4242"), "{}", answer.text);
+    }
+    for (body, pointer, code) in [
+        (payment(r#""payment_token":"4242424242424242""#), "/payment_token", "card_number_refused"),
+        (payment(r#""payment_token":"4242-4242-4242-4242""#), "/payment_token", "card_number_refused"),
+        (payment(r#""payment_token":"pm_x","amount":999"#), "/amount", "amount_mismatch"),
+        (payment(r#""payment_token":"pm_x","amount":1001"#), "/amount", "amount_mismatch"),
+    ] {
+        let answer = test.api.post_text(&path, body.as_str()).await;
+        assert_eq!((answer.status, answer.code()), (422, code), "{body}: {}", answer.text);
         assert_eq!(pointers(&answer), [pointer], "{body}: {}", answer.text);
         assert!(!answer.text.contains("4242"), "{}", answer.text);
     }

@@ -261,12 +261,17 @@ async fn a_file_that_is_wrong_as_a_whole_is_refused() {
         ("?mode=set&location_id=a%20b", good, "?location_id"),
         ("?mode=set&reference=", good, "?reference"),
         ("?mode=set&sku=a", good, "?sku"),
+    ] {
+        let problem = refused(&test, parameters, "text/csv", file).await.problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+    for (parameters, file, pointer) in [
         ("?mode=set", "", "body"),
         ("?mode=set", "sku,on_hand\n", "body"),
         ("?mode=set", "sku,count\na,1\n", "column \"count\""),
         ("?mode=delta", good, "column \"on_hand\""),
     ] {
-        let problem = refused(&test, parameters, "text/csv", file).await.problem(422, "validation_failed");
+        let problem = refused(&test, parameters, "text/csv", file).await.problem(422, "stock_file_invalid");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
     }
     for media_type in ["application/json", "text/plain", "application/csv", ""] {
@@ -278,7 +283,7 @@ async fn a_file_that_is_wrong_as_a_whole_is_refused() {
     let large = format!("{good}{}", " ".repeat(limit - good.len() + 1));
     refused(&test, "?mode=set", "text/csv", &large).await.problem(413, "body_too_large");
     let many = format!("sku,on_hand\n{}", "a,1\n".repeat(200_001));
-    let problem = refused(&test, "?mode=set", "text/csv", &many).await.problem(422, "validation_failed");
+    let problem = refused(&test, "?mode=set", "text/csv", &many).await.problem(422, "stock_file_invalid");
     assert_eq!(problem["errors"][0]["detail"], "must hold at most 200000 rows");
     let reader = test.api.with_secret(&test.new_key("reader", &[Scope::OrdersRead]).await.secret);
     reader.post_file("k", SET, "text/csv", good).await.problem(403, "insufficient_scope");

@@ -100,7 +100,7 @@ async fn adjustments_add_up_and_are_made_all_or_none() {
     post(json!([item("a", 1), item("b", -6)])).await.problem(409, "below_committed");
     let unknown = post(json!([item("a", 1), item("x", 1)])).await.problem(422, "unknown_sku");
     assert_eq!(unknown["errors"][0]["pointer"], "/items/1/sku");
-    let too_many = post(json!([item("a", 999_999_995)])).await.problem(422, "validation_failed");
+    let too_many = post(json!([item("a", 999_999_995)])).await.problem(422, "on_hand_too_large");
     assert_eq!(too_many["errors"][0]["pointer"], "/items/0/delta");
     assert_eq!(test.snapshot().await, before);
     test.finish().await;

@@ -85,8 +85,6 @@ async fn what_is_promised_stays_and_what_is_unknown_is_named() {
     for (items, pointer) in [
         (json!([]), "/items"),
         (json!(vec![item("a", "main", "north", 1); 501]), "/items"),
-        (json!([item("a", "main", "east", 1)]), "/items/0/to_location_id"),
-        (json!([item("a", "main", "main", 1)]), "/items/0/to_location_id"),
         (json!([item("a", "main", "north", 0)]), "/items/0/quantity"),
         (json!([item("a", "main", "north", -1)]), "/items/0/quantity"),
         (json!([item("a", "main", "north", 1_000_000_001)]), "/items/0/quantity"),
@@ -96,10 +94,14 @@ async fn what_is_promised_stays_and_what_is_unknown_is_named() {
         let refused = transfer(&test, items).await.problem(422, "validation_failed");
         assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
     }
+    for (to, code) in [("east", "unknown_location"), ("main", "inconsistent_fields")] {
+        let refused = transfer(&test, json!([item("a", "main", to, 1)])).await.problem(422, code);
+        assert_eq!(refused["errors"][0]["pointer"], "/items/0/to_location_id", "{refused}");
+    }
     assert_eq!(test.snapshot().await, before);
     test.api.put("/v1/inventory/b/north", &json!({ "on_hand": 1_000_000_000 })).await.expect(200);
     let full =
-        transfer(&test, json!([item("b", "main", "north", 1)])).await.problem(422, "validation_failed");
+        transfer(&test, json!([item("b", "main", "north", 1)])).await.problem(422, "on_hand_too_large");
     assert_eq!(full["errors"][0]["pointer"], "/items/0/quantity");
     transfer(&test, json!([item("a", "main", "north", 3)])).await.expect(201);
     test.finish().await;

@@ -20,11 +20,11 @@ async fn units_are_canceled_in_parts_until_none_is_left() {
     );
     assert_eq!(of_lines(&after, "quantity_canceled"), [3, 0]);
     assert_eq!(test.levels().await, [(10, 1, 0), (10, 2, 0)]);
-    assert_eq!(wrong(cut(&[(1, 1), (0, 2)]).await).0, "/lines/1/quantity");
-    let (pointer, detail) = wrong(cut(&[(1, 3)]).await);
+    assert_eq!(wrong(cut(&[(1, 1), (0, 2)]).await, "line_quantity_unavailable").0, "/lines/1/quantity");
+    let (pointer, detail) = wrong(cut(&[(1, 3)]).await, "line_quantity_unavailable");
     assert!(pointer == "/lines/0/quantity" && detail.starts_with("must be 1 to 2"), "{pointer} {detail}");
     cut(&[(0, 1), (1, 1)]).await.expect(200);
-    assert!(wrong(cut(&[(0, 1)]).await).1.contains("this one has 0"));
+    assert!(wrong(cut(&[(0, 1)]).await, "line_quantity_unavailable").1.contains("this one has 0"));
     assert_eq!(test.levels().await, [(10, 0, 0), (10, 1, 0)]);
     let last = cut(&[(1, 1)]).await.expect(200);
     assert_eq!(fields(&last, ["status", "amount_due"]), [json!("canceled"), json!(0)]);
@@ -44,19 +44,25 @@ async fn wrong_requests_name_the_field_and_change_nothing() {
     let other = test.order_of(&[("a", 1)], "automatic").await;
     let before = test.snapshot().await;
     let one = units(&order, &[(0, 1)]);
+    for (body, pointer, code) in [
+        (json!({ "lines": units(&order, &[(0, 1), (0, 1)]) }), "/lines/1/line_id", "inconsistent_fields"),
+        (json!({ "lines": units(&other, &[(0, 1)]) }), "/lines/0/line_id", "line_quantity_unavailable"),
+    ] {
+        let answer = test.ask_order(&order, "cancel", body.clone()).await;
+        assert_eq!(wrong(answer, code).0, pointer, "{body}");
+    }
     for (body, pointer) in [
         (json!({ "lines": [] }), "/lines"),
         (json!({ "lines": units(&order, &[(0, 0)]) }), "/lines/0/quantity"),
         (json!({ "lines": units(&order, &[(0, -1)]) }), "/lines/0/quantity"),
-        (json!({ "lines": units(&order, &[(0, 1), (0, 1)]) }), "/lines/1/line_id"),
-        (json!({ "lines": units(&other, &[(0, 1)]) }), "/lines/0/line_id"),
         (json!({ "lines": [{ "line_id": "x", "quantity": 1 }] }), "/lines/0/line_id"),
         (json!({ "lines": one, "refund": "maybe" }), "/refund"),
         (json!({ "lines": one, "restock": 1 }), "/restock"),
         (json!({ "lines": one, "reason": "" }), "/reason"),
         (json!({ "line": one }), "/line"),
     ] {
-        assert_eq!(wrong(test.ask_order(&order, "cancel", body.clone()).await).0, pointer, "{body}");
+        let answer = test.ask_order(&order, "cancel", body.clone()).await;
+        assert_eq!(wrong(answer, "validation_failed").0, pointer, "{body}");
     }
     assert_eq!(test.snapshot().await, before);
     test.settle_and_finish().await;
@@ -70,7 +76,7 @@ async fn what_would_be_left_for_nothing_has_to_be_canceled_whole() {
     let body = json!({ "currency": "USD", "lines": lines });
     let order = test.api.post("/v1/orders", &body).await.expect(201);
     let cut = async |n| test.ask_order(&order, "cancel", json!({ "lines": units(&order, &[(n, 1)]) })).await;
-    let (pointer, detail) = wrong(cut(0).await);
+    let (pointer, detail) = wrong(cut(0).await, "nothing_left_to_pay");
     assert!(pointer == "/lines" && detail.contains("whole order"), "{detail}");
     let after = cut(1).await.expect(200);
     assert_eq!(fields(&after, ["status", "amount_due"]), [json!("pending_payment"), json!(1000)]);
@@ -128,7 +134,7 @@ async fn a_pending_shipment_loses_what_is_canceled_and_a_packed_one_keeps_it() {
         test.ask_order(&order, "cancel", json!({ "lines": units(&order, lines) })).await
     };
     // Four of five: one is packed. What is in no shipment goes first.
-    let (_, detail) = wrong(cut(&[(0, 5)]).await);
+    let (_, detail) = wrong(cut(&[(0, 5)]).await, "line_quantity_unavailable");
     assert!(detail.starts_with("must be 1 to 4"), "{detail}");
     cut(&[(0, 2)]).await.expect(200);
     let shipments = async || test.api.order(&id(&order)).await["shipments"].clone();
@@ -144,7 +150,7 @@ async fn a_pending_shipment_loses_what_is_canceled_and_a_packed_one_keeps_it() {
     cut(&[(1, 2)]).await.expect(200);
     let held = shipments().await;
     assert_eq!((&held[0]["status"], &held[1]["status"]), (&json!("canceled"), &json!("packed")));
-    assert!(wrong(cut(&[(0, 1)]).await).1.contains("this one has 0"));
+    assert!(wrong(cut(&[(0, 1)]).await, "line_quantity_unavailable").1.contains("this one has 0"));
     test.ask_shipment(&pending, "pack", json!({})).await.problem(409, "invalid_state_transition");
     test.ask_shipment(&packed, "ship", json!({})).await.expect(200);
     assert_eq!(test.api.order(&id(&order)).await["status"], "fulfilled");

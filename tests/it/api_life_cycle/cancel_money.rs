@@ -11,7 +11,7 @@ async fn less_is_due_before_the_payment_begins() {
     let order = test.order_of(&[("a", 3)], "automatic").await;
     test.ask_order(&order, "cancel", json!({ "lines": units(&order, &[(0, 1)]) })).await.expect(200);
     let pay = json!({ "method": "card", "payment_token": "pm_card_visa", "amount": 3000 });
-    test.ask_order(&order, "payments", pay).await.problem(422, "validation_failed");
+    test.ask_order(&order, "payments", pay).await.problem(422, "amount_mismatch");
     let payment_id = test.paying(&id(&order), "pm_card_visa").await;
     test.pump("payment").await;
     let payment = test.payment(&payment_id).await;

@@ -194,9 +194,9 @@ fn fields<const N: usize>(body: &Value, names: [&str; N]) -> [Value; N] {
     names.map(|name| body[name].clone())
 }
 
-/// The pointer and the detail of the first wrong field of a 422.
-fn wrong(answer: Answer) -> (String, String) {
-    let problem = answer.problem(422, "validation_failed");
+/// The pointer and the detail of the first wrong field of a 422 with this code.
+fn wrong(answer: Answer, code: &str) -> (String, String) {
+    let problem = answer.problem(422, code);
     let text = |name: &str| problem["errors"][0][name].as_str().unwrap().to_owned();
     (text("pointer"), text("detail"))
 }

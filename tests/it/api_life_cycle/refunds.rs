@@ -97,20 +97,22 @@ async fn wrong_amounts_name_the_field_and_change_nothing() {
     let (order, payment_id) = captured(&test, "pm_card_visa").await;
     let other = test.order_of(&[("a", 1)], "automatic").await;
     let before = test.snapshot().await;
-    for (body, pointer) in [
-        (json!({ "amount": 0 }), "/amount"),
-        (json!({ "amount": -6000 }), "/amount"),
-        (json!({ "amount": 1, "lines": units(&order, &[(0, 1)]) }), "/amount"),
-        (json!({ "lines": [] }), "/lines"),
-        (json!({ "lines": units(&order, &[(0, 8)]) }), "/lines/0/quantity"),
-        (json!({ "lines": units(&other, &[(0, 1)]) }), "/lines/0/line_id"),
-        (json!({ "amount": 1, "restock": true }), "/restock"),
+    let (field, together, left) = ("validation_failed", "inconsistent_fields", "line_quantity_unavailable");
+    for (body, pointer, code) in [
+        (json!({ "amount": 0 }), "/amount", field),
+        (json!({ "amount": -6000 }), "/amount", field),
+        (json!({ "amount": 1, "lines": units(&order, &[(0, 1)]) }), "/amount", together),
+        (json!({ "lines": [] }), "/lines", field),
+        (json!({ "lines": units(&order, &[(0, 8)]) }), "/lines/0/quantity", left),
+        (json!({ "lines": units(&other, &[(0, 1)]) }), "/lines/0/line_id", left),
+        (json!({ "amount": 1, "restock": true }), "/restock", together),
         // Nothing has shipped.
-        (json!({ "lines": units(&order, &[(0, 1)]), "restock": true }), "/lines/0/quantity"),
-        (json!({ "amount": 1, "reason": "" }), "/reason"),
-        (json!({ "amount": 1.5 }), "/amount"),
+        (json!({ "lines": units(&order, &[(0, 1)]), "restock": true }), "/lines/0/quantity", left),
+        (json!({ "amount": 1, "reason": "" }), "/reason", field),
+        (json!({ "amount": 1.5 }), "/amount", field),
     ] {
-        assert_eq!(wrong(test.ask_payment(&payment_id, "refunds", body.clone()).await).0, pointer, "{body}");
+        let answer = test.ask_payment(&payment_id, "refunds", body.clone()).await;
+        assert_eq!(wrong(answer, code).0, pointer, "{body}");
     }
     let much = test.ask_payment(&payment_id, "refunds", json!({ "amount": 10_001 })).await;
     assert_eq!(much.problem(409, "refund_exceeds_captured")["refundable"], 10_000);
@@ -145,8 +147,12 @@ async fn units_are_refunded_for_what_they_cost_and_no_unit_twice() {
         (vec![3, 1], vec![3, 1])
     );
     // Three, less one canceled, less one refunded.
-    assert!(wrong(refund(&[(1, 2)], false).await).1.starts_with("must be 1 to 1"));
-    assert!(wrong(refund(&[(0, 3)], true).await).1.starts_with("must be 1 to 2"));
+    assert!(
+        wrong(refund(&[(1, 2)], false).await, "line_quantity_unavailable").1.starts_with("must be 1 to 1")
+    );
+    assert!(
+        wrong(refund(&[(0, 3)], true).await, "line_quantity_unavailable").1.starts_with("must be 1 to 2")
+    );
     refund(&[(1, 1)], false).await.expect(201);
     test.pump("payment").await;
     assert_eq!(test.money(&payment_id).await, [10_000, 6000, 3]);

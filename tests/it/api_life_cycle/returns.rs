@@ -1,7 +1,7 @@
 //! Returns: units that come back, in parts, onto the shelf or not, and what does not follow by itself.
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{fields, of_lines, shop, units, wrong};
 use crate::support::api::id;
@@ -27,7 +27,7 @@ async fn units_come_back_in_parts_until_all_are_back() {
     test.ask_shipment(&shipment, "deliver", json!({})).await.expect(200);
     give(&[(0, 1)], false).await.expect(200);
     assert_eq!(test.levels().await, [(8, 0, 0), (9, 0, 0)]);
-    let (pointer, detail) = wrong(give(&[(0, 2)], true).await);
+    let (pointer, detail) = wrong(give(&[(0, 2)], true).await, "line_quantity_unavailable");
     assert!(pointer == "/lines/0/quantity" && detail.starts_with("must be 1 to 1"), "{pointer} {detail}");
     let all = json!({ "restock": true, "reason": "refused at the door" });
     let last = test.ask_shipment(&shipment, "return", all.clone()).await.expect(200);
@@ -54,16 +54,20 @@ async fn wrong_requests_name_the_field_and_change_nothing() {
     let (order, _) = test.paid(&[("a", 2), ("b", 1)], "automatic").await;
     let shipment = test.shipped(&order, &[(0, 2)]).await;
     let before = test.snapshot().await;
-    for (body, pointer) in [
-        (json!({ "reason": "x" }), "/restock"),
-        (json!({ "restock": true }), "/reason"),
-        (json!({ "restock": true, "reason": "" }), "/reason"),
-        (json!({ "restock": true, "reason": "x", "lines": [] }), "/lines"),
+    let back = |lines: Value| json!({ "restock": true, "reason": "x", "lines": lines });
+    let (field, left) = ("validation_failed", "line_quantity_unavailable");
+    for (body, pointer, code) in [
+        (json!({ "reason": "x" }), "/restock", field),
+        (json!({ "restock": true }), "/reason", field),
+        (json!({ "restock": true, "reason": "" }), "/reason", field),
+        (back(json!([])), "/lines", field),
         // Not in this shipment.
-        (json!({ "restock": true, "reason": "x", "lines": units(&order, &[(1, 1)]) }), "/lines/0/line_id"),
-        (json!({ "restock": true, "reason": "x", "lines": units(&order, &[(0, 3)]) }), "/lines/0/quantity"),
+        (back(units(&order, &[(1, 1)])), "/lines/0/line_id", left),
+        (back(units(&order, &[(0, 3)])), "/lines/0/quantity", left),
+        (back(units(&order, &[(0, 1), (0, 1)])), "/lines/1/line_id", "inconsistent_fields"),
     ] {
-        assert_eq!(wrong(test.ask_shipment(&shipment, "return", body.clone()).await).0, pointer, "{body}");
+        let answer = test.ask_shipment(&shipment, "return", body.clone()).await;
+        assert_eq!(wrong(answer, code).0, pointer, "{body}");
     }
     assert_eq!(test.snapshot().await, before);
     test.settle_and_finish().await;
@@ -91,7 +95,10 @@ async fn a_line_in_two_shipments_comes_back_by_the_shipment_it_left_with() {
     let first = test.shipped(&order, &[(0, 1)]).await;
     let second = test.shipped(&order, &[(0, 2)]).await;
     let body = |quantity| json!({ "lines": units(&order, &[(0, quantity)]), "restock": true, "reason": "x" });
-    assert_eq!(wrong(test.ask_shipment(&first, "return", body(2)).await).0, "/lines/0/quantity");
+    assert_eq!(
+        wrong(test.ask_shipment(&first, "return", body(2)).await, "line_quantity_unavailable").0,
+        "/lines/0/quantity"
+    );
     assert_eq!(test.ask_shipment(&first, "return", body(1)).await.expect(200)["status"], "returned");
     assert_eq!(test.ask_shipment(&second, "return", body(2)).await.expect(200)["status"], "returned");
     assert_eq!(test.api.level("a").await, (10, 0, 0));

@@ -89,7 +89,7 @@ async fn a_shipment_leaves_from_one_location() {
     let order = test.api.post("/v1/orders", &json!({ "currency": "USD", "lines": lines })).await.expect(201);
     test.paying(&id(&order), "pm_card_visa").await;
     test.pump("payment").await;
-    let (pointer, detail) = wrong(test.ask_order(&order, "shipments", json!({})).await);
+    let (pointer, detail) = wrong(test.ask_order(&order, "shipments", json!({})).await, "location_needed");
     assert_eq!((pointer.as_str(), detail.as_str()), ("/location_id", "must be one of main, north"));
     let from = async |location: &str, lines: Value| {
         let mut body = json!({ "location_id": location });
@@ -100,7 +100,11 @@ async fn a_shipment_leaves_from_one_location() {
     };
     let nothing = from("south", Value::Null).await.problem(409, "nothing_to_ship");
     assert_eq!(nothing["location_id"], "south");
-    assert!(wrong(from("north", units(&order, &[(0, 1)])).await).1.contains("this one has 0"));
+    assert!(
+        wrong(from("north", units(&order, &[(0, 1)])).await, "line_quantity_unavailable")
+            .1
+            .contains("this one has 0")
+    );
     let north = from("north", Value::Null).await.expect(201);
     assert_eq!((north["lines"].as_array().unwrap().len(), &north["lines"][0]["quantity"]), (1, &json!(3)));
     let main = test.ask_order(&order, "shipments", json!({})).await.expect(201);
@@ -144,10 +148,12 @@ async fn wrong_requests_name_the_field_and_change_nothing() {
     let waiting = test.order_of(&[("a", 1)], "automatic").await;
     let shipment = test.shipping(&order, &[(0, 1)]).await;
     let before = test.snapshot().await;
+    for lines in [units(&order, &[(0, 2)]), units(&waiting, &[(0, 1)])] {
+        let answer = test.ask_order(&order, "shipments", json!({ "lines": lines })).await;
+        assert!(wrong(answer, "line_quantity_unavailable").0.starts_with("/lines/0/"), "{lines}");
+    }
     for (body, pointer) in [
         (json!({ "lines": [] }), "/lines"),
-        (json!({ "lines": units(&order, &[(0, 2)]) }), "/lines/0/quantity"),
-        (json!({ "lines": units(&waiting, &[(0, 1)]) }), "/lines/0/line_id"),
         (json!({ "location_id": "a b" }), "/location_id"),
         (json!({ "tracking": { "carrier": "DHL" } }), "/tracking/number"),
         (json!({ "tracking": { "carrier": "", "number": "1" } }), "/tracking/carrier"),
@@ -157,9 +163,13 @@ async fn wrong_requests_name_the_field_and_change_nothing() {
         ),
         (json!({ "locations": [] }), "/locations"),
     ] {
-        assert_eq!(wrong(test.ask_order(&order, "shipments", body.clone()).await).0, pointer, "{body}");
+        let answer = test.ask_order(&order, "shipments", body.clone()).await;
+        assert_eq!(wrong(answer, "validation_failed").0, pointer, "{body}");
     }
-    assert_eq!(wrong(test.ask_shipment(&shipment, "pack", json!({ "tracking": 1 })).await).0, "/tracking");
+    assert_eq!(
+        wrong(test.ask_shipment(&shipment, "pack", json!({ "tracking": 1 })).await, "validation_failed").0,
+        "/tracking"
+    );
     let unpaid =
         test.ask_order(&waiting, "shipments", json!({})).await.problem(409, "invalid_state_transition");
     assert_eq!(unpaid["current_status"], "pending_payment");
