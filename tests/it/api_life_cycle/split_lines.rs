@@ -77,7 +77,7 @@ async fn canceled_units_are_free_where_they_were_held_and_the_last_choice_goes_f
     assert_eq!(of_lines(&after, "quantity_canceled"), [4]);
     // From where it was taken once stays as it was.
     assert_eq!(allocations(&after), [("north", 4), ("south", 2)]);
-    assert!(wrong(cut(&test, &order, 3).await).1.starts_with("must be 1 to 2"));
+    assert!(wrong(cut(&test, &order, 3).await, "line_quantity_unavailable").1.starts_with("must be 1 to 2"));
     assert_eq!(cut(&test, &order, 2).await.expect(200)["status"], "canceled");
     assert_eq!(levels(&test).await, [(4, 0, 0), (3, 0, 0)]);
     test.settle_and_finish().await;
@@ -106,11 +106,11 @@ async fn an_order_that_runs_out_of_time_gives_back_at_each_location() {
 async fn each_location_ships_what_is_taken_from_it() {
     let test = shop().await;
     let (order, _) = place_paid(&test).await;
-    let (pointer, detail) = wrong(test.ask_order(&order, "shipments", json!({})).await);
+    let (pointer, detail) = wrong(test.ask_order(&order, "shipments", json!({})).await, "location_needed");
     assert_eq!((pointer.as_str(), detail.as_str()), ("/location_id", "must be one of north, south"));
     let too_many = json!({ "location_id": "south", "lines": units(&order, &[(0, 3)]) });
     assert!(
-        wrong(test.ask_order(&order, "shipments", too_many).await)
+        wrong(test.ask_order(&order, "shipments", too_many).await, "line_quantity_unavailable")
             .1
             .starts_with("must be 1 to 2, which is left to ship")
     );
@@ -149,7 +149,11 @@ async fn units_come_back_to_the_location_that_they_left() {
     let south = ship_from(&test, &order, "south", None).await;
     assert_eq!(levels(&test).await, [(0, 0, 0), (1, 0, 0)]);
     let back = |quantity| json!({ "lines": units(&order, &[(0, quantity)]), "restock": true, "reason": "x" });
-    assert!(wrong(test.ask_shipment(&south, "return", back(3)).await).1.starts_with("must be 1 to 2"));
+    assert!(
+        wrong(test.ask_shipment(&south, "return", back(3)).await, "line_quantity_unavailable")
+            .1
+            .starts_with("must be 1 to 2")
+    );
     test.ask_shipment(&south, "return", back(1)).await.expect(200);
     assert_eq!(levels(&test).await, [(0, 0, 0), (2, 0, 0)]);
     assert_eq!(test.ask_shipment(&north, "return", back(4)).await.expect(200)["status"], "returned");
@@ -191,7 +195,9 @@ async fn a_paid_order_that_is_canceled_is_given_back_or_written_off_at_each_loca
             }
         }
         // What is packed goes only with the whole order.
-        assert!(wrong(cut(&test, &order, 6).await).1.starts_with("must be 1 to 5"));
+        assert!(
+            wrong(cut(&test, &order, 6).await, "line_quantity_unavailable").1.starts_with("must be 1 to 5")
+        );
         let canceled = test.ask_order(&order, "cancel", json!({ "restock": restock })).await.expect(200);
         assert_eq!(canceled["status"], "canceled");
         let left = if restock { [(4, 0, 0), (3, 0, 0)] } else { [(0, 0, 0), (1, 0, 0)] };
