@@ -44,6 +44,12 @@ async fn reserved(api: &Api, sku: &str, location: &str) -> i64 {
     level["reserved"].as_i64().unwrap()
 }
 
+/// From where each line of an order is taken, whatever became of it since.
+fn sources(order: &Value) -> Vec<[&Value; 4]> {
+    let lines = order["lines"].as_array().unwrap().iter();
+    lines.map(|line| ["id", "quantity", "location_id", "allocations"].map(|name| &line[name])).collect()
+}
+
 /// An order of one line.
 pub(crate) fn order_of(sku: &str, quantity: i64) -> Value {
     json!({ "currency": "USD", "lines": [{ "sku": sku, "quantity": quantity, "unit_amount": 1000 }] })
