@@ -24,17 +24,23 @@ use utoipa::{
 
 use super::{
     access::{self, Access},
-    idempotency, links, problem,
+    idempotency,
+    if_match::EntityTags,
+    inventory::LevelCursor,
+    links, problem,
     problem_codes::{self, ProblemCode},
 };
-use crate::domain::{bounds::HoldSeconds, new_order::OrderLimits};
+use crate::domain::{
+    bounds::{EventPlace, HoldSeconds, PageSize, RowNumber},
+    new_order::OrderLimits,
+};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Holdfast",
         description = "Order processing that does not oversell, does not charge twice and does not lose an event.\n\n\
-            Amounts are integers in the minor unit of their currency. Every POST takes an `Idempotency-Key` and takes \
+            Amounts are integers in the minor unit of their currency; no integer is written with a fraction. Every POST takes an `Idempotency-Key` and takes \
             effect once. Every error is a problem document (RFC 9457) whose `code` is stable: see `/problems`. A request may carry \
             `X-Request-Id` and `traceparent` (W3C Trace Context).",
         license(name = "MIT", identifier = "MIT")
@@ -51,7 +57,7 @@ use crate::domain::{bounds::HoldSeconds, new_order::OrderLimits};
         (name = "contract", description = "What the API says of itself"),
         (name = "operation", description = "For those who run it"),
     ),
-    components(schemas(problem::Document, ProblemCode)),
+    components(schemas(problem::Document, ProblemCode, EntityTags, EventPlace, LevelCursor, PageSize, RowNumber)),
     modifiers(&Bearer)
 )]
 struct Description;
