@@ -3,12 +3,17 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize, Serializer};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, schema::Schema},
+};
+
+use super::bounds::words;
 
 macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
         /// One thing that an API key may be allowed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Scope {
             $($(#[$doc])* #[serde(rename = $name)] $variant),+
         }
@@ -22,6 +27,14 @@ macro_rules! scopes {
                 match self { $(Self::$variant => $name),+ }
             }
         }
+
+        impl PartialSchema for Scope {
+            fn schema() -> RefOr<Schema> {
+                words([$($name),+])
+            }
+        }
+
+        impl ToSchema for Scope {}
     };
 }
 

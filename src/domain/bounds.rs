@@ -100,6 +100,11 @@ fn integer(range: &RangeInclusive<i64>) -> Object {
         .build()
 }
 
+/// One of these words.
+pub(super) fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build().into()
+}
+
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident = $length:expr, $pattern:literal, $allowed:expr, $detail:literal);+ $(;)?) => {$(
         $(#[$doc])*

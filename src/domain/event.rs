@@ -5,10 +5,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, schema::Schema},
+};
 use uuid::Uuid;
 
 use super::{
+    bounds::words,
     ids::{EventId, OrderId},
     inventory::LevelKey,
 };
@@ -41,7 +45,7 @@ impl Topic {
 macro_rules! event_types {
     ($($(#[$doc:meta])* $variant:ident = $name:literal on $topic:ident),+ $(,)?) => {
         /// What happened, with the version of its data's shape. Fields are only ever added within a version.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum EventType {
             $($(#[$doc])* #[serde(rename = $name)] $variant),+
         }
@@ -60,6 +64,14 @@ macro_rules! event_types {
                 match self { $(Self::$variant => Topic::$topic),+ }
             }
         }
+
+        impl PartialSchema for EventType {
+            fn schema() -> RefOr<Schema> {
+                words([$($name),+])
+            }
+        }
+
+        impl ToSchema for EventType {}
     };
 }
 

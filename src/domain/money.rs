@@ -3,7 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, schema::Schema},
+};
+
+use super::bounds::words;
 
 /// The largest amount of an order, in minor units. Far above any real order, and so far below `i64::MAX` that sums over
 /// a table stay exact.
@@ -18,9 +23,8 @@ const CURRENCIES: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BI
     UZS VED VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG";
 
 /// An ISO 4217 currency code, in upper case.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
 pub struct Currency([u8; 3]);
 
 /// A string that is not a currency code in use.
@@ -35,6 +39,14 @@ impl Currency {
         std::str::from_utf8(&self.0).unwrap_or("")
     }
 }
+
+impl PartialSchema for Currency {
+    fn schema() -> RefOr<Schema> {
+        words(CURRENCIES.split_ascii_whitespace())
+    }
+}
+
+impl ToSchema for Currency {}
 
 impl FromStr for Currency {
     type Err = ParseCurrencyError;

@@ -108,6 +108,7 @@ pub struct Order {
     pub lines: Vec<OrderLine>,
     /// What became of it. Absent only in the answer that tells of its placing, and in the event of that.
     #[serde(flatten)]
+    #[schema(value_type = OrderProgress)]
     pub progress: Option<OrderProgress>,
 }
 
@@ -115,18 +116,25 @@ pub struct Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderProgress {
     /// What its canceled units would have cost, minor units.
+    #[schema(required = false)]
     pub amount_canceled: i64,
     /// What is to be paid in all, minor units: `total_amount` less `amount_canceled`; nothing once it has expired.
+    #[schema(required = false)]
     pub amount_due: i64,
     /// It was canceled with the wish to keep the money that was captured.
+    #[schema(required = false)]
     pub keeps_money: bool,
     /// How often its time to pay was extended.
+    #[schema(required = false)]
     pub extensions: i64,
     /// How its payment stands.
+    #[schema(required = false)]
     pub payment_status: OrderPaymentStatus,
     /// How much of it has shipped.
+    #[schema(required = false)]
     pub fulfillment_status: FulfillmentStatus,
     /// How much of what has shipped came back.
+    #[schema(required = false)]
     pub return_status: ReturnStatus,
 }
 
@@ -237,6 +245,7 @@ pub struct OrderLine {
     pub allocations: Vec<LineAllocation>,
     /// What became of the line. Absent where the order's own is.
     #[serde(flatten)]
+    #[schema(value_type = LineProgress)]
     pub progress: Option<LineProgress>,
 }
 
@@ -266,8 +275,10 @@ impl LineAllocation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LineProgress {
     /// How many of those that have shipped came back.
+    #[schema(required = false)]
     pub quantity_returned: i64,
     /// How many were refunded by a refund that names the line.
+    #[schema(required = false)]
     pub quantity_refunded: i64,
 }
 

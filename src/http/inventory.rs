@@ -63,7 +63,7 @@ struct LevelPage {
 #[utoipa::path(
     get, operation_id = "list_levels", path = "/v1/inventory", tag = "inventory",
     security(("api_key" = ["orders:read"])),
-    params(("sku" = Option<Sku>, Query), ("starting_after" = Option<Cursor>, Query),
+    params(("sku" = Option<Sku>, Query), ("starting_after" = Option<LevelCursor>, Query),
         ("limit" = Option<PageSize>, Query)),
     responses((status = 200, body = LevelPage))
 )]
@@ -72,7 +72,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<impl IntoResponse, Problem> {
     let sku: Option<Sku> = query.take("sku")?;
-    let starting_after: Option<Cursor> = query.take("starting_after")?;
+    let starting_after: Option<LevelCursor> = query.take("starting_after")?;
     let limit = query.take_limit()?;
     query.finish()?;
     let after = starting_after.map(|cursor| cursor.0);
@@ -84,7 +84,7 @@ pub(super) async fn list(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = levels.len() > limit;
     levels.truncate(limit);
-    let next = levels.last().filter(|_| has_more).map(|level| Cursor(level.key.clone()).to_string());
+    let next = levels.last().filter(|_| has_more).map(|level| LevelCursor(level.key.clone()).to_string());
     Ok(Json(LevelPage { data: levels.into_iter().map(LevelView::from).collect(), has_more, next }))
 }
 
@@ -192,16 +192,16 @@ pub(super) async fn list_movements(
 
 /// The place after a level, in a form that survives a query string: `sku location`, where neither can hold a space.
 #[derive(Debug, ToSchema)]
-#[schema(as = LevelCursor, value_type = String, pattern = "^[!-~]{1,64} [!-~]{1,64}$", example = "TEE-BLACK-M main")]
-struct Cursor(LevelKey);
+#[schema(value_type = String, pattern = "^[!-~]{1,64} [!-~]{1,64}$", example = "TEE-BLACK-M main")]
+pub(super) struct LevelCursor(LevelKey);
 
-impl std::fmt::Display for Cursor {
+impl std::fmt::Display for LevelCursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.0.sku, self.0.location_id)
     }
 }
 
-impl std::str::FromStr for Cursor {
+impl std::str::FromStr for LevelCursor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

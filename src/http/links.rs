@@ -18,7 +18,6 @@ struct Lead {
 }
 
 const ID: &[(&str, &str)] = &[("id", "$response.body#/id")];
-const FIRST_ID: &[(&str, &str)] = &[("id", "$response.body#/data/0/id")];
 const ORDER_ID: &[(&str, &str)] = &[("id", "$response.body#/order_id")];
 const PAYMENT_ID: &[(&str, &str)] = &[("id", "$response.body#/payment_id")];
 const LEVEL: &[(&str, &str)] = &[("sku", "$response.body#/sku"), ("location", "$response.body#/location_id")];
@@ -56,21 +55,22 @@ const LEADS: &[Lead] = &[
         parameters: ID,
         to: TO_ORDER,
     },
-    Lead { from: &["list_orders"], parameters: FIRST_ID, to: TO_ORDER },
     Lead {
         from: &["start_payment", "read_payment", "capture_payment", "void_payment"],
         parameters: ID,
         to: TO_PAYMENT,
     },
-    Lead { from: &["start_payment", "create_shipment"], parameters: ORDER_ID, to: &["read_order"] },
-    Lead { from: &["list_payments", "list_payments_of_order"], parameters: FIRST_ID, to: TO_PAYMENT },
+    Lead {
+        from: &["start_payment", "create_shipment"],
+        parameters: ORDER_ID,
+        to: &["read_order", "create_shipment", "cancel_order"],
+    },
     Lead { from: &["refund_payment"], parameters: ID, to: &["read_refund"] },
     Lead {
         from: &["refund_payment"],
         parameters: PAYMENT_ID,
         to: &["read_payment", "list_refunds_of_payment"],
     },
-    Lead { from: &["list_refunds_of_payment"], parameters: FIRST_ID, to: &["read_refund"] },
     Lead {
         from: &[
             "create_shipment",
@@ -83,17 +83,10 @@ const LEADS: &[Lead] = &[
         parameters: ID,
         to: TO_SHIPMENT,
     },
-    Lead { from: &["list_shipments", "list_shipments_of_order"], parameters: FIRST_ID, to: TO_SHIPMENT },
     Lead { from: &["set_level", "read_level"], parameters: LEVEL, to: &["read_level", "set_level"] },
     Lead { from: &["set_level", "read_level"], parameters: LEVEL_QUERY, to: &["list_stock_movements"] },
     Lead { from: &["set_level"], parameters: SKU, to: &["list_levels", "list_orders", "set_purchase_limit"] },
-    Lead {
-        from: &["list_levels"],
-        parameters: &[("starting_after", "$response.body#/next")],
-        to: &["list_levels"],
-    },
     Lead { from: &["create_stock_import", "read_stock_import"], parameters: ID, to: TO_IMPORT },
-    Lead { from: &["list_stock_imports"], parameters: FIRST_ID, to: TO_IMPORT },
     Lead { from: &["set_location"], parameters: ID, to: &["read_location", "set_location"] },
     Lead {
         from: &["set_purchase_limit"],
@@ -102,12 +95,6 @@ const LEADS: &[Lead] = &[
     },
     Lead { from: &["delete_purchase_limit"], parameters: SAME_SKU, to: &["read_purchase_limit"] },
     Lead { from: &["create_api_key", "rotate_api_key", "read_api_key"], parameters: ID, to: TO_KEY },
-    Lead { from: &["list_api_keys"], parameters: FIRST_ID, to: &["read_api_key"] },
-    Lead {
-        from: &["list_events"],
-        parameters: &[("starting_after", "$response.body#/data/0/place")],
-        to: &["list_events"],
-    },
 ];
 
 /// Adds the links to the answers that they go out from.

@@ -24,17 +24,23 @@ use utoipa::{
 
 use super::{
     access::{self, Access},
-    idempotency, links, problem,
+    idempotency,
+    if_match::EntityTags,
+    inventory::LevelCursor,
+    links, problem,
     problem_codes::{self, ProblemCode},
 };
-use crate::domain::{bounds::HoldSeconds, new_order::OrderLimits};
+use crate::domain::{
+    bounds::{EventPlace, HoldSeconds, PageSize, RowNumber},
+    new_order::OrderLimits,
+};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Holdfast",
         description = "Order processing that does not oversell, does not charge twice and does not lose an event.\n\n\
-            Amounts are integers in the minor unit of their currency. Every POST takes an `Idempotency-Key` and takes \
+            Amounts are integers in the minor unit of their currency; no integer is written with a fraction. Every POST takes an `Idempotency-Key` and takes \
             effect once. Every error is a problem document (RFC 9457) whose `code` is stable: see `/problems`. A request may carry \
             `X-Request-Id` and `traceparent` (W3C Trace Context).",
         license(name = "MIT", identifier = "MIT")
@@ -51,7 +57,7 @@ use crate::domain::{bounds::HoldSeconds, new_order::OrderLimits};
         (name = "contract", description = "What the API says of itself"),
         (name = "operation", description = "For those who run it"),
     ),
-    components(schemas(problem::Document, ProblemCode)),
+    components(schemas(problem::Document, ProblemCode, EntityTags, EventPlace, LevelCursor, PageSize, RowNumber)),
     modifiers(&Bearer)
 )]
 struct Description;
@@ -138,6 +144,11 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
     if parameters.iter().any(is_query) {
         codes.push("validation_failed");
     }
+    for parameter in parameters {
+        if let RefOr::T(parameter) = parameter {
+            parameter.schema = parameter.schema.take().map(without_null);
+        }
+    }
     for (status, codes) in by_status(&codes) {
         operation.responses.responses.insert(status, RefOr::T(problem_response(&codes)));
     }
@@ -146,6 +157,35 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
         add_header(response, "X-Request-Id", "The id of the request: the client's own where it sent one.");
         let trace = "`00-trace_id-span_id-flags`: the trace that the request belongs to.";
         add_header(response, "traceresponse", trace);
+    }
+}
+
+/// A parameter may be absent. It is never null, as what is optional in a body may be.
+fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let is_null = |schema: &RefOr<Schema>| {
+        matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null))
+    };
+    match schema {
+        RefOr::T(Schema::OneOf(mut choice)) => {
+            choice.items.retain(|item| !is_null(item));
+            match choice.items.pop() {
+                Some(only) if choice.items.is_empty() => only,
+                last => {
+                    choice.items.extend(last);
+                    RefOr::T(Schema::OneOf(choice))
+                }
+            }
+        }
+        RefOr::T(Schema::Object(mut object)) => {
+            if let SchemaType::Array(mut types) = object.schema_type.clone() {
+                types.retain(|one| *one != Type::Null);
+                if let [only] = types.as_slice() {
+                    object.schema_type = SchemaType::Type(only.clone());
+                }
+            }
+            RefOr::T(Schema::Object(object))
+        }
+        other => other,
     }
 }
 
