@@ -143,6 +143,23 @@ mod tests {
         assert!(matches!(&decisions[1], Decision::Insufficient(short) if short[0].available == 0));
     }
 
+    #[test]
+    fn the_whole_transition_table() {
+        use ReservationStatus::{Committed, Expired, Fulfilled, Held, Released};
+        let allowed = [
+            (Held, Committed),
+            (Held, Expired),
+            (Held, Released),
+            (Committed, Fulfilled),
+            (Committed, Released),
+        ];
+        for &from in ReservationStatus::ALL {
+            for &to in ReservationStatus::ALL {
+                assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from} to {to}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_is_oversold_and_every_reserved_order_is_whole(
