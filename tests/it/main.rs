@@ -25,6 +25,7 @@ mod bench;
 mod cli;
 mod contract;
 mod failure;
+mod readme;
 mod reported;
 mod sandbox;
 mod support;
