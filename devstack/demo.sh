@@ -95,20 +95,11 @@ wait_until_ready
 "$holdfast" doctor
 
 if [ "$mode" = serve ]; then
-    sku=$(sed -n 2p "$stock" | cut -d, -f1)
     cat <<EOF
 
-The API listens at http://127.0.0.1:$port. Place an order:
+The API listens. The walk-through of README.md begins with this line:
 
-  curl -s http://127.0.0.1:$port/v1/orders -H 'Authorization: Bearer $HOLDFAST_API_KEY' \\
-    -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-order' \\
-    -d '{"currency":"USD","lines":[{"sku":"$sku","quantity":1,"unit_amount":499}]}'
-
-Pay it with the id that comes back:
-
-  curl -s http://127.0.0.1:$port/v1/orders/ID/payments -H 'Authorization: Bearer $HOLDFAST_API_KEY' \\
-    -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-payment' \\
-    -d '{"method":"card","payment_token":"pm_card_visa"}'
+  API=http://127.0.0.1:$port KEY=$HOLDFAST_API_KEY
 
 In another terminal, $holdfast works on the same servers with this environment:
 

@@ -131,6 +131,18 @@ fn levels() -> impl Strategy<Value = Vec<Vec<(i64, i64)>>> {
     prop::collection::vec(prop::collection::vec((0_i64..20, 0_i64..3), 1..4), 3)
 }
 
+#[test]
+fn the_whole_transition_table() {
+    use ReservationStatus::{Committed, Expired, Fulfilled, Held, Released};
+    let allowed =
+        [(Held, Committed), (Held, Expired), (Held, Released), (Committed, Fulfilled), (Committed, Released)];
+    for &from in ReservationStatus::ALL {
+        for &to in ReservationStatus::ALL {
+            assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from} to {to}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_is_oversold_and_every_order_is_whole_or_not_at_all(skus in levels(), orders in baskets(0..30)) {

@@ -265,4 +265,27 @@ mod tests {
         assert!(backorders.apply(&level()).is_ok());
         fails(RowFields { backorder_limit: Some(0), ..set(3) }, "on_hand", "must be 4 to ");
     }
+
+    #[test]
+    fn the_whole_transition_tables() {
+        use ImportStatus::{Canceled, Completed, Pending, Running};
+        let allowed = [
+            (Pending, Running),
+            (Pending, Completed),
+            (Pending, Canceled),
+            (Running, Completed),
+            (Running, Canceled),
+        ];
+        for &from in ImportStatus::ALL {
+            for &to in ImportStatus::ALL {
+                assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from} to {to}");
+            }
+        }
+        let allowed = [(RowStatus::Pending, RowStatus::Applied), (RowStatus::Pending, RowStatus::Failed)];
+        for &from in RowStatus::ALL {
+            for &to in RowStatus::ALL {
+                assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from} to {to}");
+            }
+        }
+    }
 }

@@ -118,25 +118,6 @@ async fn many_events_at_once_refund_a_dead_order_once() {
 }
 
 #[tokio::test]
-async fn an_authorization_that_comes_after_the_order_expired_is_voided() {
-    let (test, order_id, payment_id) = paying("pm_card_visa").await;
-    test.run_out(&order_id.to_string(), 1.0).await;
-    assert_eq!(test.expire(order_id).await, 1);
-    assert_eq!(test.api.level("a").await, (5, 0, 0));
-    // Nothing to let go yet: the provider has not decided.
-    assert_eq!(test.release(order_id).await, Progress::Done);
-    assert_eq!(test.authorize(payment_id).await.unwrap(), Progress::Done);
-    assert_eq!(test.api.order(&order_id.to_string()).await["status"], "expired");
-    // As the event of the authorization does.
-    assert_eq!(test.capture(payment_id).await.unwrap(), Progress::Done);
-    assert_eq!(test.payment(payment_id).await["status"], "voided");
-    assert_eq!(test.api.level("a").await, (5, 0, 0));
-    assert_eq!(moves(&test, payment_id).await, [1, 0, 0]);
-    assert_eq!(test.sandbox.summary().await["voided"], 1);
-    test.finish().await;
-}
-
-#[tokio::test]
 async fn a_capture_that_comes_after_the_order_expired_is_refunded() {
     let (test, order_id, payment_id) = paying("pm_sandbox_error_after_authorize").await;
     assert!(is_unknown(&test.authorize(payment_id).await));

@@ -47,23 +47,6 @@ async fn a_placement_that_finds_too_little_ends_expired_holds_itself() {
 }
 
 #[tokio::test]
-async fn a_payment_in_flight_keeps_an_order_alive_for_its_pin_and_no_longer() {
-    let payment_pin = Duration::from_mins(5);
-    let test = TestApp::start_with(Setup { payment_pin, ..Setup::default() }).await;
-    test.stock("a", 1).await;
-    let order_id = test.placed(&[("a", 1)]).await;
-    test.paying(&order_id, "pm_card_visa").await;
-    test.run_out(&order_id, 240.0).await;
-    assert_eq!(expire(&test).await, 0);
-    test.api.place(&[("a", 1)]).await.problem(409, "insufficient_stock");
-    assert_eq!(test.api.order(&order_id).await["status"], "pending_payment");
-    test.run_out(&order_id, 301.0).await;
-    test.placed(&[("a", 1)]).await;
-    assert_eq!(test.api.order(&order_id).await["status"], "expired");
-    test.finish().await;
-}
-
-#[tokio::test]
 async fn expiring_takes_only_what_is_overdue_and_only_once() {
     let test = TestApp::start().await;
     test.stock("a", 10).await;

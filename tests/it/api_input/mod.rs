@@ -1,5 +1,6 @@
 //! Bad input at the API: each is refused with the status, the code and the field, and nothing is written.
 
+mod everywhere;
 mod orders;
 mod requests;
 

@@ -106,19 +106,6 @@ async fn adjustments_add_up_and_are_made_all_or_none() {
     test.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn adjustments_and_orders_at_once_lose_nothing() {
-    let test = TestApp::start().await;
-    test.stock("a", 100).await;
-    let adjust = json!({ "items": [{ "sku": "a", "delta": -1 }] });
-    let adjustments = (0..20).map(|_| test.api.post("/v1/inventory/adjustments", &adjust));
-    let orders = (0..20).map(|_| test.api.place(&[("a", 1)]));
-    let (adjusted, placed) = tokio::join!(join_all(adjustments), join_all(orders));
-    assert!(adjusted.iter().chain(&placed).all(|answer| answer.status == 201));
-    assert_eq!(test.api.level("a").await, (80, 20, 0));
-    test.finish().await;
-}
-
 #[tokio::test]
 async fn levels_are_listed_in_pages_and_by_sku() {
     let test = TestApp::start().await;

@@ -1,15 +1,56 @@
 //! Every status with every action: carried out, or refused with the status and what it allows, and then nothing is written.
+//!
+//! The statuses are those of the domain, the actions those of the API's own document: one more of either, and the table has
+//! to say what comes of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use holdfast::domain::{order::OrderStatus, payment::PaymentStatus, shipment::ShipmentStatus};
+use holdfast::domain::{
+    order::OrderStatus, payment::PaymentStatus, shipment::ShipmentStatus, stock_import::ImportStatus,
+};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{fields, shop, units};
 use crate::support::{
-    api::{Answer, id},
+    api::{Answer, id, send},
     app::TestApp,
 };
+
+/// What may be asked of an order, as the order of the columns of its table: canceling has two ways.
+const OF_ORDERS: [&str; 5] = ["payments", "cancel", "cancel", "reservation/extend", "shipments"];
+const OF_PAYMENTS: [&str; 3] = ["capture", "void", "refunds"];
+const OF_SHIPMENTS: [&str; 5] = ["pack", "ship", "deliver", "cancel", "return"];
+const OF_IMPORTS: [&str; 1] = ["cancel"];
+
+#[tokio::test]
+async fn every_action_of_the_api_has_a_column() {
+    let test = TestApp::start().await;
+    let document = send(test.api.bare(Method::GET, "/openapi.json")).await.expect(200);
+    let mut actions = BTreeMap::<&str, Vec<&str>>::new();
+    for (template, item) in document["paths"].as_object().unwrap() {
+        if let Some((things, action)) = template.split_once("/{id}/").filter(|_| item["post"].is_object()) {
+            actions.entry(things).or_default().push(action);
+        }
+    }
+    // Keys have no status: see api_access/keys.rs.
+    actions.remove("/v1/api-keys").unwrap();
+    for (things, columns) in [
+        ("/v1/orders", &OF_ORDERS[..]),
+        ("/v1/payments", &OF_PAYMENTS),
+        ("/v1/shipments", &OF_SHIPMENTS),
+        ("/v1/inventory/imports", &OF_IMPORTS),
+    ] {
+        let mut columns = columns.to_vec();
+        columns.sort_unstable();
+        columns.dedup();
+        let mut found = actions.remove(things).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, columns, "{things}");
+    }
+    assert_eq!(actions, BTreeMap::new());
+    test.finish().await;
+}
 
 /// What comes of an action.
 #[derive(Clone, Copy)]
@@ -90,21 +131,20 @@ async fn orders() {
     let paid = Conflict("payment_already_succeeded");
     for &status in OrderStatus::ALL {
         // Pay, cancel, cancel units, extend, ship.
-        let expected = match status {
+        let expected: [Outcome; OF_ORDERS.len()] = match status {
             OrderStatus::PendingPayment => [Done(201), Done(200), Done(200), Done(200), Refused],
             OrderStatus::Confirmed => [paid, Done(200), Done(200), Refused, Done(201)],
             OrderStatus::PartiallyFulfilled => [paid, Refused, Done(200), Refused, Done(201)],
             OrderStatus::Fulfilled => [paid, Refused, Refused, Refused, Refused],
             OrderStatus::Expired | OrderStatus::Canceled => [Refused; 5],
         };
-        for (n, expected) in expected.into_iter().enumerate() {
+        for (n, (action, expected)) in OF_ORDERS.into_iter().zip(expected).enumerate() {
             let order = order_in(&test, status).await;
-            let (action, body) = match n {
-                0 => ("payments", json!({ "method": "card", "payment_token": "pm_card_visa" })),
-                1 => ("cancel", json!({})),
-                2 => ("cancel", json!({ "lines": units(&order, &[(0, 1)]) })),
-                3 => ("reservation/extend", json!({ "seconds": 10 })),
-                _ => ("shipments", json!({})),
+            let body = match n {
+                0 => json!({ "method": "card", "payment_token": "pm_card_visa" }),
+                2 => json!({ "lines": units(&order, &[(0, 1)]) }),
+                3 => json!({ "seconds": 10 }),
+                _ => json!({}),
             };
             let before = state(&test).await;
             let answer = test.ask_order(&order, action, body).await;
@@ -155,7 +195,7 @@ async fn payments() {
     test.stock("a", 1000).await;
     for &status in PaymentStatus::ALL {
         // Capture, void, refund.
-        let expected = match status {
+        let expected: [Outcome; OF_PAYMENTS.len()] = match status {
             PaymentStatus::RequiresAction => [Refused, Done(202), Refused],
             PaymentStatus::Authorized => [Done(202), Conflict("order_needs_payment"), Refused],
             PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => [Refused, Refused, Done(201)],
@@ -164,7 +204,7 @@ async fn payments() {
             | PaymentStatus::Voided
             | PaymentStatus::Failed => [Refused; 3],
         };
-        for (action, expected) in ["capture", "void", "refunds"].into_iter().zip(expected) {
+        for (action, expected) in OF_PAYMENTS.into_iter().zip(expected) {
             let payment_id = payment_in(&test, status).await;
             let before = state(&test).await;
             let answer = test.ask_payment(&payment_id, action, json!({})).await;
@@ -206,14 +246,14 @@ async fn shipments() {
     let done = Done(200);
     for &status in ShipmentStatus::ALL {
         // Pack, ship, deliver, cancel, return.
-        let expected = match status {
+        let expected: [Outcome; OF_SHIPMENTS.len()] = match status {
             ShipmentStatus::Pending => [done, Refused, Refused, done, Refused],
             ShipmentStatus::Packed => [Refused, done, Refused, done, Refused],
             ShipmentStatus::Shipped => [Refused, Refused, done, Refused, done],
             ShipmentStatus::Delivered => [Refused, Refused, Refused, Refused, done],
             ShipmentStatus::Returned | ShipmentStatus::Canceled => [Refused; 5],
         };
-        for (action, expected) in ["pack", "ship", "deliver", "cancel", "return"].into_iter().zip(expected) {
+        for (action, expected) in OF_SHIPMENTS.into_iter().zip(expected) {
             let shipment = shipment_in(&test, status).await;
             let before = state(&test).await;
             let answer = test.ask_shipment(&shipment, action, body(action)).await;
@@ -223,4 +263,47 @@ async fn shipments() {
         }
     }
     test.settle_and_finish().await;
+}
+
+async fn import_in(test: &TestApp, status: ImportStatus) -> String {
+    // More rows than one chunk has.
+    let mut file = "sku,on_hand\n".to_owned();
+    for row in 0..600 {
+        writeln!(file, "s{row},1").unwrap();
+    }
+    let import_id = test.api.import("mode=set", &file).await;
+    let path = format!("/v1/inventory/imports/{import_id}");
+    let chunks = match status {
+        ImportStatus::Pending | ImportStatus::Canceled => 0,
+        ImportStatus::Running => 1,
+        ImportStatus::Completed => 2,
+    };
+    for _ in 0..chunks {
+        test.app.run_stock_import(import_id.parse().ok()).await.unwrap().unwrap();
+    }
+    if status == ImportStatus::Canceled {
+        test.api.post(&format!("{path}/cancel"), &json!({})).await.expect(200);
+    }
+    assert_eq!(test.api.get(&path).await.expect(200)["status"], status.as_str());
+    path
+}
+
+#[tokio::test]
+async fn imports() {
+    let test = TestApp::start().await;
+    for &status in ImportStatus::ALL {
+        let expected: [Outcome; OF_IMPORTS.len()] = match status {
+            ImportStatus::Pending | ImportStatus::Running => [Done(200)],
+            ImportStatus::Completed | ImportStatus::Canceled => [Refused],
+        };
+        for (action, expected) in OF_IMPORTS.into_iter().zip(expected) {
+            let path = import_in(&test, status).await;
+            let before = state(&test).await;
+            let answer = test.api.post(&format!("{path}/{action}"), &json!({})).await;
+            let allowed = status.allowed().iter().map(|status| status.as_str()).collect();
+            let what = format!("{action} of an import that is {status}");
+            check(&test, &what, before, answer, expected, (status.as_str(), allowed)).await;
+        }
+    }
+    test.finish().await;
 }

@@ -1,5 +1,12 @@
-//! Random walks: whatever is asked, in whatever order, nothing fails inside and every invariant holds.
+//! Random walks: whatever is asked, in whatever order, nothing fails inside, every invariant holds, and no status becomes one
+//! that the domain's tables do not list.
 
+use std::collections::BTreeSet;
+
+use holdfast::domain::{
+    order::OrderStatus, payment::PaymentStatus, refund::RefundStatus, reservation::ReservationStatus,
+    shipment::ShipmentStatus,
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::{Value, json};
 
@@ -72,10 +79,50 @@ async fn step(test: &TestApp, random: &mut SmallRng, order_id: &str) -> u16 {
     answer.status
 }
 
+/// `(table, from, to)` of every status that may follow another.
+fn transitions() -> BTreeSet<(String, String, String)> {
+    let mut transitions = BTreeSet::new();
+    macro_rules! add {
+        ($($table:literal $status:ident),*) => {
+            $(for from in $status::ALL {
+                let to = |to: &$status| ($table.to_owned(), from.to_string(), to.to_string());
+                transitions.extend(from.allowed().iter().map(to));
+            })*
+        };
+    }
+    add!("orders" OrderStatus, "reservation" ReservationStatus, "payment" PaymentStatus, "refund" RefundStatus,
+         "shipment" ShipmentStatus);
+    transitions
+}
+
+/// Records every change of a status, whoever makes it.
+async fn record_transitions(test: &TestApp) {
+    let mut statements = "CREATE TABLE transition (of_table text, old text, new text);
+        CREATE FUNCTION record_transition() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO transition VALUES (TG_TABLE_NAME, OLD.status, NEW.status); RETURN NULL; END $$;"
+        .to_owned();
+    for table in transitions().into_iter().map(|(table, _, _)| table).collect::<BTreeSet<_>>() {
+        let trigger = format!(
+            "CREATE TRIGGER recorded AFTER UPDATE ON {table} FOR EACH ROW
+            WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION record_transition();"
+        );
+        statements.push_str(&trigger);
+    }
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut *test.conn().await).await.unwrap();
+}
+
+async fn recorded(test: &TestApp) -> BTreeSet<(String, String, String)> {
+    let query = sqlx::query_as("SELECT DISTINCT of_table, old, new FROM transition");
+    query.fetch_all(&mut *test.conn().await).await.unwrap().into_iter().collect()
+}
+
 #[tokio::test]
 async fn whatever_is_asked_every_invariant_holds() {
+    let allowed = transitions();
+    let mut seen = BTreeSet::new();
     for seed in [1, 2, 3] {
         let test = shop().await;
+        record_transitions(&test).await;
         let mut random = SmallRng::seed_from_u64(seed);
         let mut orders = Vec::new();
         for n in 0..4 {
@@ -92,6 +139,10 @@ async fn whatever_is_asked_every_invariant_holds() {
             }
         }
         assert!(done > STEPS / 5, "seed {seed}: only {done} steps did something");
+        seen.append(&mut recorded(&test).await);
         test.settle_and_finish().await;
     }
+    let strange: Vec<_> = seen.difference(&allowed).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    assert!(seen.len() > allowed.len() / 2, "the walks met only {seen:?}");
 }

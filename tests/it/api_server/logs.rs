@@ -6,8 +6,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
+    eventually,
     raw_http::RawHttp,
-    system::{Servers, System},
+    system::{PATIENCE, Servers, System, WORKERS},
 };
 
 /// Stands in whatever a client may send but must not be logged.
@@ -98,4 +99,42 @@ async fn a_client_writes_nothing_into_the_logs() {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(line["level"].is_string(), "{line}");
     }
+}
+
+/// An order that is paid with a token, refused, paid again and refunded, of somebody with an address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_customer_is_in_the_log_of_any_process() {
+    let system = System::start(Servers::RabbitMq, &[]).await;
+    system.import_stock("sku,on_hand\na,9\n").await;
+    system.start_roles().await;
+    let order = json!({
+        "currency": "USD", "customer_id": format!("{SECRET}@example.com"), "client_reference": SECRET,
+        "lines": [{ "sku": "a", "quantity": 1, "unit_amount": 1000 }], "metadata": { "note": SECRET },
+    });
+    let order_id = system.post("api", "/v1/orders", "order", &order).await.id().to_owned();
+    let payments = format!("/v1/orders/{order_id}/payments");
+    let mut payment_id = String::new();
+    for (token, status) in [(format!("pm_{SECRET}"), "failed"), ("pm_card_visa".to_owned(), "captured")] {
+        let payment = json!({ "method": "card", "payment_token": token });
+        system.post("api", &payments, &token, &payment).await.id().clone_into(&mut payment_id);
+        let settled = async || {
+            let url = format!("{}/v1/payments/{payment_id}", system.url("api"));
+            let answer = system.http.get(url).bearer_auth(&system.key).send().await.unwrap();
+            let payment: Value = answer.json().await.unwrap();
+            assert!(!payment.to_string().contains(&token), "{payment}");
+            payment["status"] == status
+        };
+        eventually(&format!("the payment is {status}"), PATIENCE, settled).await;
+    }
+    let refund = json!({ "amount": 400, "reason": SECRET });
+    system.post("api", &format!("/v1/payments/{payment_id}/refunds"), "refund", &refund).await.id();
+    system.wait_for_count("SELECT count(*) FROM refund WHERE status = 'succeeded'", 1).await;
+    system.wait_for_empty_outbox().await;
+    for name in WORKERS.into_iter().chain(["api"]) {
+        let log = system.log(name);
+        for secret in [SECRET, "@example.com", "pm_card_visa", &system.key, "sk_test_of_the_tests"] {
+            assert!(!log.contains(secret), "{secret} in the log of {name}: {log}");
+        }
+    }
+    system.assert_clean().await;
 }

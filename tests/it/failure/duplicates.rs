@@ -73,7 +73,7 @@ async fn a_worker_killed_between_commit_and_ack_does_nothing_twice() {
     let system = System::start(Servers::RabbitMq, &[]).await;
     system.import_stock("sku,on_hand\nbook,100\n").await;
     system.start_roles().await;
-    let gate = system.close_inbox_gate().await;
+    let gate = system.close_inbox_gate("fulfilment").await;
     let order = system.place("api", "killed", "book", 1).await.id().to_owned();
     system.pay("api", &order, "pm_card_visa").await.id();
     system.wait_at_gate().await;
@@ -104,6 +104,35 @@ async fn a_worker_killed_between_commit_and_ack_does_nothing_twice() {
         system.crash(["worker-payment", "worker-fulfilment"][usize::try_from(kill % 2).unwrap()]);
     }
     system.finish_replay().await;
+    system.assert_clean().await;
+    system.assert_charged_once().await;
+}
+
+/// The provider has set the money aside, and the transaction that says so never commits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_between_the_provider_and_the_commit_charges_once() {
+    let system = System::start(Servers::RabbitMq, &[]).await;
+    system.import_stock("sku,on_hand\nbook,100\n").await;
+    system.start_roles().await;
+    let gate = system.close_inbox_gate("payment").await;
+    let order = system.place("api", "killed", "book", 1).await.id().to_owned();
+    system.pay("api", &order, "pm_card_visa").await.id();
+    system.wait_at_gate().await;
+    assert_eq!(system.summary().await["authorized"], 1);
+    // Its server process would commit without it: both end.
+    system.stack.kill("worker-payment").unwrap();
+    let ended = "SELECT count(*)
+                 FROM (SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' OFFSET 0) AS waiting
+                 WHERE pg_terminate_backend(pid)";
+    assert_eq!(system.count(ended).await, 1);
+    gate.open().await;
+    assert_eq!(system.count("SELECT count(*) FROM payment WHERE status = 'processing'").await, 1);
+    assert_eq!(system.count("SELECT count(*) FROM inbox WHERE consumer = 'payment'").await, 0);
+    tokio::task::block_in_place(|| system.stack.restart("worker-payment")).unwrap();
+    system.wait_for_order("api", &order, "fulfilled").await;
+    let summary = system.summary().await;
+    assert_eq!((&summary["authorized"], &summary["captured"]), (&Value::from(1), &Value::from(1)));
+    system.wait_for_empty_outbox().await;
     system.assert_clean().await;
     system.assert_charged_once().await;
 }

@@ -1,7 +1,7 @@
 //! A client of the API that holds every answer to the contract: an error is a problem document that names its code and
 //! the request.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use reqwest::{
     Method, RequestBuilder, Response,
@@ -11,6 +11,21 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{contract, sandbox::http_client};
+
+/// What no error may tell a client: of the code, of the database, of whoever else there is.
+const INNER: [&str; 11] = [
+    "panicked",
+    ".rs:",
+    "src/",
+    "SELECT ",
+    "INSERT ",
+    "UPDATE ",
+    "sqlx",
+    "constraint",
+    "whsec_",
+    "sk_test",
+    "@example",
+];
 
 /// Calls one API process with one key.
 #[derive(Debug, Clone)]
@@ -184,6 +199,9 @@ impl Answer {
             assert!(self.body[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {self:?}");
         }
         assert!(self.body["retryable"].is_boolean(), "{self:?}");
+        for inner in INNER {
+            assert!(!self.text.contains(inner), "{inner:?}: {self:?}");
+        }
     }
 
     /// The body, of an answer with this status.
@@ -210,6 +228,15 @@ impl Answer {
     pub(crate) fn replayed(&self) -> bool {
         self.header("idempotent-replayed") == "true"
     }
+}
+
+/// How many answers there were of each status and code.
+pub(crate) fn tally(answers: &[Answer]) -> BTreeMap<(u16, &str), usize> {
+    let mut tally = BTreeMap::new();
+    for answer in answers {
+        *tally.entry((answer.status, answer.code())).or_default() += 1;
+    }
+    tally
 }
 
 /// The id in a body.

@@ -42,7 +42,7 @@ pub(crate) struct TestApp {
     setup: Setup,
     bus_options: RabbitMqOptions,
     other_buses: Vec<Arc<dyn EventBus>>,
-    locks: Locks,
+    pub(crate) locks: Locks,
     secret: String,
     others: Vec<App>,
     running: Vec<WorkerKind>,

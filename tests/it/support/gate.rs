@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, Postgres, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, Transaction};
 
 use super::{
     eventually,
@@ -76,14 +76,14 @@ impl System {
         self.wait_for_count(waiting, 1).await;
     }
 
-    /// Closes the commit of whoever marks an event as handled by the consumer `fulfilment`.
-    pub(crate) async fn close_inbox_gate(&self) -> Gate {
-        self.execute(
+    /// Closes the commit of whoever marks an event as handled by this consumer.
+    pub(crate) async fn close_inbox_gate(&self, consumer: &str) -> Gate {
+        self.execute(AssertSqlSafe(format!(
             "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
              CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON inbox_default DEFERRABLE INITIALLY DEFERRED
-             FOR EACH ROW WHEN (NEW.consumer = 'fulfilment') EXECUTE FUNCTION wait_at_gate()",
-        )
+             FOR EACH ROW WHEN (NEW.consumer = '{consumer}') EXECUTE FUNCTION wait_at_gate()"
+        )))
         .await;
         self.close_gate().await
     }

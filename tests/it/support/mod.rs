@@ -11,6 +11,7 @@ pub(crate) mod faulty_provider;
 pub(crate) mod gate;
 pub(crate) mod history;
 pub(crate) mod lock_system;
+pub(crate) mod meeting;
 pub(crate) mod payments;
 pub(crate) mod programs;
 pub(crate) mod raw_http;
