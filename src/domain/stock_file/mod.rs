@@ -2,10 +2,11 @@
 //!
 //! What is wrong with the file as a whole (its header, its size) refuses it; what is wrong with a row is noted with the row,
 //! which fails alone. Pure: no level is looked at here.
+//!
+//! A file is hostile until it was read: what is kept of it is bounded by what is right in it, not by its size. So errors are
+//! counted before they are kept, and what a field holds that no field may hold is skipped, not built.
 
 use std::collections::HashMap;
-
-use serde_json::Value;
 
 use super::{
     inventory::{LevelKey, LocationId, MAX_QUANTITY, ParseNameError, Sku},
@@ -15,6 +16,9 @@ use super::{
 
 mod csv_rows;
 mod ndjson_rows;
+
+/// The most errors that are noted of one row: the first few say it.
+const ROW_ERRORS_MAX: usize = 3;
 
 /// How a stock file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +107,7 @@ pub fn read(
             && let Some(key) = row.fields.key()
             && let Some(earlier) = seen.insert(key, row.line)
         {
-            let detail = format!("is set at this location by line {earlier} already");
-            row.errors.push(RowError::new("sku", detail));
+            row.fail("sku", format!("is set at this location by line {earlier} already"));
         }
     }
     Ok(rows)
@@ -120,13 +123,20 @@ fn require_room(rows: &[NewImportRow]) -> Result<(), Vec<FieldError>> {
 }
 
 impl NewImportRow {
+    /// Notes what is wrong with a field.
+    fn fail(&mut self, field: impl Into<String>, detail: impl Into<String>) {
+        if self.errors.len() < ROW_ERRORS_MAX {
+            self.errors.push(RowError::new(field, detail));
+        }
+    }
+
     fn put_name(&mut self, field: Field, text: &str) {
         let wrong = match field {
             Field::Sku => text.parse::<Sku>().err(),
             _ => text.parse::<LocationId>().err(),
         };
         if let Some(ParseNameError) = wrong {
-            return self.errors.push(RowError::new(field.name(), ParseNameError.to_string()));
+            return self.fail(field.name(), ParseNameError.to_string());
         }
         let slot = if field == Field::Sku { &mut self.fields.sku } else { &mut self.fields.location_id };
         *slot = Some(text.to_owned());
@@ -138,7 +148,7 @@ impl NewImportRow {
         let Some(number) = valid.filter(|number| field != Field::Delta || *number != 0) else {
             let but = if field == Field::Delta { ", and not 0" } else { "" };
             let detail = format!("must be a whole number, {least} to {MAX_QUANTITY}{but}");
-            return self.errors.push(RowError::new(field.name(), detail));
+            return self.fail(field.name(), detail);
         };
         let fields = &mut self.fields;
         let slot = match field {
@@ -163,18 +173,6 @@ impl NewImportRow {
         }
     }
 
-    /// A field as JSON; `null` is absent.
-    fn put_value(&mut self, field: Field, value: &Value) {
-        match (field, value) {
-            (_, Value::Null) => {}
-            (Field::Sku | Field::LocationId, Value::String(text)) => self.put_name(field, text),
-            (Field::Sku | Field::LocationId, _) => {
-                self.errors.push(RowError::new(field.name(), "must be a string"));
-            }
-            _ => self.put_number(field, value.as_i64()),
-        }
-    }
-
     /// Notes what is missing, where nothing is wrong with it, and puts the location that every row has.
     fn finish(&mut self, mode: ImportMode, location: &LocationId) {
         let wrong = |errors: &[RowError], field: Field| {
@@ -188,7 +186,7 @@ impl NewImportRow {
         ];
         for (field, is_missing) in missing {
             if is_missing && !wrong(&self.errors, field) {
-                self.errors.push(RowError::new(field.name(), "is missing"));
+                self.fail(field.name(), "is missing");
             }
         }
         if self.fields.location_id.is_none() && !wrong(&self.errors, Field::LocationId) {
