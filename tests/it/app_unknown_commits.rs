@@ -1,0 +1,105 @@
+//! Commits that take effect while the way back is cut: what is run again, what is not, and what the client learns.
+
+use holdfast::{
+    app::App,
+    store::{Store, StoreOptions},
+};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::support::{
+    PATIENCE,
+    api::{Answer, Api, send},
+    app::TestApp,
+    eventually,
+    tcp_proxy::TcpProxy,
+};
+
+/// An API whose way to the database can be cut, and a gate before the commits of some of its writes.
+struct Doubt {
+    test: TestApp,
+    app: App,
+    api: Api,
+    proxy: TcpProxy,
+    gate: PgConnection,
+}
+
+impl Doubt {
+    /// The commit of whoever does this to a row (`INSERT ON api_key`) can be kept waiting.
+    async fn start(write: &str) -> Self {
+        let mut test = TestApp::start().await;
+        let proxy = TcpProxy::start(&test.database.address()).await;
+        // Few, so that the tries of a use case outnumber the connections that were cut.
+        let url = test.database.url_at(&proxy.address());
+        let options = StoreOptions { url, max_connections: 2, ..test.database.options() };
+        let app = App { store: Store::connect(&options).await.unwrap(), ..test.app.clone() };
+        let api = test.serve(app.clone()).await;
+        let mut gate = test.database.connect().await;
+        let trigger = format!(
+            "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER gate AFTER {write} DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION wait_at_gate()"
+        );
+        sqlx::raw_sql(AssertSqlSafe(trigger)).execute(&mut gate).await.unwrap();
+        // It knows the key.
+        api.get("/v1/orders").await.expect(200);
+        Self { test, app, api, proxy, gate }
+    }
+
+    /// What comes of a write whose commit was sent, and takes effect, and is not answered.
+    async fn lose_answer<T: Send + 'static>(&mut self, write: impl Future<Output = T> + Send + 'static) -> T {
+        sqlx::raw_sql("SELECT pg_advisory_lock(1)").execute(&mut self.gate).await.unwrap();
+        let write = tokio::spawn(write);
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event = 'advisory'";
+        let test = &self.test;
+        eventually("it waits at the gate", PATIENCE, async || test.count(waiting).await == 1).await;
+        self.proxy.cut();
+        sqlx::raw_sql("SELECT pg_advisory_unlock(1)").execute(&mut self.gate).await.unwrap();
+        write.await.unwrap()
+    }
+
+    fn put(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.api.request(Method::PUT, path).json(body)
+    }
+
+    async fn lose_answer_to(&mut self, request: RequestBuilder) -> Answer {
+        self.lose_answer(send(request)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_level_whose_count_may_have_been_taken_is_not_set_again() {
+    let mut doubt = Doubt::start("INSERT ON stock_movement").await;
+    doubt.test.stock("a", 100).await;
+    let path = "/v1/inventory/a/main";
+    // With conditions it would meet its own effect; without, it would undo what was sold since.
+    let conditional = json!({ "on_hand": 120, "compare_quantity": 100 });
+    let conditional = doubt.put(path, &conditional).header("If-Match", "\"1\"");
+    let unconditional = doubt.put(path, &json!({ "on_hand": 130 }));
+    for (request, on_hand, version) in [(conditional, 120, 2), (unconditional, 130, 3)] {
+        doubt.lose_answer_to(request).await.problem(503, "outcome_unknown");
+        let api = &doubt.test.api;
+        eventually("it is set", PATIENCE, async || api.level("a").await == (on_hand, 0, 0)).await;
+        assert_eq!(api.get(path).await.expect(200)["version"], version);
+    }
+    assert_eq!(doubt.test.count("SELECT count(*) FROM stock_movement").await, 3);
+    doubt.test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_purchase_limit_that_may_have_been_set_nobody_is_told_that_nothing_was_changed() {
+    let mut doubt = Doubt::start("INSERT OR DELETE ON purchase_limit").await;
+    doubt.test.stock("a", 1).await;
+    let path = "/v1/purchase-limits/a";
+    let set = doubt.put(path, &json!({ "quantity": 2 }));
+    let delete = doubt.api.request(Method::DELETE, path);
+    for (request, status) in [(set, 200), (delete, 404)] {
+        doubt.lose_answer_to(request).await.problem(503, "outcome_unknown");
+        let api = &doubt.test.api;
+        eventually("it took effect", PATIENCE, async || api.get(path).await.status == status).await;
+    }
+    doubt.test.finish().await;
+}
