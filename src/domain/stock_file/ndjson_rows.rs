@@ -22,8 +22,8 @@ pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, V
         match serde_json::from_slice::<Object>(text) {
             Ok(object) => put_object(&mut row, object, mode),
             Err(error) => {
-                // It may quote what it found in place of an object, however long that is.
-                let reason: String = error.to_string().chars().take(200).collect();
+                // It may quote what it found in place of an object.
+                let reason = shown(&error.to_string(), 200);
                 let detail = format!("must be a JSON object of at most {FIELDS_MAX} fields: {reason}");
                 row.fail(RowError::ROW, detail);
             }
@@ -44,10 +44,16 @@ fn put_object(row: &mut NewImportRow, Object(fields): Object, mode: ImportMode) 
                 seen.push(field);
                 row.put_value(field, value);
             }
-            // The name is the client's: as much of it as tells which it is.
-            Err(detail) => row.fail(name.chars().take(64).collect::<String>(), detail),
+            Err(detail) => row.fail(shown(&name, 64), detail),
         }
     }
+}
+
+/// What is the client's, as it is stored and answered: so much as tells which it is, and without control characters, of
+/// which PostgreSQL stores no NUL.
+fn shown(text: &str, most: usize) -> String {
+    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().take(most).map(visible).collect()
 }
 
 impl NewImportRow {
@@ -168,6 +174,18 @@ mod tests {
         let as_many_as_there_may_be = format!("{{{}\"sku\":\"a\"}}", "\"x\":1,".repeat(15));
         let fields: Vec<_> = errors(&as_many_as_there_may_be).into_iter().map(|error| error.field).collect();
         assert_eq!(fields, ["x", "x", "x"]);
+    }
+
+    #[test]
+    fn what_is_quoted_holds_no_control_characters_and_is_short() {
+        let name = format!(r#"{{"a\u0000\u001b[2J{}":1}}"#, "x".repeat(1_000));
+        let field = &errors(&name)[0].field;
+        assert!(field.starts_with("a\u{fffd}\u{fffd}[2Jx") && field.chars().count() == 64, "{field}");
+        for line in [r#""a\u0000""#, r#"{"a":1,"b\u0000""#, "{\"a\u{0}\":1}", "\u{7f}"] {
+            let error = errors(line).remove(0);
+            assert_eq!(error.field, RowError::ROW, "{line}");
+            assert!(!error.detail.chars().any(char::is_control), "{line}: {error:?}");
+        }
     }
 
     #[test]
