@@ -1,7 +1,8 @@
 //! Commits that take effect while the way back is cut: what is run again, what is not, and what the client learns.
 
 use holdfast::{
-    app::App,
+    app::{App, CreateApiKey, Once, RotateApiKey},
+    domain::access::Scope,
     store::{Store, StoreOptions},
 };
 use reqwest::{Method, RequestBuilder};
@@ -101,5 +102,51 @@ async fn of_a_purchase_limit_that_may_have_been_set_nobody_is_told_that_nothing_
         let api = &doubt.test.api;
         eventually("it took effect", PATIENCE, async || api.get(path).await.status == status).await;
     }
+    doubt.test.finish().await;
+}
+
+/// The secret is nowhere but in the first answer: that one must come, however often the transaction is tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_key_keeps_its_secret_when_the_first_commit_is_not_answered() {
+    let mut doubt = Doubt::start("INSERT ON api_key").await;
+    let post = |doubt: &Doubt, path: &str, body: Value| {
+        doubt.api.request(Method::POST, path).header("Idempotency-Key", "key").json(&body)
+    };
+    let body = json!({ "name": "shop", "scopes": ["orders:read"] });
+    let create = post(&doubt, "/v1/api-keys", body.clone());
+    let made = doubt.lose_answer_to(create).await.expect(201);
+    let rotate = format!("/v1/api-keys/{}/rotate", made["id"].as_str().unwrap());
+    let request = post(&doubt, &rotate, json!({}));
+    let rotated = doubt.lose_answer_to(request).await.expect(201);
+    for key in [&made, &rotated] {
+        let api = doubt.test.api.with_secret(key["secret"].as_str().unwrap());
+        api.get("/v1/orders").await.expect(200);
+    }
+    for (path, body, key) in [("/v1/api-keys", body, &made), (rotate.as_str(), json!({}), &rotated)] {
+        let again = send(post(&doubt, path, body)).await;
+        assert!(again.replayed() && again.body["secret"].is_null(), "{}", again.text);
+        assert_eq!(again.body["id"], key["id"]);
+    }
+    // The first key of the test, and these two.
+    assert_eq!(doubt.test.count("SELECT count(*) FROM api_key").await, 3);
+    doubt.test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_made_at_the_command_line_is_made_once() {
+    let mut doubt = Doubt::start("INSERT ON api_key").await;
+    let create = CreateApiKey { name: "shop".into(), scopes: vec![Scope::OrdersRead] };
+    let app = doubt.app.clone();
+    let made = doubt.lose_answer(async move { app.create_api_key(&create, None).await }).await;
+    let Once::Now(made) = made.unwrap() else { panic!("nothing was made before") };
+    let (app, id) = (doubt.app.clone(), made.key.id);
+    let rotated =
+        doubt.lose_answer(async move { app.rotate_api_key(id, &RotateApiKey::default(), None).await }).await;
+    let Once::Now(rotated) = rotated.unwrap() else { panic!("nothing was made before") };
+    assert_eq!(rotated.key.client_id, made.key.client_id);
+    for secret in [&made.secret, &rotated.secret] {
+        doubt.test.api.with_secret(secret).get("/v1/orders").await.expect(200);
+    }
+    assert_eq!(doubt.test.count("SELECT count(*) FROM api_key").await, 3);
     doubt.test.finish().await;
 }
