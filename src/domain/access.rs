@@ -2,13 +2,15 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
+
+use super::name::deserialize_from_name;
 
 macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
         /// One thing that an API key may be allowed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
         pub enum Scope {
             $($(#[$doc])* #[serde(rename = $name)] $variant),+
         }
@@ -54,6 +56,8 @@ impl FromStr for Scope {
         })
     }
 }
+
+deserialize_from_name!(Scope);
 
 /// What one API key may do: a set of [`Scope`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::{
     ids::{OrderId, PaymentId},
     money::Currency,
+    name::deserialize_from_name,
     order::CaptureMethod,
     status::status,
     validation::{FieldError, Validator},
@@ -47,7 +48,7 @@ impl PaymentStatus {
 }
 
 /// How the customer pays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentMethod {
     /// A card.
@@ -81,6 +82,8 @@ impl std::str::FromStr for PaymentMethod {
         }
     }
 }
+
+deserialize_from_name!(PaymentMethod);
 
 /// A payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

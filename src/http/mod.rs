@@ -25,6 +25,7 @@ mod access;
 mod api_keys;
 mod auth;
 mod body;
+mod distinct;
 mod events;
 mod extract;
 mod health;
