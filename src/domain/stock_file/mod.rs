@@ -6,7 +6,7 @@
 //! A file is hostile until it was read: what is kept of it is bounded by what is right in it, not by its size. So errors are
 //! counted before they are kept, and what a field holds that no field may hold is skipped, not built.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use super::{
     inventory::{LevelKey, LocationId, MAX_QUANTITY, ParseNameError, Sku},
@@ -102,12 +102,8 @@ pub fn read(
     let mut seen = HashMap::<LevelKey, i32>::new();
     for row in &mut rows {
         row.finish(mode, location);
-        // Which of two counts of one level is right, nobody can know.
-        if mode == ImportMode::Set
-            && let Some(key) = row.fields.key()
-            && let Some(earlier) = seen.insert(key, row.line)
-        {
-            row.fail("sku", format!("is set at this location by line {earlier} already"));
+        if mode == ImportMode::Set {
+            row.require_new_level(&mut seen);
         }
     }
     Ok(rows)
@@ -170,6 +166,20 @@ impl NewImportRow {
             _ if text.is_empty() => {}
             Field::Sku | Field::LocationId => self.put_name(field, text),
             _ => self.put_number(field, text.parse().ok()),
+        }
+    }
+
+    /// Which of two counts of one level is right, nobody can know: the first row that counts it does. One that fails counts
+    /// nothing.
+    fn require_new_level(&mut self, seen: &mut HashMap<LevelKey, i32>) {
+        let Some(key) = self.fields.key().filter(|_| self.errors.is_empty()) else { return };
+        match seen.entry(key) {
+            Entry::Occupied(earlier) => {
+                self.fail("sku", format!("is set at this location by line {} already", earlier.get()));
+            }
+            Entry::Vacant(first) => {
+                first.insert(self.line);
+            }
         }
     }
 
@@ -304,6 +314,15 @@ mod tests {
         assert_eq!(detail(1), "has 2 values: must have 3, one for each column");
         assert_eq!((detail(2), detail(6)), ("is missing", "must be UTF-8"));
         assert_eq!(detail(8), "is set at this location by line 9 already");
+    }
+
+    #[test]
+    fn a_row_that_fails_does_not_count_its_level() {
+        let rows = csv("sku,on_hand\na,many\na,5\na,6\na,7\n").expect("rows");
+        assert_eq!(shown(&rows), ["2 on_hand", "3 a@main 5", "4 sku", "5 sku"]);
+        for row in &rows[2..] {
+            assert_eq!(row.errors[0].detail, "is set at this location by line 3 already");
+        }
     }
 
     #[test]

@@ -170,7 +170,10 @@ mod tests {
         let wrong = errors(&format!("{{{}\"sku\":\"a\"}}", "\"x\":1,".repeat(1_000_000)));
         assert_eq!(wrong.len(), 1);
         let detail = wrong[0].detail.as_str();
-        assert!(detail.starts_with("must be a JSON object of at most 16 fields: it has more than 16"), "{detail}");
+        assert!(
+            detail.starts_with("must be a JSON object of at most 16 fields: it has more than 16"),
+            "{detail}"
+        );
         let as_many_as_there_may_be = format!("{{{}\"sku\":\"a\"}}", "\"x\":1,".repeat(15));
         let fields: Vec<_> = errors(&as_many_as_there_may_be).into_iter().map(|error| error.field).collect();
         assert_eq!(fields, ["x", "x", "x"]);
@@ -199,4 +202,3 @@ mod tests {
         assert_eq!(errors(&format!(r#"{{"sku":{deep},"on_hand":1}}"#))[0].detail, "must be a string");
     }
 }
-

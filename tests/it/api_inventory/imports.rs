@@ -156,7 +156,10 @@ async fn a_row_whose_field_has_an_unusable_name_fails_alone() {
     let import = test.api.post_file("k", SET, "application/x-ndjson", file).await.expect(202);
     let import_id = id(&import);
     assert_eq!(counters(&run(&test, &import_id).await), [3, 3, 1, 2]);
-    assert_eq!(rows(&test, &import_id, "").await, ["1 1 applied 1", "2 2 failed x\u{fffd}", "3 3 failed row"]);
+    assert_eq!(
+        rows(&test, &import_id, "").await,
+        ["1 1 applied 1", "2 2 failed x\u{fffd}", "3 3 failed row"]
+    );
     test.finish().await;
 }
 
