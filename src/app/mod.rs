@@ -77,7 +77,7 @@ pub use create_stock_import::CreateStockImport;
 pub use deliver_shipment::DeliverShipment;
 pub use error::{Conflict, Error};
 pub use extend_reservation::ExtendReservation;
-pub use follow_events::{Followed, Follower, Watches};
+pub use follow_events::{EventPage, Followed, Follower, Step, Watches};
 pub use pack_shipment::PackShipment;
 pub use request_capture::RequestCapture;
 pub use request_void::RequestVoid;

@@ -50,6 +50,7 @@ mod request_id;
 mod server;
 mod shipments;
 mod stock_file;
+mod walk;
 
 use body::BodyLimits;
 use server::Server;

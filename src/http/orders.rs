@@ -6,7 +6,6 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chrono::TimeDelta;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,6 +13,7 @@ use super::{
     ApiState,
     extract::{IdPath, Query, Write},
     problem::{self, Problem},
+    walk::require_bounds,
 };
 use crate::{
     app::{Answer, CancelOrder, ExtendReservation},
@@ -25,7 +25,6 @@ use crate::{
         payment::Payment,
         refund::Refund,
         shipment::Shipment,
-        validation::FieldError,
     },
     store::{
         Conn,
@@ -185,25 +184,11 @@ pub(super) async fn list(
     Ok(Json(Page::new(found, limit)))
 }
 
-/// The longest time through whose orders a list by SKU looks.
-const LONGEST_WALK: TimeDelta = TimeDelta::days(31);
-
 /// Nothing finds the orders of a SKU but looking through them: something else has to say through which.
 fn bound_walk(filter: &OrderFilter) -> Result<(), Problem> {
     if filter.sku.is_none() || filter.customer_id.is_some() || filter.client_reference.is_some() {
         return Ok(());
     }
-    let wrong = |pointer: &str, detail: &str| {
-        Err(Problem::invalid(vec![FieldError { pointer: pointer.into(), detail: detail.into() }]))
-    };
-    match (filter.created_gte, filter.created_lt) {
-        (None, _) => {
-            wrong("?created_gte", "is needed with sku, unless customer_id or client_reference is given")
-        }
-        (Some(_), None) => wrong("?created_lt", "is needed with sku and created_gte"),
-        (Some(from), Some(to)) if to - from > LONGEST_WALK => {
-            wrong("?created_lt", "must be at most 31 days after created_gte in a list by sku")
-        }
-        _ => Ok(()),
-    }
+    let list = "a list by sku without customer_id or client_reference";
+    require_bounds(list, filter.created_gte, filter.created_lt)
 }
