@@ -5,7 +5,7 @@
 //! goes back by a refund that this transaction writes down. A whole order's money is voided or refunded to its last unit,
 //! unless the request says to keep what was captured.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,6 +24,7 @@ use crate::{
         ids::{OrderId, OrderLineId},
         line_quantity::{self, LineQuantity, check_left, draw},
         movement::MovementType,
+        name::deserialize_from_name,
         order::{OrderLine, OrderStatus},
         payment::Payment,
         reservation::ReservationStatus,
@@ -65,7 +66,7 @@ impl Default for CancelOrder {
 }
 
 /// What becomes of captured money when units are canceled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundChoice {
     /// What the units cost is refunded; of a whole order, everything.
@@ -74,6 +75,20 @@ pub enum RefundChoice {
     /// It is kept. A refund can still be asked for.
     None,
 }
+
+impl FromStr for RefundChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            _ => Err("must be auto or none"),
+        }
+    }
+}
+
+deserialize_from_name!(RefundChoice);
 
 /// What is canceled of an order.
 struct Cut {

@@ -21,7 +21,7 @@ use crate::{
         validation::Validator,
     },
     store::{
-        Conn,
+        self, Conn,
         api_keys::{self, ApiKey},
         idempotency::IdempotentRequest,
     },
@@ -93,17 +93,22 @@ impl App {
         Text::require(&mut check, create.name.as_str(), "/name");
         check.require(!scopes.is_empty(), "/scopes", "must name at least one scope");
         check.finish().map_err(Error::Invalid)?;
+        let own = OwnKey::new();
         retry("create_api_key", || async {
             let mut tx = self.store.begin("create_api_key").await?;
+            if let Some(made) = own.find(&mut tx).await? {
+                return Ok(Once::Now(made));
+            }
             if let Some(answer) = answer::find_if_keyed(&mut tx, request).await? {
                 return Ok(Once::Before(answer));
             }
-            let (id, secret) = (ApiKeyId::new(), new_secret());
             // The first key of a client gives it its id.
-            let client_id = ClientId::from(id.uuid());
-            let hash = hash_secret(&secret);
-            let new = api_keys::NewApiKey { id, client_id, name: &create.name, scopes, hash: &hash };
-            let made = NewApiKey { key: api_keys::insert(&mut tx, &new).await?, secret };
+            let client_id = ClientId::from(own.id.uuid());
+            let hash = own.hash();
+            let new = api_keys::NewApiKey { id: own.id, client_id, name: &create.name, scopes, hash: &hash };
+            let key = api_keys::insert(&mut tx, &new).await?;
+            let committed = || store::Error::Aborted("an earlier try has just made the key".into());
+            let made = own.made(key.ok_or_else(committed)?);
             made.store_answer(&mut tx, request).await?;
             tx.commit().await?;
             Ok(Once::Now(made))
@@ -112,8 +117,34 @@ impl App {
     }
 }
 
+/// The key that a use case makes: the same in all its tries. So it knows what an earlier one made whose commit was not
+/// answered, and gives out its secret, which nobody else can.
+pub(super) struct OwnKey {
+    pub(super) id: ApiKeyId,
+    secret: String,
+}
+
+impl OwnKey {
+    pub(super) fn new() -> Self {
+        Self { id: ApiKeyId::new(), secret: new_secret() }
+    }
+
+    pub(super) fn hash(&self) -> [u8; 32] {
+        hash_secret(&self.secret)
+    }
+
+    /// What an earlier try has made.
+    pub(super) async fn find(&self, conn: &mut Conn) -> Result<Option<NewApiKey>, Error> {
+        Ok(api_keys::lock_of_client(conn, self.id).await?.map(|key| self.made(key)))
+    }
+
+    pub(super) fn made(&self, key: ApiKey) -> NewApiKey {
+        NewApiKey { key, secret: self.secret.clone() }
+    }
+}
+
 /// 256 random bits. The prefix lets secret scanners find it in places where it should not be.
-pub(super) fn new_secret() -> String {
+fn new_secret() -> String {
     let random: [u8; 32] = rand::rng().random();
     let mut secret = "hf_".to_owned();
     for byte in random {

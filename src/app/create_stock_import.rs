@@ -1,5 +1,7 @@
 //! Creating an import of stock: its file is read, its rows are stored, and a worker does them (`run_stock_import`).
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::{Answer, App, Cause, Error, answer, retry::retry};
 use crate::{
     domain::{
@@ -16,6 +18,9 @@ use crate::{
         stock_imports::{self, NewStockImport},
     },
 };
+
+/// How many files are read, or held as rows until they are stored, at a time: the rows of one may take 100 MB.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// A request to import stock.
 #[derive(Debug, Clone)]
@@ -34,12 +39,13 @@ pub struct CreateStockImport {
     pub reference: Option<String>,
 }
 
-/// An import whose file was read.
+/// An import whose file was read. While it lives, it takes one of the [`TURNS`].
 struct ReadImport {
     mode: ImportMode,
     dry_run: bool,
     reference: Option<String>,
     rows: Vec<NewImportRow>,
+    _turn: SemaphorePermit<'static>,
 }
 
 impl App {
@@ -90,12 +96,22 @@ impl App {
         Text::require(&mut check, reference.as_deref(), "?reference");
         check.finish().map_err(Error::Invalid)?;
         let location = location_id.unwrap_or_else(|| self.settings.limits.default_location.clone());
-        // Many megabytes: not on a thread that answers others.
-        let read =
-            tokio::task::spawn_blocking(move || stock_file::read(&file, format, mode, &location)).await;
-        let read = read.map_err(|error| store::Error::Inconsistent(format!("a stock file: {error}")))?;
-        Ok(ReadImport { mode, dry_run, reference, rows: read.map_err(Error::Invalid)? })
+        let read = move || stock_file::read(&file, format, mode, &location);
+        let (rows, turn) = in_turn(&TURNS, read).await?;
+        Ok(ReadImport { mode, dry_run, reference, rows: rows.map_err(Error::Invalid)?, _turn: turn })
     }
+}
+
+/// Does long work, when it is its turn, on a thread that answers nobody. It cannot be stopped, so the turn is its own: where
+/// whoever asked has gone, the turn ends with the work.
+async fn in_turn<T: Send + 'static>(
+    turns: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<(T, SemaphorePermit<'static>), Error> {
+    let broken = |error: &dyn std::fmt::Display| store::Error::Inconsistent(format!("a stock file: {error}"));
+    let turn = turns.acquire().await.map_err(|closed| broken(&closed))?;
+    let done = tokio::task::spawn_blocking(move || (work(), turn)).await;
+    Ok(done.map_err(|panicked| broken(&panicked))?)
 }
 
 async fn insert(
@@ -114,4 +130,33 @@ async fn insert(
         rows: &import.rows,
     };
     Ok(stock_imports::insert(conn, &new).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::poll;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_lasts_until_the_work_is_done_whether_anybody_waits_or_not() {
+        static ONE: Semaphore = Semaphore::const_new(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let (finish, finished) = mpsc::channel::<()>();
+            let mut gone = Box::pin(in_turn(&ONE, move || finished.recv()));
+            assert!(poll!(&mut gone).is_pending());
+            drop(gone);
+            let mut next = Box::pin(in_turn(&ONE, || 7));
+            assert!(poll!(&mut next).is_pending());
+            assert_eq!(ONE.available_permits(), 0);
+            finish.send(()).expect("the work goes on");
+            let (seven, turn) = next.await.expect("the next turn");
+            assert_eq!((seven, ONE.available_permits()), (7, 0));
+            drop(turn);
+            assert_eq!(ONE.available_permits(), 1);
+        });
+    }
 }

@@ -22,6 +22,10 @@ use crate::{
 /// How many events are read at a time.
 const PAGE: i64 = 100;
 
+/// How many events of the feed one query looks through for those of one type: however rare that is, a query ends soon, and
+/// who reads gets a place to go on from.
+const WALK: i64 = 50_000;
+
 /// What clients of this process wait for.
 #[derive(Debug, Clone)]
 pub struct Watches {
@@ -54,30 +58,70 @@ pub enum Followed {
     All(Option<EventType>),
 }
 
+impl Followed {
+    /// Up to where one query looks, where the feed has come to `come`.
+    fn until(self, after: i64, come: i64) -> i64 {
+        match self {
+            Self::All(Some(_)) => come.min(after.saturating_add(WALK)),
+            Self::All(None) | Self::Order(_) => come,
+        }
+    }
+}
+
+/// Events after a place.
+#[derive(Debug)]
+pub struct EventPage {
+    /// In their order; of a type that is rare there may be none.
+    pub events: Vec<PlacedEvent>,
+    /// Whether there is more to look through.
+    pub has_more: bool,
+    /// Reading goes on after this place.
+    pub next: i64,
+}
+
+/// What a reader of events comes to.
+#[derive(Debug)]
+pub enum Step {
+    /// The next event.
+    Event(PlacedEvent),
+    /// No event, but a place before which there is none that was not given: reading can go on from there.
+    Passed(i64),
+}
+
 /// A reader of events: gives each once, in order, and waits for the next. Dropping it ends it.
 #[derive(Debug)]
 pub struct Follower {
     store: Store,
     followed: Followed,
-    /// The place of the last event that was read.
+    /// The place up to which was read.
     after: i64,
+    /// The place that was given last.
+    given: i64,
     read: VecDeque<PlacedEvent>,
     progress: watch::Receiver<Option<i64>>,
 }
 
 impl App {
     /// A page of events after a place.
-    pub async fn list_events(
-        &self,
-        followed: Followed,
-        after: i64,
-        limit: i64,
-    ) -> Result<Vec<PlacedEvent>, Error> {
+    pub async fn list_events(&self, followed: Followed, after: i64, limit: i64) -> Result<EventPage, Error> {
         let mut conn = self.store.conn().await?;
-        Ok(match followed {
-            Followed::Order(id) => events::list_of_order(&mut conn, id, after, limit).await?,
-            Followed::All(event_type) => events::list(&mut conn, after, event_type, limit).await?,
-        })
+        // One more to know whether there is a next page.
+        let (mut events, until, come) = match followed {
+            Followed::Order(id) => {
+                (events::list_of_order(&mut conn, id, after, limit + 1).await?, after, after)
+            }
+            Followed::All(event_type) => {
+                let come = events::find_position(&mut conn).await?;
+                let until = followed.until(after, come);
+                (events::list(&mut conn, after, until, event_type, limit + 1).await?, until, come)
+            }
+        };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let is_full = events.len() > limit;
+        events.truncate(limit);
+        let last = events.last().map_or(after, |event| event.place);
+        let next = if is_full { last } else { last.max(until) };
+        Ok(EventPage { events, has_more: is_full || until < come, next })
     }
 
     /// Follows events after a place; `None`: an order from its beginning, the feed from now on.
@@ -90,30 +134,37 @@ impl App {
             }
         };
         let (store, after) = (self.store.clone(), after.unwrap_or(start));
-        Ok(Follower { store, followed, after, read: VecDeque::new(), progress })
+        Ok(Follower { store, followed, after, given: after, read: VecDeque::new(), progress })
     }
 }
 
 impl Follower {
-    /// The next event, however long that takes. Can be dropped while it waits.
-    pub async fn next(&mut self) -> Result<PlacedEvent, Error> {
+    /// The next event, however long that takes; now and then a place where there was none for long. Can be dropped while it
+    /// waits.
+    pub async fn next(&mut self) -> Result<Step, Error> {
         loop {
             if let Some(event) = self.read.pop_front() {
-                return Ok(event);
+                self.given = event.place;
+                return Ok(Step::Event(event));
+            }
+            if self.after - self.given >= WALK {
+                self.given = self.after;
+                return Ok(Step::Passed(self.after));
             }
             let after = self.after;
             // It fails where the sender is gone, which is not before the receiver.
             let progress = self.progress.wait_for(|seen| seen.is_some_and(|seen| seen > after)).await;
             let come = progress.ok().and_then(|seen| *seen).unwrap_or(after);
+            let until = self.followed.until(after, come);
             let mut conn = self.store.conn().await?;
             let page = match self.followed {
                 Followed::Order(id) => events::list_of_order(&mut conn, id, after, PAGE).await?,
-                Followed::All(event_type) => events::list(&mut conn, after, event_type, PAGE).await?,
+                Followed::All(event_type) => events::list(&mut conn, after, until, event_type, PAGE).await?,
             };
             let last = page.last().map_or(after, |event| event.place);
-            // A page that is not full ends where the feed does, whatever was left out of it.
+            // A page that is not full ends where the looking did, whatever was left out of it.
             let is_full = i64::try_from(page.len()) == Ok(PAGE);
-            self.after = if is_full { last } else { last.max(come) };
+            self.after = if is_full { last } else { last.max(until) };
             self.read = page.into();
         }
     }

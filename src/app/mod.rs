@@ -3,7 +3,8 @@
 //!
 //! Rules. No network call inside a transaction: the lock is taken before, the provider is called between. A use case may
 //! be run again at any time: a transition is guarded by the status it starts from, a request by its key, an event by
-//! the inbox. A commit without an answer is unknown, and running the use case again finds out.
+//! the inbox. A commit without an answer is unknown, and running the use case again finds out. What a `PUT` or a `DELETE`
+//! sets has no such guard: it is not run again, and the client is told that the outcome is unknown.
 
 use std::{sync::Arc, time::Duration};
 
@@ -78,7 +79,7 @@ pub use deliver_shipment::DeliverShipment;
 pub use error::{Conflict, Error};
 pub use expected_version::ExpectedVersion;
 pub use extend_reservation::ExtendReservation;
-pub use follow_events::{Followed, Follower, Watches};
+pub use follow_events::{EventPage, Followed, Follower, Step, Watches};
 pub use pack_shipment::PackShipment;
 pub use request_capture::RequestCapture;
 pub use request_void::RequestVoid;

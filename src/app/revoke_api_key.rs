@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::{
     App, Error,
     answer::{self, Once},
-    retry::retry,
+    retry::{retry, retry_before_commit},
     rotate_api_key::{not_live, unknown},
 };
 use crate::{
@@ -33,7 +33,7 @@ impl App {
         id: ApiKeyId,
         request: Option<&IdempotentRequest>,
     ) -> Result<Once<ApiKey>, Error> {
-        retry("revoke_api_key", || async {
+        let attempt = || async {
             let mut tx = self.store.begin("revoke_api_key").await?;
             let key = api_keys::lock_of_client(&mut tx, id).await?;
             if let Some(answer) = answer::find_if_keyed(&mut tx, request).await? {
@@ -48,7 +48,11 @@ impl App {
             }
             tx.commit().await?;
             Ok(Once::Now(key))
-        })
-        .await
+        };
+        match request {
+            Some(_) => retry("revoke_api_key", attempt).await,
+            // Without a key it would take its own effect for another's.
+            None => retry_before_commit("revoke_api_key", attempt).await,
+        }
     }
 }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{
     App, Conflict, Error, NewApiKey,
     answer::{self, Once},
-    create_api_key::{hash_secret, new_secret},
+    create_api_key::OwnKey,
     retry::retry,
 };
 use crate::{
@@ -46,9 +46,14 @@ impl App {
         let mut check = Validator::default();
         GraceSeconds::require(&mut check, grace.map(i64::from), "/old_key_expires_in_seconds");
         check.finish().map_err(Error::Invalid)?;
+        let own = OwnKey::new();
         retry("rotate_api_key", || async {
             let mut tx = self.store.begin("rotate_api_key").await?;
             let old = api_keys::lock_of_client(&mut tx, id).await?;
+            // After the lock: an earlier try that has not ended yet holds it.
+            if let Some(made) = own.find(&mut tx).await? {
+                return Ok(Once::Now(made));
+            }
             if let Some(answer) = answer::find_if_keyed(&mut tx, request).await? {
                 return Ok(Once::Before(answer));
             }
@@ -56,14 +61,12 @@ impl App {
             if !old.is_live {
                 return Err(not_live(&old));
             }
-            let secret = new_secret();
-            let (new_id, hash) = (ApiKeyId::new(), hash_secret(&secret));
-            let key = api_keys::insert_rotated(&mut tx, id, new_id, &hash, LIVE_KEYS_MAX).await?;
+            let key = api_keys::insert_rotated(&mut tx, id, own.id, &own.hash(), LIVE_KEYS_MAX).await?;
             let key = key.ok_or(Conflict::ApiKeyLimitReached { limit: LIVE_KEYS_MAX })?;
             if let Some(seconds) = grace {
                 api_keys::mark_expiring(&mut tx, id, seconds).await?;
             }
-            let made = NewApiKey { key, secret };
+            let made = own.made(key);
             made.store_answer(&mut tx, request).await?;
             tx.commit().await?;
             Ok(Once::Now(made))

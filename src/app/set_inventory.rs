@@ -7,7 +7,7 @@ use super::{
     App, Cause, Conflict, Error,
     change_levels::{change_levels, refuse_below_promised},
     expected_version::ExpectedVersion,
-    retry::retry,
+    retry::retry_before_commit,
 };
 use crate::{
     domain::{
@@ -83,7 +83,8 @@ impl App {
         Text::require(&mut check, set.reason.as_deref(), "/reason");
         Text::require(&mut check, set.reference.as_deref(), "/reference");
         check.finish().map_err(Error::Invalid)?;
-        retry("set_inventory", || self.set_once(key, expected, set, actor, cause)).await
+        // A second count would undo what was sold or shipped since the first took effect.
+        retry_before_commit("set_inventory", || self.set_once(key, expected, set, actor, cause)).await
     }
 
     async fn set_once(

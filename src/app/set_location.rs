@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{App, Error, retry::retry};
+use super::{App, Error, retry::retry_before_commit};
 use crate::{
     domain::{
         bounds::{Priority, Text},
@@ -45,7 +45,7 @@ impl App {
         check.finish().map_err(Error::Invalid)?;
         let name = set.name.as_deref();
         let location = NewLocation { id, name, priority: set.priority, is_active: set.is_active };
-        retry("set_location", || async {
+        retry_before_commit("set_location", || async {
             let mut tx = self.store.begin("set_location").await?;
             let stored = locations::upsert(&mut tx, &location).await?;
             tx.commit().await?;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{App, Error};
+use super::{App, Error, retry::retry_before_commit};
 use crate::{
     domain::{
         bounds::{Quantity, WindowSeconds},
@@ -38,7 +38,12 @@ impl App {
         WindowSeconds::require(&mut check, set.window_seconds, "/window_seconds");
         check.finish().map_err(Error::Invalid)?;
         let limit = PurchaseLimit { sku, quantity: set.quantity, window_seconds: set.window_seconds };
-        purchase_limits::upsert(&mut *self.store.conn().await?, &limit).await?;
+        retry_before_commit("set_purchase_limit", || async {
+            let mut tx = self.store.begin("set_purchase_limit").await?;
+            purchase_limits::upsert(&mut tx, &limit).await?;
+            Ok(tx.commit().await?)
+        })
+        .await?;
         Ok(limit)
     }
 
@@ -47,9 +52,13 @@ impl App {
     /// # Errors
     /// The SKU has none.
     pub async fn delete_purchase_limit(&self, sku: &Sku) -> Result<(), Error> {
-        if purchase_limits::delete(&mut *self.store.conn().await?, sku).await? {
-            return Ok(());
-        }
-        Err(Error::NotFound { kind: "purchase limit of SKU", id: sku.to_string() })
+        retry_before_commit("delete_purchase_limit", || async {
+            let mut tx = self.store.begin("delete_purchase_limit").await?;
+            if purchase_limits::delete(&mut tx, sku).await? {
+                return Ok(tx.commit().await?);
+            }
+            Err(Error::NotFound { kind: "purchase limit of SKU", id: sku.to_string() })
+        })
+        .await
     }
 }

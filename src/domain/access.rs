@@ -2,18 +2,18 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, schema::Schema},
 };
 
-use super::bounds::words;
+use super::{bounds::words, name::deserialize_from_name};
 
 macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
         /// One thing that an API key may be allowed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
         pub enum Scope {
             $($(#[$doc])* #[serde(rename = $name)] $variant),+
         }
@@ -67,6 +67,8 @@ impl FromStr for Scope {
         })
     }
 }
+
+deserialize_from_name!(Scope);
 
 /// What one API key may do: a set of [`Scope`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

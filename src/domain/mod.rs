@@ -13,6 +13,7 @@ pub mod inventory;
 pub mod line_quantity;
 pub mod money;
 pub mod movement;
+pub(crate) mod name;
 pub mod new_order;
 pub mod open_orders;
 pub mod order;

@@ -11,6 +11,7 @@ use super::{
     ids::{OrderId, OrderLineId},
     inventory::{LevelKey, LocationId},
     money::Currency,
+    name::deserialize_from_name,
     payment::PaymentStatus,
     status::status,
 };
@@ -41,7 +42,7 @@ impl OrderStatus {
 }
 
 /// When the authorized money is captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptureMethod {
     /// As soon as the order is confirmed.
@@ -72,6 +73,8 @@ impl std::str::FromStr for CaptureMethod {
         }
     }
 }
+
+deserialize_from_name!(CaptureMethod);
 
 /// An order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -8,6 +8,7 @@ use super::{
     bounds::{self, Amount},
     ids::{OrderId, PaymentId},
     money::Currency,
+    name::deserialize_from_name,
     order::CaptureMethod,
     status::status,
     validation::{Invalid, Rule, Validator},
@@ -48,7 +49,7 @@ impl PaymentStatus {
 }
 
 /// How the customer pays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentMethod {
     /// A card.
@@ -82,6 +83,8 @@ impl std::str::FromStr for PaymentMethod {
         }
     }
 }
+
+deserialize_from_name!(PaymentMethod);
 
 /// A payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

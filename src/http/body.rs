@@ -1,7 +1,7 @@
 //! Reading the body of a request, within the limits of its route.
 //!
-//! Every route has the limits of the configuration. A route that takes more, such as an import, says so in the table of
-//! routes: `post(import).layer(Extension(BodyLimits { bytes, time }))`.
+//! Every route has the limits of the configuration. A route that takes more, the import of a stock file, says so in the
+//! table of routes, by an `Extension` of its own.
 
 use std::time::Duration;
 

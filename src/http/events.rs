@@ -1,7 +1,8 @@
 //! `/v1/events` and `/v1/orders/{id}/events`: pages of JSON, or Server-Sent Events for who accepts them.
 //!
 //! The id of a streamed event is its place: the sequence in the history of an order, the position in the feed of all
-//! events. A client that comes back with it as `Last-Event-ID` misses nothing and gets nothing twice.
+//! events. A client that comes back with it as `Last-Event-ID` misses nothing and gets nothing twice. Where no event of a
+//! type came for long, an id is sent without one: browsers keep it too, and come back there.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -26,11 +27,11 @@ use utoipa::ToSchema;
 use super::{
     ApiState,
     extract::{IdPath, Query},
-    orders::{self, Page},
+    orders,
     problem::Problem,
 };
 use crate::{
-    app::{Followed, Follower},
+    app::{EventPage, Followed, Follower, Step},
     domain::{
         bounds::{EventPlace, PageSize},
         event::{Envelope, EventType},
@@ -60,6 +61,22 @@ pub(super) struct EventView {
 impl From<PlacedEvent> for EventView {
     fn from(event: PlacedEvent) -> Self {
         Self { place: event.place, event: event.envelope }
+    }
+}
+
+/// A page of events. `next` is the `starting_after` of the next page. While `has_more` is true there is one, also after a page
+/// that is empty: for one type, a request looks through 50,000 events at most.
+#[derive(Debug, Serialize, ToSchema)]
+struct EventsPage {
+    data: Vec<EventView>,
+    has_more: bool,
+    next: i64,
+}
+
+impl From<EventPage> for EventsPage {
+    fn from(page: EventPage) -> Self {
+        let EventPage { events, has_more, next } = page;
+        Self { data: events.into_iter().map(EventView::from).collect(), has_more, next }
     }
 }
 
@@ -102,7 +119,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
     params(("id" = OrderId, Path), ("starting_after" = Option<EventPlace>, Query),
         ("limit" = Option<PageSize>, Query),
         ("Last-Event-ID" = Option<EventPlace>, Header)),
-    responses((status = 200, content((Page<EventView> = "application/json"), (String = "text/event-stream")))),
+    responses((status = 200, content((EventsPage = "application/json"), (String = "text/event-stream")))),
     extensions(("x-problems" = json!(["not_found", "too_many_streams"])))
 )]
 pub(super) async fn list_of_order(
@@ -125,7 +142,7 @@ pub(super) async fn list_of_order(
     params(("type" = Option<EventType>, Query), ("starting_after" = Option<EventPlace>, Query),
         ("limit" = Option<PageSize>, Query),
         ("Last-Event-ID" = Option<EventPlace>, Header)),
-    responses((status = 200, content((Page<EventView> = "application/json"), (String = "text/event-stream")))),
+    responses((status = 200, content((EventsPage = "application/json"), (String = "text/event-stream")))),
     extensions(("x-problems" = json!(["too_many_streams"])))
 )]
 pub(super) async fn list(
@@ -149,9 +166,8 @@ async fn read(
     if reading.is_stream {
         return stream(state, followed, reading.last_event_id.or(starting_after)).await;
     }
-    let events = state.app.list_events(followed, starting_after.unwrap_or(0), limit + 1).await?;
-    let events: Vec<EventView> = events.into_iter().map(EventView::from).collect();
-    Ok(Json(Page::new(events, limit)).into_response())
+    let page = state.app.list_events(followed, starting_after.unwrap_or(0), limit).await?;
+    Ok(Json(EventsPage::from(page)).into_response())
 }
 
 /// A stream and what it lasts for.
@@ -186,7 +202,10 @@ async fn next(mut streaming: Streaming) -> Option<(Result<Event, Infallible>, St
         () = streaming.stopping.cancelled() => return None,
         () = sleep_until(streaming.end) => return None,
     };
-    let event = event.inspect_err(|error| tracing::warn!(%error, "a stream of events ends")).ok()?;
+    let event = match event.inspect_err(|error| tracing::warn!(%error, "a stream of events ends")).ok()? {
+        Step::Event(event) => event,
+        Step::Passed(place) => return Some((Ok(Event::default().id(place.to_string())), streaming)),
+    };
     let sent = Event::default().id(event.place.to_string()).event(event.envelope.event_type.as_str());
     // Invariant: an envelope serializes, and JSON has no line breaks.
     let sent = sent.json_data(&event.envelope).ok()?;

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, ops::RangeInclusive, sync::Arc};
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{StatusCode, header, request::Parts},
 };
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{body, idempotency::Keyed, problem::Problem, request_id::RequestId};
+use super::{body, distinct::Distinct, idempotency::Keyed, problem::Problem, request_id::RequestId};
 use crate::{
     app::Cause,
     domain::{
@@ -80,6 +80,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Write<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let context = WriteContext::of(&parts)?;
+        // A write says all that it wants in its body: `?dry_run=true` must not be passed over.
+        Query::of(&parts)?.finish()?;
         require_json(&parts)?;
         let bytes = body::read(&parts, body).await?;
         let value = parse_value(&bytes)?;
@@ -104,15 +106,18 @@ fn require_json(parts: &Parts) -> Result<(), Problem> {
     Err(Problem::field(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Content-Type", detail))
 }
 
-/// The body as JSON, whatever it says.
+/// The body as JSON, whatever it says, but each thing once.
 fn parse_value(bytes: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_slice(bytes).map(|Distinct(value)| value).map_err(|error| {
         // Read again, to learn at which field it ends.
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let place = serde_path_to_error::deserialize::<_, Value>(&mut deserializer).err();
-        let pointer = place
-            .map(|error| pointer(error.path()))
-            .filter(|pointer| (1..=POINTER_MAX).contains(&pointer.len()));
+        let place = serde_path_to_error::deserialize::<_, Distinct>(&mut deserializer).err();
+        let pointer = place.map(|error| pointer(error.path()));
+        if error.is_data() {
+            let repeated = field_error(pointer.unwrap_or_default(), &without_position(&error));
+            return Problem::invalid(repeated);
+        }
+        let pointer = pointer.filter(|pointer| (1..=POINTER_MAX).contains(&pointer.len()));
         let (line, column) = (error.line(), error.column());
         let detail = format!("is not JSON at line {line}, column {column}: {}", without_position(&error));
         let pointer = pointer.as_deref().unwrap_or("body");
@@ -125,7 +130,6 @@ fn parse_body<T: DeserializeOwned>(bytes: &[u8], value: &Value) -> Result<T, Pro
     if let Some(pointer) = find_list_for_object(value) {
         return Err(Problem::invalid(Invalid::field(pointer, "must be an object")));
     }
-    // From the text, not from the value: that has lost a field that was given twice.
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
@@ -162,7 +166,7 @@ fn field_error(pointer: String, message: &str) -> Invalid {
     let wrong = [("missing field `", "is missing"), ("duplicate field `", "must be given once")];
     let named = wrong.into_iter().find_map(|(prefix, detail)| {
         let name = message.strip_prefix(prefix)?.strip_suffix('`')?;
-        Some(Invalid::field(format!("{pointer}/{name}"), detail))
+        Some(Invalid::field(format!("{pointer}/{}", escaped(name)), detail))
     });
     named.unwrap_or_else(|| Invalid::field(pointer, message))
 }
@@ -178,10 +182,14 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     path.iter()
         .map(|segment| match segment {
             Segment::Seq { index } => format!("/{index}"),
-            Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+            Segment::Map { key } => format!("/{}", escaped(key)),
             Segment::Enum { .. } | Segment::Unknown => String::new(),
         })
         .collect()
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// SHA-256 of the path and the body, the body without regard to spaces and the order of fields.
@@ -267,10 +275,15 @@ pub(super) struct Query(BTreeMap<String, String>);
 impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Ok(RawQuery(query)) = RawQuery::from_request_parts(parts, state).await;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(parts)
+    }
+}
+
+impl Query {
+    fn of(parts: &Parts) -> Result<Self, Problem> {
         let mut parameters = BTreeMap::new();
-        for pair in query.as_deref().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decode = |text: &str| {
                 let spaced = text.replace('+', " ");
@@ -288,9 +301,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
         }
         Ok(Self(parameters))
     }
-}
 
-impl Query {
     /// Takes a parameter out, parsed.
     pub(super) fn take<T: std::str::FromStr>(&mut self, name: &str) -> Result<Option<T>, Problem>
     where

@@ -35,7 +35,8 @@ pub(super) async fn metrics() -> impl IntoResponse {
 
 /// Whether orders can be taken.
 ///
-/// An order needs PostgreSQL and the locks. Events wait in the outbox while RabbitMQ is away, so it is not asked here.
+/// An order needs PostgreSQL and the locks. Events wait in the outbox while RabbitMQ is away, so it is not asked here. Who
+/// asks needs no key: the answer names what is missing, and why that is stands in the log.
 #[utoipa::path(
     get, operation_id = "readyz", path = "/readyz", tag = "operation", security(()),
     responses((status = 200)), extensions(("x-problems" = json!(["not_ready"])))
@@ -52,11 +53,12 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
     if database.is_none() && lock.is_none() {
         return Json(json!({ "status": "ok", "database": "ok", "lock": "ok" })).into_response();
     }
-    let named: Vec<String> = [("database", database), ("lock", lock)]
-        .into_iter()
-        .filter_map(|(name, error)| error.map(|error| format!("{name}: {error}")))
-        .collect();
-    tracing::warn!(failing = named.join("; "), "not ready");
+    let mut named = Vec::new();
+    for (name, error) in [("database", database), ("lock", lock)] {
+        let Some(error) = error else { continue };
+        tracing::warn!(dependency = name, error, "not ready");
+        named.push(format!("{name}: unavailable"));
+    }
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", named.join("; "))
         .retry_after(1)
         .into_response()

@@ -16,6 +16,7 @@ use super::{
     orders::Page,
     problem::Problem,
     respond::respond,
+    walk::require_bounds,
 };
 use crate::{
     app::{AdjustInventory, ChangedInventory, SetInventory, TransferInventory},
@@ -158,7 +159,8 @@ pub(super) async fn transfer(
     Ok(respond(state.app.transfer_inventory(&request, &write.body, &actor, &cause).await?))
 }
 
-/// The ledger: every change of what is on hand, the newest first.
+/// The ledger: every change of what is on hand, the newest first. A list by two of `location_id`, `type` and `actor` needs
+/// something else too: a SKU, a reference, or a time, `created_gte` and `created_lt` at most 31 days later.
 #[utoipa::path(
     get, operation_id = "list_stock_movements", path = "/v1/inventory/movements", tag = "inventory",
     security(("api_key" = ["orders:read"])),
@@ -186,8 +188,21 @@ pub(super) async fn list_movements(
     };
     let limit = query.take_limit()?;
     query.finish()?;
+    bound_walk(&filter)?;
     let mut conn = state.app.store.conn().await?;
     Ok(Json(Page::new(movements::list(&mut conn, &filter, limit + 1).await?, limit)))
+}
+
+/// Each of these filters finds its movements by itself. Nothing finds those that two of them name but looking through those
+/// of one of them, which may be the whole ledger.
+fn bound_walk(filter: &MovementFilter) -> Result<(), Problem> {
+    let wide = [filter.location_id.is_some(), filter.movement_type.is_some(), filter.actor.is_some()];
+    let is_walk = wide.into_iter().filter(|given| *given).count() > 1;
+    if !is_walk || filter.sku.is_some() || filter.reference.is_some() {
+        return Ok(());
+    }
+    let list = "a list by two of location_id, type and actor without sku or reference";
+    require_bounds(list, filter.created_gte, filter.created_lt)
 }
 
 /// The place after a level, in a form that survives a query string: `sku location`, where neither can hold a space.

@@ -121,14 +121,14 @@ fn link(to: &str, parameters: &[(&str, &str)]) -> Link {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
-    use crate::http::routes;
+    use crate::http::{body::BodyLimits, routes};
 
     #[test]
     fn a_link_leads_from_an_operation_to_one_that_takes_its_parameters() {
-        let (_, mut document) = routes().split_for_parts();
+        let (_, mut document) = routes(BodyLimits { bytes: 0, time: Duration::ZERO }).split_for_parts();
         let mut takes = std::collections::BTreeMap::new();
         for (_, operation) in operations(&mut document) {
             let names: BTreeSet<String> = operation

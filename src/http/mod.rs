@@ -13,7 +13,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
+};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{app::App, config::Http};
@@ -22,6 +25,7 @@ mod access;
 mod api_keys;
 mod auth;
 mod body;
+mod distinct;
 mod events;
 mod extract;
 mod health;
@@ -49,6 +53,7 @@ mod server;
 mod shipments;
 mod stock_file;
 mod trace_context;
+mod walk;
 
 use body::BodyLimits;
 use server::Server;
@@ -113,7 +118,8 @@ impl ApiState {
 }
 
 /// Every route: the operations of one path together. Path, scope and answers of an operation stand at its handler.
-fn routes() -> OpenApiRouter<ApiState> {
+fn routes(bodies: BodyLimits) -> OpenApiRouter<ApiState> {
+    let files = Extension(stock_file::file_limits(bodies));
     OpenApiRouter::with_openapi(openapi::document())
         .routes(routes!(orders::place, orders::list))
         .routes(routes!(orders::read))
@@ -142,7 +148,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(inventory::adjust))
         .routes(routes!(inventory::transfer))
         .routes(routes!(inventory::list_movements))
-        .routes(routes!(imports::create, imports::list))
+        .routes(routes!(imports::create, imports::list).layer(files))
         .routes(routes!(imports::read))
         .routes(routes!(imports::list_rows))
         .routes(routes!(imports::cancel))
@@ -165,7 +171,7 @@ fn routes() -> OpenApiRouter<ApiState> {
 /// The whole API, and what its handlers share.
 fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, ApiState) {
     let limits = BodyLimits::new(settings);
-    let (routes, mut document) = routes().split_for_parts();
+    let (routes, mut document) = routes(limits).split_for_parts();
     let text = openapi::complete(&mut document, &app.settings.limits);
     let state = ApiState {
         app: Arc::new(app),

@@ -121,6 +121,9 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
     if needs_key {
         codes.extend(["unauthenticated", "insufficient_scope", "rate_limited", "database_unavailable"]);
     }
+    if needs_key && *method != HttpMethod::Get {
+        codes.push("outcome_unknown");
+    }
     if operation.request_body.is_some() {
         codes.extend([
             "malformed_request",
@@ -134,7 +137,7 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
     if needs_key && *method == HttpMethod::Post {
         codes.extend(["idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_in_use"]);
-        codes.extend(["idempotency_key_reused", "outcome_unknown"]);
+        codes.push("idempotency_key_reused");
         parameters.push(RefOr::T(idempotency_key()));
         let replayed = "`true`: the answer that the same request got before.";
         for response in operation.responses.responses.values_mut() {

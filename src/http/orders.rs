@@ -6,7 +6,6 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use chrono::TimeDelta;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,6 +15,7 @@ use super::{
     if_match::{EntityTags, IfMatch, etag},
     problem::Problem,
     respond::{respond_with_new_order, respond_with_order},
+    walk::require_bounds,
 };
 use crate::{
     app::{CancelOrder, ExtendReservation},
@@ -28,7 +28,6 @@ use crate::{
         payment::Payment,
         refund::Refund,
         shipment::Shipment,
-        validation::{Invalid, Rule},
     },
     store::{
         Conn,
@@ -184,24 +183,11 @@ pub(super) async fn list(
     Ok(Json(Page::new(found, limit)))
 }
 
-/// The longest time through whose orders a list by SKU looks.
-const LONGEST_WALK: TimeDelta = TimeDelta::days(31);
-
 /// Nothing finds the orders of a SKU but looking through them: something else has to say through which.
 fn bound_walk(filter: &OrderFilter) -> Result<(), Problem> {
     if filter.sku.is_none() || filter.customer_id.is_some() || filter.client_reference.is_some() {
         return Ok(());
     }
-    let wrong =
-        |pointer: &str, detail: &str| Err(Problem::invalid(Invalid::new(Rule::Together, pointer, detail)));
-    match (filter.created_gte, filter.created_lt) {
-        (None, _) => {
-            wrong("?created_gte", "is needed with sku, unless customer_id or client_reference is given")
-        }
-        (Some(_), None) => wrong("?created_lt", "is needed with sku and created_gte"),
-        (Some(from), Some(to)) if to - from > LONGEST_WALK => {
-            wrong("?created_lt", "must be at most 31 days after created_gte in a list by sku")
-        }
-        _ => Ok(()),
-    }
+    let list = "a list by sku without customer_id or client_reference";
+    require_bounds(list, filter.created_gte, filter.created_lt)
 }

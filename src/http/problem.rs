@@ -221,7 +221,8 @@ impl From<Error> for Problem {
             }
             Error::Unknown(error) => {
                 tracing::error!(%error, "outcome unknown");
-                let detail = "it may have taken effect or not; send it again with the same Idempotency-Key to find out";
+                let detail = "it may have taken effect or not: to find out, send it again with the same Idempotency-Key, or \
+                              read what it was to change where it has none";
                 Self::new(unavailable, "outcome_unknown", detail).retry_after(1)
             }
             Error::Store(error) => {

@@ -91,7 +91,7 @@ pub(super) const CODES: &[ProblemCode] = &[
     retry(503, "overloaded", "Too many orders wait. Nothing was changed; ask again after Retry-After."),
     retry(503, "lock_unavailable", "The SKUs' locks were not to be had. Nothing was changed; ask again."),
     retry(503, "database_unavailable", "The database is unavailable. Nothing was changed; ask again."),
-    retry(503, "outcome_unknown", "It may have taken effect or not. Ask again with the same key to find out."),
+    retry(503, "outcome_unknown", "It may have taken effect or not. Ask again with the same key to find out; of PUT and DELETE, read first."),
     retry(503, "too_many_streams", "As many streams of events are open as there may be. Ask again."),
     retry(503, "too_many_connections", "There is no room for another connection. Nothing was begun; ask again."),
     retry(503, "not_ready", "A dependency does not answer; `detail` names it."),

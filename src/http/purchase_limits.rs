@@ -54,7 +54,9 @@ pub(super) async fn read(
 pub(super) async fn delete(
     State(state): State<ApiState>,
     SkuPath(sku): SkuPath,
+    query: Query,
 ) -> Result<impl IntoResponse, Problem> {
+    query.finish()?;
     state.app.delete_purchase_limit(&sku).await?;
     Ok(StatusCode::NO_CONTENT)
 }

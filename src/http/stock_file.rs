@@ -1,23 +1,25 @@
-//! A write whose body is a stock file: read to its end, within a limit of its own, and left as it is.
+//! A write whose body is a stock file: read to its end, within limits of its own, and left as it is.
 
 use std::sync::Arc;
 
 use axum::{
-    body::to_bytes,
     extract::{FromRequest, Request},
     http::{StatusCode, request::Parts},
 };
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    body::{self, BodyLimits},
     extract::{Write, WriteContext, media_type},
     idempotency::Keyed,
     problem::Problem,
 };
 use crate::domain::stock_file::StockFormat;
 
-/// The largest file.
-const FILE_LIMIT: usize = 16 * 1024 * 1024;
+/// The limits of a file, by those of other bodies: 16 MiB, for which there are two minutes where they have ten seconds.
+pub(super) fn file_limits(bodies: BodyLimits) -> BodyLimits {
+    BodyLimits { bytes: 16 * 1024 * 1024, time: bodies.time * 12 }
+}
 
 /// A stock file.
 pub(super) struct StockFile {
@@ -35,14 +37,11 @@ impl<S: Send + Sync> FromRequest<S> for WriteFile {
         let (parts, body) = request.into_parts();
         let context = WriteContext::of(&parts)?;
         let format = format(&parts)?;
-        let bytes = to_bytes(body, FILE_LIMIT).await.map_err(|_| {
-            let detail = "the body must be at most 16 MiB: send a larger file in parts";
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-        })?;
+        let bytes = body::read(&parts, body).await?;
         if let Some(keyed) = context.keyed() {
             set_fingerprint(keyed, &parts, &bytes);
         }
-        Ok(Self(context.write(StockFile { bytes: bytes.into(), format })))
+        Ok(Self(context.write(StockFile { bytes, format })))
     }
 }
 

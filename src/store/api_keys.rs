@@ -94,12 +94,13 @@ impl TryFrom<Row> for ApiKey {
     }
 }
 
-/// Stores a new key by its hash.
-pub async fn insert(conn: &mut Conn, key: &NewApiKey<'_>) -> Result<ApiKey, Error> {
+/// Stores a new key by its hash. `None`: there is one with this id, which another transaction has just made.
+pub async fn insert(conn: &mut Conn, key: &NewApiKey<'_>) -> Result<Option<ApiKey>, Error> {
     let scopes: Vec<&str> = key.scopes.iter().map(Scope::as_str).collect();
     let row = sqlx::query_as!(
         Row,
         r#"INSERT INTO api_key (id, client_id, name, scopes, hash) VALUES ($1, $2, $3, $4, $5)
+           ON CONFLICT ON CONSTRAINT api_key_pkey DO NOTHING
            RETURNING id, client_id, name, scopes, created_at, last_used_at, expires_at, revoked_at, true AS "is_live!""#,
         key.id.uuid(),
         key.client_id.uuid(),
@@ -107,9 +108,9 @@ pub async fn insert(conn: &mut Conn, key: &NewApiKey<'_>) -> Result<ApiKey, Erro
         &scopes as _,
         &key.hash[..],
     )
-    .fetch_one(conn)
+    .fetch_optional(conn)
     .await?;
-    row.try_into()
+    row.map(ApiKey::try_from).transpose()
 }
 
 /// Stores a key that may do what the live key `old` may, for the same client, unless the client has `most` live keys.

@@ -47,6 +47,20 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::LockTimeout(_) | Self::Aborted(_))
     }
 
+    /// Whether it is about what was to be written, and not about the database or this program: a constraint, a value that
+    /// PostgreSQL cannot take, a row that is not what it was taken for.
+    pub fn is_about_data(&self) -> bool {
+        match self {
+            Self::Constraint { .. } | Self::Inconsistent(_) => true,
+            Self::Sql(error) => {
+                let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+                // Class 22: data exception; class 23: integrity constraint violation, also one without a name.
+                code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+            }
+            _ => false,
+        }
+    }
+
     /// The constraint that refused the write, if one did.
     pub fn constraint(&self) -> Option<&str> {
         match self {

@@ -78,10 +78,12 @@ pub async fn list_of_order(
     rows.into_iter().map(PlacedEvent::try_from).collect()
 }
 
-/// The feed of all events after this position: those that the broker has confirmed.
+/// The feed of all events after this position and up to `until`: those that the broker has confirmed. Where a type is given
+/// it looks through all of them: a caller bounds them.
 pub async fn list(
     conn: &mut Conn,
     after: i64,
+    until: i64,
     event_type: Option<EventType>,
     limit: i64,
 ) -> Result<Vec<PlacedEvent>, Error> {
@@ -89,8 +91,10 @@ pub async fn list(
         Row,
         r#"SELECT position AS place, event_id, type AS event_type, subject, sequence, created_at, correlation_id,
                   causation_id, data
-           FROM outbox_sent WHERE position > $1 AND ($2::text IS NULL OR type = $2) ORDER BY position LIMIT $3"#,
+           FROM outbox_sent WHERE position > $1 AND position <= $2 AND ($3::text IS NULL OR type = $3)
+           ORDER BY position LIMIT $4"#,
         after,
+        until,
         event_type.map(EventType::as_str),
         limit,
     )

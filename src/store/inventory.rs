@@ -71,8 +71,7 @@ pub async fn lock_levels(
 
 /// One level.
 pub async fn find_level(conn: &mut Conn, key: &LevelKey) -> Result<Option<InventoryLevel>, Error> {
-    let levels = list_levels(conn, Some(key.sku.as_str()), Some(key), 1).await?;
-    Ok(levels.into_iter().next())
+    Ok(find_levels(conn, std::slice::from_ref(key)).await?.pop())
 }
 
 /// Levels as they are at the moment, in key order. Unknown keys are missing in the answer.

@@ -1,6 +1,7 @@
 //! The stock ledger, append-only.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{Postgres, QueryBuilder};
 
 use super::{
     Conn, Error,
@@ -12,6 +13,10 @@ use crate::domain::{
     inventory::{LevelChange, LevelKey, LocationId, Sku},
     movement::{MovementId, MovementType, StockMovement},
 };
+
+/// `created_at` is when the transaction began that wrote a movement, its id when it was written: movements whose times are
+/// further apart than this have their ids in the same order.
+const LONGEST_TRANSACTION: TimeDelta = TimeDelta::hours(1);
 
 /// Who moves stock, and why.
 #[derive(Debug, Clone)]
@@ -67,47 +72,51 @@ pub struct MovementFilter {
 }
 
 /// Movements, the newest first.
+///
+/// One statement made of the filters that are given, planned anew each time, so that each filter finds its index.
 pub async fn list(conn: &mut Conn, filter: &MovementFilter, limit: i64) -> Result<Vec<StockMovement>, Error> {
-    let rows = sqlx::query!(
-        r#"SELECT id, sku, location_id, type AS "movement_type", delta_on_hand, on_hand_after, actor, reason, reference,
-                  created_at
-           FROM stock_movement
-           WHERE ($1::text IS NULL OR sku = $1)
-             AND ($2::text IS NULL OR location_id = $2)
-             AND ($3::text IS NULL OR type = $3)
-             AND ($4::text IS NULL OR reference = $4)
-             AND ($5::text IS NULL OR actor = $5)
-             AND ($6::timestamptz IS NULL OR created_at >= $6)
-             AND ($7::timestamptz IS NULL OR created_at < $7)
-             AND ($8::bigint IS NULL OR id < $8)
-           ORDER BY id DESC LIMIT $9"#,
-        filter.sku.as_ref().map(Sku::as_str),
-        filter.location_id.as_ref().map(LocationId::as_str),
-        filter.movement_type.map(MovementType::as_str),
-        filter.reference,
-        filter.actor,
-        filter.created_gte,
-        filter.created_lt,
-        filter.starting_after.map(|id| id.0),
-        limit,
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(StockMovement {
-                id: MovementId(row.id),
-                key: level_key(&row.sku, &row.location_id)?,
-                movement_type: parse(&row.movement_type, "stock_movement.type")?,
-                delta: row.delta_on_hand,
-                on_hand_after: row.on_hand_after,
-                actor: row.actor,
-                reason: row.reason,
-                reference: row.reference,
-                created_at: row.created_at,
-            })
-        })
-        .collect()
+    let mut query = statement(filter, limit);
+    let rows = query.build_query_as::<Row>().persistent(false).fetch_all(conn).await?;
+    rows.into_iter().map(StockMovement::try_from).collect()
+}
+
+fn statement(filter: &MovementFilter, limit: i64) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(
+        "SELECT id, sku, location_id, type, delta_on_hand, on_hand_after, actor, reason, reference, created_at
+         FROM stock_movement m WHERE true",
+    );
+    if let Some(sku) = &filter.sku {
+        query.push(" AND sku = ").push_bind(sku.as_str().to_owned());
+    }
+    if let Some(location_id) = &filter.location_id {
+        query.push(" AND location_id = ").push_bind(location_id.as_str().to_owned());
+    }
+    if let Some(movement_type) = filter.movement_type {
+        query.push(" AND type = ").push_bind(movement_type.as_str());
+    }
+    if let Some(reference) = &filter.reference {
+        query.push(" AND reference = ").push_bind(reference.clone());
+    }
+    if let Some(actor) = &filter.actor {
+        query.push(" AND actor = ").push_bind(actor.clone());
+    }
+    // A list in the order of ids finds a time only by an id: of one movement that is safely older, or younger.
+    if let Some(time) = filter.created_gte {
+        query.push(" AND created_at >= ").push_bind(time);
+        query.push(" AND id > COALESCE((SELECT id FROM stock_movement WHERE created_at < ");
+        query.push_bind(time - LONGEST_TRANSACTION).push(" ORDER BY created_at DESC LIMIT 1), 0)");
+    }
+    if let Some(time) = filter.created_lt {
+        query.push(" AND created_at < ").push_bind(time);
+        query.push(" AND id < COALESCE((SELECT id FROM stock_movement WHERE created_at >= ");
+        query.push_bind(time + LONGEST_TRANSACTION);
+        query.push(" ORDER BY created_at LIMIT 1), 9223372036854775807)");
+    }
+    if let Some(id) = filter.starting_after {
+        query.push(" AND id < ").push_bind(id.0);
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    query
 }
 
 /// Writes movements of levels that this transaction has locked, in this order.
@@ -136,4 +145,38 @@ pub async fn insert(conn: &mut Conn, movements: &[NewMovement], cause: &Movement
     .execute(conn)
     .await?;
     expect_rows(&result, movements.len(), "insert movements")
+}
+
+/// A movement as it is stored.
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: i64,
+    sku: String,
+    location_id: String,
+    #[sqlx(rename = "type")]
+    movement_type: String,
+    delta_on_hand: i64,
+    on_hand_after: i64,
+    actor: String,
+    reason: Option<String>,
+    reference: Option<String>,
+    created_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for StockMovement {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: MovementId(row.id),
+            key: level_key(&row.sku, &row.location_id)?,
+            movement_type: parse(&row.movement_type, "stock_movement.type")?,
+            delta: row.delta_on_hand,
+            on_hand_after: row.on_hand_after,
+            actor: row.actor,
+            reason: row.reason,
+            reference: row.reference,
+            created_at: row.created_at,
+        })
+    }
 }

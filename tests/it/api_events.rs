@@ -1,7 +1,7 @@
 //! Events over HTTP: pages and streams, of one order and of all.
 
 use reqwest::{Method, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::support::{
@@ -125,6 +125,46 @@ async fn the_feed_of_all_events_gives_each_once_in_one_order_with_two_relays() {
     }
     assert_eq!(places, (1..=i64::try_from(places.len()).unwrap()).collect::<Vec<_>>());
     test.finish().await;
+}
+
+/// A request looks through so many events at most, and says from where to go on: so does a stream, which a client that was
+/// cut off goes on with there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_that_is_rare_is_found_by_requests_that_end_and_streams_that_resume() {
+    let test = TestApp::start().await;
+    let feed = "INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, data, created_at,
+                                         sent_at, position)
+                SELECT n, gen_random_uuid(), 0, gen_random_uuid(), 1,
+                       CASE WHEN n IN (1, 120000) THEN 'order.expired.v1' ELSE 'order.created.v1' END,
+                       'order/x', '{}', now(), now(), n
+                FROM generate_series(1, 120000) n;
+                UPDATE event_feed SET position = 120000";
+    sqlx::raw_sql(feed).execute(&mut *test.conn().await).await.unwrap();
+    let path = "/v1/events?type=order.expired.v1";
+    let mut pages = Vec::new();
+    let mut next = 0;
+    loop {
+        let page = test.api.get(&format!("{path}&starting_after={next}")).await.expect(200);
+        let places: Vec<_> =
+            page["data"].as_array().unwrap().iter().map(|event| event["place"].clone()).collect();
+        next = page["next"].as_i64().unwrap();
+        pages.push((places, next));
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(pages, [(vec![json!(1)], 50_000), (vec![], 100_000), (vec![json!(120_000)], 120_000)]);
+    let mut stream = Stream::open(&test.api, path, Some(1)).await;
+    for place in [50_001, 100_001] {
+        assert_eq!(stream.block().await.unwrap(), format!("id: {place}"));
+    }
+    let rare = stream.next().await.unwrap();
+    assert_eq!((rare.id, rare.event.as_str()), (120_000, "order.expired.v1"));
+    assert_eq!(Stream::open(&test.api, path, Some(100_001)).await.next().await, Some(rare));
+    // Of all types a page is full.
+    let page = test.api.get("/v1/events?limit=2&starting_after=7").await.expect(200);
+    assert_eq!((&page["next"], &page["has_more"]), (&json!(9), &json!(true)));
+    test.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

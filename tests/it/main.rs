@@ -21,6 +21,7 @@ mod api_wait;
 mod app_payments;
 mod app_reconciliation;
 mod app_reservations;
+mod app_unknown_commits;
 mod app_verify;
 mod bench;
 mod cli;

@@ -7,6 +7,9 @@ use crate::domain::{
     validation::{FieldError, Invalid, Rule},
 };
 
+/// The most columns of a header that are told to be wrong: the first few say it.
+const HEADER_ERRORS_MAX: usize = 16;
+
 pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, Invalid> {
     // Flexible: a record with too many or too few values is wrong, and those after it are not.
     let mut reader =
@@ -25,13 +28,13 @@ pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, I
             for (&column, value) in columns.iter().zip(&record) {
                 match std::str::from_utf8(value) {
                     Ok(text) => row.put_text(column, text),
-                    Err(_) => row.errors.push(RowError::new(column.name(), "must be UTF-8")),
+                    Err(_) => row.fail(column.name(), "must be UTF-8"),
                 }
             }
         } else {
             let detail =
                 format!("has {} values: must have {}, one for each column", record.len(), columns.len());
-            row.errors.push(RowError::new(RowError::ROW, detail));
+            row.fail(RowError::ROW, detail);
         }
         rows.push(row);
     }
@@ -44,9 +47,12 @@ fn read_record(reader: &mut csv::Reader<&[u8]>, record: &mut csv::ByteRecord) ->
 
 /// The header. A column that nobody knows is refused: what it was to do would not happen.
 fn columns(header: &csv::ByteRecord, mode: ImportMode) -> Result<Vec<Field>, Invalid> {
-    let mut columns = Vec::with_capacity(header.len());
-    let mut errors = Vec::new();
+    let (mut columns, mut errors) = (Vec::new(), Vec::new());
     for name in header {
+        // A header may have millions of columns.
+        if errors.len() == HEADER_ERRORS_MAX {
+            return Err(Invalid { rule: Rule::StockFileInvalid, errors });
+        }
         let name = String::from_utf8_lossy(name);
         let wrong = match Field::find(mode, &name) {
             Ok(field) if columns.contains(&field) => "must be given once".to_owned(),
@@ -64,8 +70,6 @@ fn columns(header: &csv::ByteRecord, mode: ImportMode) -> Result<Vec<Field>, Inv
         let pointer = format!("column {:?}", field.name());
         errors.push(FieldError { pointer, detail: "is missing".into() });
     }
-    // The first few say it.
-    errors.truncate(16);
     if errors.is_empty() { Ok(columns) } else { Err(Invalid { rule: Rule::StockFileInvalid, errors }) }
 }
 
@@ -91,5 +95,19 @@ impl Lines<'_> {
             self.at += 1;
         }
         self.line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_of_very_many_columns_is_refused_by_its_first_few() {
+        for file in ["x,".repeat(1_000_000), format!("sku,on_hand{}\na,1\n", ",x".repeat(1_000_000))] {
+            let Invalid { errors, .. } = read(file.as_bytes(), ImportMode::Set).expect_err("unknown columns");
+            assert_eq!(errors.len(), HEADER_ERRORS_MAX);
+            assert!(errors.capacity() < 100, "{} were kept", errors.capacity());
+        }
     }
 }

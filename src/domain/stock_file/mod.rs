@@ -2,10 +2,11 @@
 //!
 //! What is wrong with the file as a whole (its header, its size) refuses it; what is wrong with a row is noted with the row,
 //! which fails alone. Pure: no level is looked at here.
+//!
+//! A file is hostile until it was read: what is kept of it is bounded by what is right in it, not by its size. So errors are
+//! counted before they are kept, and what a field holds that no field may hold is skipped, not built.
 
-use std::collections::HashMap;
-
-use serde_json::Value;
+use std::collections::{HashMap, hash_map::Entry};
 
 use super::{
     inventory::{LevelKey, LocationId, MAX_QUANTITY, ParseNameError, Sku},
@@ -15,6 +16,9 @@ use super::{
 
 mod csv_rows;
 mod ndjson_rows;
+
+/// The most errors that are noted of one row: the first few say it.
+const ROW_ERRORS_MAX: usize = 3;
 
 /// How a stock file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,13 +102,8 @@ pub fn read(
     let mut seen = HashMap::<LevelKey, i32>::new();
     for row in &mut rows {
         row.finish(mode, location);
-        // Which of two counts of one level is right, nobody can know.
-        if mode == ImportMode::Set
-            && let Some(key) = row.fields.key()
-            && let Some(earlier) = seen.insert(key, row.line)
-        {
-            let detail = format!("is set at this location by line {earlier} already");
-            row.errors.push(RowError::new("sku", detail));
+        if mode == ImportMode::Set {
+            row.require_new_level(&mut seen);
         }
     }
     Ok(rows)
@@ -120,13 +119,20 @@ fn require_room(rows: &[NewImportRow]) -> Result<(), Invalid> {
 }
 
 impl NewImportRow {
+    /// Notes what is wrong with a field.
+    fn fail(&mut self, field: impl Into<String>, detail: impl Into<String>) {
+        if self.errors.len() < ROW_ERRORS_MAX {
+            self.errors.push(RowError::new(field, detail));
+        }
+    }
+
     fn put_name(&mut self, field: Field, text: &str) {
         let wrong = match field {
             Field::Sku => text.parse::<Sku>().err(),
             _ => text.parse::<LocationId>().err(),
         };
         if let Some(ParseNameError) = wrong {
-            return self.errors.push(RowError::new(field.name(), ParseNameError.to_string()));
+            return self.fail(field.name(), ParseNameError.to_string());
         }
         let slot = if field == Field::Sku { &mut self.fields.sku } else { &mut self.fields.location_id };
         *slot = Some(text.to_owned());
@@ -138,7 +144,7 @@ impl NewImportRow {
         let Some(number) = valid.filter(|number| field != Field::Delta || *number != 0) else {
             let but = if field == Field::Delta { ", and not 0" } else { "" };
             let detail = format!("must be a whole number, {least} to {MAX_QUANTITY}{but}");
-            return self.errors.push(RowError::new(field.name(), detail));
+            return self.fail(field.name(), detail);
         };
         let fields = &mut self.fields;
         let slot = match field {
@@ -163,15 +169,17 @@ impl NewImportRow {
         }
     }
 
-    /// A field as JSON; `null` is absent.
-    fn put_value(&mut self, field: Field, value: &Value) {
-        match (field, value) {
-            (_, Value::Null) => {}
-            (Field::Sku | Field::LocationId, Value::String(text)) => self.put_name(field, text),
-            (Field::Sku | Field::LocationId, _) => {
-                self.errors.push(RowError::new(field.name(), "must be a string"));
+    /// Which of two counts of one level is right, nobody can know: the first row that counts it does. One that fails counts
+    /// nothing.
+    fn require_new_level(&mut self, seen: &mut HashMap<LevelKey, i32>) {
+        let Some(key) = self.fields.key().filter(|_| self.errors.is_empty()) else { return };
+        match seen.entry(key) {
+            Entry::Occupied(earlier) => {
+                self.fail("sku", format!("is set at this location by line {} already", earlier.get()));
             }
-            _ => self.put_number(field, value.as_i64()),
+            Entry::Vacant(first) => {
+                first.insert(self.line);
+            }
         }
     }
 
@@ -188,7 +196,7 @@ impl NewImportRow {
         ];
         for (field, is_missing) in missing {
             if is_missing && !wrong(&self.errors, field) {
-                self.errors.push(RowError::new(field.name(), "is missing"));
+                self.fail(field.name(), "is missing");
             }
         }
         if self.fields.location_id.is_none() && !wrong(&self.errors, Field::LocationId) {
@@ -307,6 +315,15 @@ mod tests {
         assert_eq!(detail(1), "has 2 values: must have 3, one for each column");
         assert_eq!((detail(2), detail(6)), ("is missing", "must be UTF-8"));
         assert_eq!(detail(8), "is set at this location by line 9 already");
+    }
+
+    #[test]
+    fn a_row_that_fails_does_not_count_its_level() {
+        let rows = csv("sku,on_hand\na,many\na,5\na,6\na,7\n").expect("rows");
+        assert_eq!(shown(&rows), ["2 on_hand", "3 a@main 5", "4 sku", "5 sku"]);
+        for row in &rows[2..] {
+            assert_eq!(row.errors[0].detail, "is set at this location by line 3 already");
+        }
     }
 
     #[test]

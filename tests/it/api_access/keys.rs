@@ -96,6 +96,7 @@ async fn every_wrong_field_of_a_key_is_named() {
         (KEYS.to_owned(), json!({ "name": "a\u{7}", "scopes": ["admin"] }), "/name"),
         (KEYS.to_owned(), json!({ "name": "a", "scopes": [] }), "/scopes"),
         (KEYS.to_owned(), json!({ "name": "a", "scopes": ["orders"] }), "/scopes/0"),
+        (KEYS.to_owned(), json!({ "name": "a", "scopes": ["orders:read", { "admin": null }] }), "/scopes/1"),
         (KEYS.to_owned(), json!({ "name": "a" }), "/scopes"),
         (KEYS.to_owned(), json!({ "name": "a", "scopes": ["admin"], "client_id": "x" }), "/client_id"),
         (path(&key, "rotate"), json!({ "old_key_expires_in_seconds": 0 }), "/old_key_expires_in_seconds"),

@@ -104,6 +104,8 @@ async fn a_value_of_another_type_is_invalid() {
         (and(r#""metadata":{"k":7}"#), "/metadata/k"),
         (and(r#""metadata":[]"#), "/metadata"),
         (and(r#""capture_method":"later""#), "/capture_method"),
+        (and(r#""capture_method":{"manual":null}"#), "/capture_method"),
+        (and(r#""capture_method":["manual"]"#), "/capture_method"),
     ])
     .await;
 }
@@ -152,6 +154,10 @@ async fn an_unknown_a_repeated_or_a_missing_field_is_invalid() {
         (and(r#""currency":"EUR""#), "/currency"),
         (line(r#""quantity":2"#), "/lines/0/quantity"),
         (line(r#""sku":"b""#), "/lines/0/sku"),
+        (and(r#""metadata":{"a":"1","a":"2"}"#), "/metadata/a"),
+        (and(r#""metadata":{"a":"1","b":"2","\u0061":"1"}"#), "/metadata/a"),
+        (and(r#""metadata":{"x/y~":"1","x/y~":"2"}"#), "/metadata/x~1y~0"),
+        (and(r#""metadata":{"":"1","":"2"}"#), "/metadata/"),
         (with(r#""currency":"USD","#, ""), "/currency"),
         (r#"{"currency":"USD"}"#.into(), "/lines"),
         (with(r#""sku":"a","#, ""), "/lines/0/sku"),

@@ -37,6 +37,37 @@ async fn a_request_of_the_wrong_shape_is_refused() {
     test.finish().await;
 }
 
+/// A write has no parameters but those of an import: one that is given means something that would not happen.
+#[tokio::test]
+async fn a_parameter_of_a_write_is_refused() {
+    let (test, _) = prepared().await;
+    test.api.put("/v1/purchase-limits/a", &json!({ "quantity": 5 })).await.expect(200);
+    let before = test.snapshot().await;
+    let order_id = "ord_0193a1b2c3d47e5f8a9b0c1d2e3f4a5b";
+    for (method, path, body) in [
+        (Method::POST, "/v1/orders".to_owned(), ORDER),
+        (Method::POST, format!("/v1/orders/{order_id}/cancel"), "{}"),
+        (Method::POST, "/v1/inventory/adjustments".into(), r#"{"items":[{"sku":"a","delta":-1}]}"#),
+        (Method::POST, "/v1/api-keys".into(), r#"{"name":"a","scopes":["admin"]}"#),
+        (Method::PUT, "/v1/inventory/a/main".into(), r#"{"on_hand":1}"#),
+        (Method::PUT, "/v1/locations/north".into(), r#"{"priority":1}"#),
+        (Method::PUT, "/v1/purchase-limits/a".into(), r#"{"quantity":1}"#),
+        (Method::DELETE, "/v1/purchase-limits/a".into(), ""),
+    ] {
+        for (query, pointer) in [("?dry_run=true", "?dry_run"), ("?a%20b", "?a b")] {
+            let request = test.api.request(method.clone(), &format!("{path}{query}"));
+            let request = request.header("Content-Type", "application/json").header("Idempotency-Key", "k");
+            let answer = send(request.body(body)).await;
+            assert_eq!(pointers(&answer), [pointer], "{method} {path}: {}", answer.text);
+            answer.problem(422, "validation_failed");
+        }
+    }
+    assert_eq!(test.snapshot().await, before);
+    // No parameter is none.
+    send(test.api.request(Method::DELETE, "/v1/purchase-limits/a?")).await.expect(204);
+    test.finish().await;
+}
+
 #[tokio::test]
 async fn every_wrong_field_of_a_payment_is_named() {
     let test = TestApp::start().await;
@@ -57,6 +88,8 @@ async fn every_wrong_field_of_a_payment_is_named() {
         (payment(r#""payment_token":"pm_x","capture_method":"never""#), "/capture_method"),
         (r#"{"payment_token":"pm_x"}"#.into(), "/method"),
         (r#"{"method":"cash","payment_token":"pm_x"}"#.into(), "/method"),
+        (r#"{"method":{"card":null},"payment_token":"pm_x"}"#.into(), "/method"),
+        (payment(r#""payment_token":"pm_x","capture_method":{"manual":null}"#), "/capture_method"),
         (r#"{"method":"card"}"#.into(), "/payment_token"),
     ] {
         let answer = test.api.post_text(&path, body.as_str()).await;
@@ -75,8 +108,12 @@ async fn every_wrong_field_of_a_payment_is_named() {
         assert_eq!(pointers(&answer), [pointer], "{body}: {}", answer.text);
         assert!(!answer.text.contains("4242"), "{}", answer.text);
     }
-    for (body, pointer) in [(r#"{"reason":"a\u0000"}"#, "/reason"), (r#"{"lines":[]}"#, "/lines"), ("[]", "")]
-    {
+    for (body, pointer) in [
+        (r#"{"reason":"a\u0000"}"#, "/reason"),
+        (r#"{"lines":[]}"#, "/lines"),
+        (r#"{"refund":{"none":null}}"#, "/refund"),
+        ("[]", ""),
+    ] {
         let answer = test.api.post_text(&format!("/v1/orders/{order_id}/cancel"), body).await;
         assert_eq!(pointers(&answer), [pointer], "{body}: {}", answer.text);
         answer.problem(422, "validation_failed");

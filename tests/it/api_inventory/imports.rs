@@ -150,6 +150,20 @@ async fn deltas_add_up_in_their_order_and_each_has_its_movement() {
 }
 
 #[tokio::test]
+async fn a_row_whose_field_has_an_unusable_name_fails_alone() {
+    let test = TestApp::start().await;
+    let file = "{\"sku\":\"a\",\"on_hand\":1}\n{\"sku\":\"b\",\"on_hand\":1,\"x\\u0000\":1}\n\"\\u0000\"\n";
+    let import = test.api.post_file("k", SET, "application/x-ndjson", file).await.expect(202);
+    let import_id = id(&import);
+    assert_eq!(counters(&run(&test, &import_id).await), [3, 3, 1, 2]);
+    assert_eq!(
+        rows(&test, &import_id, "").await,
+        ["1 1 applied 1", "2 2 failed x\u{fffd}", "3 3 failed row"]
+    );
+    test.finish().await;
+}
+
+#[tokio::test]
 async fn a_dry_run_says_what_would_become_of_each_row_and_changes_nothing() {
     let test = TestApp::start().await;
     test.stock("a", 10).await;

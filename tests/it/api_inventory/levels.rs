@@ -43,6 +43,20 @@ async fn a_level_is_set_and_read_and_its_ledger_says_why() {
 }
 
 #[tokio::test]
+async fn a_level_that_is_not_there_is_not_found_whatever_lies_elsewhere() {
+    let test = TestApp::start().await;
+    for location in ["main", "north"] {
+        test.api.put(&format!("/v1/inventory/TEE/{location}"), &json!({ "on_hand": 1 })).await.expect(200);
+    }
+    // Before, between and behind those that are there; another SKU, too.
+    for path in ["TEE/aaa", "TEE/mainz", "TEE/zzz", "TE/main", "TEE2/main"] {
+        test.api.get(&format!("/v1/inventory/{path}")).await.problem(404, "not_found");
+    }
+    assert_eq!(test.api.get("/v1/inventory/TEE/north").await.expect(200)["location_id"], "north");
+    test.finish().await;
+}
+
+#[tokio::test]
 async fn a_set_that_expects_another_count_is_a_conflict() {
     let test = TestApp::start().await;
     let put = async |body: Value| test.api.put("/v1/inventory/a/main", &body).await;

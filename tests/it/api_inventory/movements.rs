@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
+use holdfast::store::movements::{self, MovementFilter};
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
@@ -72,6 +74,64 @@ async fn the_ledger_is_searched_by_every_filter() {
     }
     let numbers: Vec<u64> = ids.iter().map(|id| id.parse().unwrap()).collect();
     assert!(numbers.len() == 6 && numbers.is_sorted_by(|a, b| a > b), "{numbers:?}");
+    test.finish().await;
+}
+
+/// How many rows of the ledger a list reads.
+async fn read_for(test: &TestApp, filter: &MovementFilter) -> i64 {
+    let mut tx = test.app.store.begin("list").await.unwrap();
+    movements::list(&mut tx, filter, 51).await.unwrap();
+    let read =
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'stock_movement'";
+    sqlx::query_scalar(read).fetch_one(&mut *tx).await.unwrap()
+}
+
+#[tokio::test]
+async fn no_filter_walks_through_the_whole_ledger() {
+    let test = TestApp::start().await;
+    test.api.put("/v1/inventory/a/north", &json!({ "on_hand": 1 })).await.expect(200);
+    test.stock("a", 1).await;
+    // A movement a minute for a month.
+    let much =
+        "INSERT INTO stock_movement (sku, location_id, type, delta_on_hand, on_hand_after, actor, created_at)
+                SELECT 'a', 'main', 'count', 1, 1, 'somebody', now() + n * interval '1 minute'
+                FROM generate_series(1, 50000) n; ANALYZE stock_movement";
+    sqlx::raw_sql(much).execute(&mut *test.conn().await).await.unwrap();
+    let (none, now) = (MovementFilter::default, Utc::now());
+    for filter in [
+        MovementFilter { location_id: Some("north".parse().unwrap()), ..none() },
+        MovementFilter { movement_type: Some("ship".parse().unwrap()), ..none() },
+        MovementFilter { movement_type: Some("return".parse().unwrap()), ..none() },
+        MovementFilter { actor: Some("nobody".into()), ..none() },
+        MovementFilter { created_lt: Some(now + TimeDelta::minutes(25_000)), ..none() },
+        MovementFilter { created_gte: Some(now + TimeDelta::minutes(25_000)), ..none() },
+    ] {
+        let read = read_for(&test, &filter).await;
+        assert!(read < 500, "{read} rows for {filter:?}");
+    }
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_that_has_to_look_through_the_ledger_is_bounded() {
+    let test = TestApp::start().await;
+    test.stock("a", 1).await;
+    let at = |time: DateTime<Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let days = |days: i64| at(Utc::now() + TimeDelta::days(days));
+    let from = format!("created_gte={}", days(-1));
+    for wide in ["location_id=main&type=count", "type=count&actor=cli", "actor=cli&location_id=main"] {
+        let (long, month) =
+            (format!("{from}&created_lt={}", days(31)), format!("{from}&created_lt={}", days(30)));
+        for (bound, pointer) in [("limit=9", "?created_gte"), (&from, "?created_lt"), (&long, "?created_lt")]
+        {
+            let refused = test.api.get(&format!("/v1/inventory/movements?{wide}&{bound}")).await;
+            let refused = refused.problem(422, "validation_failed");
+            assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
+        }
+        for bound in ["sku=a", "reference=x", month.as_str()] {
+            test.api.get(&format!("/v1/inventory/movements?{wide}&{bound}")).await.expect(200);
+        }
+    }
     test.finish().await;
 }
 

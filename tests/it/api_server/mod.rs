@@ -61,6 +61,15 @@ impl Served {
         )
     }
 
+    /// A stock file with the key, whose body is to follow.
+    fn post_file(&self, headers: &str) -> String {
+        let key = self.test.api.authorization();
+        format!(
+            "POST /v1/inventory/imports?mode=set HTTP/1.1\r\nHost: api\r\nAuthorization: {key}\r\n\
+             Idempotency-Key: file\r\nContent-Type: text/csv\r\n{headers}\r\n\r\n"
+        )
+    }
+
     /// A whole such write.
     fn whole_put(&self, sku: &str) -> String {
         format!("{}{BODY}", self.put(sku, &format!("Content-Length: {}", BODY.len())))

@@ -76,6 +76,33 @@ async fn a_body_that_drips_is_answered_408_however_steadily_it_comes() {
     served.finish().await;
 }
 
+/// A stock file has limits of its own: twelve times as long as other bodies, and 16 MiB.
+#[tokio::test]
+async fn a_stock_file_has_its_time_and_one_that_is_announced_too_large_is_refused_at_once() {
+    let served = Served::start(|settings| settings.body_timeout_ms = LIMIT_MS.div_ceil(12)).await;
+    for headers in ["Content-Length: 200", "Transfer-Encoding: chunked"] {
+        let mut client = served.connect().await;
+        let begun = Instant::now();
+        client.send(served.post_file(headers)).await;
+        drip(&mut client, format!("c8\r\nsku,on_hand\n{}", " ".repeat(30)).as_bytes()).await;
+        let answer = within_the_limit(begun, client.ends_with_answer()).await;
+        answer.problem(408, "request_timeout");
+    }
+    let mut client = served.connect().await;
+    client.send(served.post_file("Content-Length: 10000000000")).await;
+    client.ends_with_answer().await.problem(413, "body_too_large");
+    let mut client = served.connect().await;
+    client.send(served.post_file("Transfer-Encoding: chunked")).await;
+    client.send("no length\r\n").await;
+    client.ends_with_answer().await.problem(400, "malformed_request");
+    assert_eq!(served.test.count("SELECT count(*) FROM stock_import").await, 0);
+    // Their key is free.
+    let mut client = served.connect().await;
+    client.send(format!("{}sku,on_hand\na,1\n", served.post_file("Content-Length: 16"))).await;
+    assert_eq!(client.answer().await.status, 202);
+    served.finish().await;
+}
+
 #[tokio::test]
 async fn a_connection_that_waits_for_its_next_request_is_closed_and_a_busy_one_is_not() {
     let served = Served::start(|settings| settings.idle_timeout_ms = LIMIT_MS).await;

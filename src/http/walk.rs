@@ -1,0 +1,27 @@
+//! Lists that nothing finds but looking through what may belong to them: a time has to say through how much.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::problem::Problem;
+use crate::domain::validation::{Invalid, Rule};
+
+/// The longest time through which such a list looks.
+const LONGEST: TimeDelta = TimeDelta::days(31);
+
+/// Fails unless both ends of the time are given, and are not further apart than [`LONGEST`]. `list` says what is listed.
+pub(super) fn require_bounds(
+    list: &str,
+    created_gte: Option<DateTime<Utc>>,
+    created_lt: Option<DateTime<Utc>>,
+) -> Result<(), Problem> {
+    let wrong =
+        |pointer: &str, detail: String| Err(Problem::invalid(Invalid::new(Rule::Together, pointer, detail)));
+    match (created_gte, created_lt) {
+        (None, _) => wrong("?created_gte", format!("is needed in {list}")),
+        (Some(_), None) => wrong("?created_lt", format!("is needed in {list}")),
+        (Some(from), Some(to)) if to - from > LONGEST => {
+            wrong("?created_lt", format!("must be at most 31 days after created_gte in {list}"))
+        }
+        _ => Ok(()),
+    }
+}
