@@ -30,9 +30,8 @@ mod tests {
 
     #[test]
     fn a_version_is_required_only_where_one_is_expected() {
-        let holds = |expected: Option<&ExpectedVersion>, current| {
-            ExpectedVersion::require(expected, current).is_ok()
-        };
+        let holds =
+            |expected: Option<&ExpectedVersion>, current| ExpectedVersion::require(expected, current).is_ok();
         let one = ExpectedVersion::OneOf(vec![2, 3]);
         assert!(holds(None, None) && holds(None, Some(1)));
         assert!(holds(Some(&ExpectedVersion::Any), Some(1)) && !holds(Some(&ExpectedVersion::Any), None));

@@ -205,11 +205,7 @@ impl WebUrl {
     const LENGTH: RangeInclusive<usize> = 8..=2048;
 
     /// Notes that `pointer` is wrong, unless it is absent or a URL of the web.
-    pub fn require<'a>(
-        check: &mut Validator,
-        url: impl Into<Option<&'a str>>,
-        pointer: impl Into<String>,
-    ) {
+    pub fn require<'a>(check: &mut Validator, url: impl Into<Option<&'a str>>, pointer: impl Into<String>) {
         let is_url = |url: &str| {
             let is_web = url.starts_with("https://") || url.starts_with("http://");
             is_web && Self::LENGTH.contains(&url.len()) && url.bytes().all(|byte| byte.is_ascii_graphic())

@@ -34,12 +34,7 @@ pub fn validate(check: &mut Validator, lines: &[LineQuantity]) {
     let mut named = BTreeSet::new();
     for (index, line) in lines.iter().enumerate() {
         let is_new = named.insert(line.line_id);
-        check.require_rule(
-            Rule::Together,
-            is_new,
-            format!("/lines/{index}/line_id"),
-            "must be named once",
-        );
+        check.require_rule(Rule::Together, is_new, format!("/lines/{index}/line_id"), "must be named once");
         Quantity::require(check, line.quantity, format!("/lines/{index}/quantity"));
     }
 }
@@ -55,7 +50,8 @@ pub fn check_left(
     let mut check = Validator::default();
     for (index, line) in lines.iter().enumerate() {
         let Some(&left) = left.get(&line.line_id) else {
-            let (pointer, detail) = (format!("/lines/{index}/line_id"), format!("must be a line of the {whole}"));
+            let (pointer, detail) =
+                (format!("/lines/{index}/line_id"), format!("must be a line of the {whole}"));
             check.require_rule(rule, false, pointer, detail);
             continue;
         };

@@ -255,7 +255,13 @@ mod tests {
     }
 
     fn pointers(order: NewOrder) -> Vec<String> {
-        order.validate(&limits()).expect_err("invalid").errors.into_iter().map(|error| error.pointer).collect()
+        order
+            .validate(&limits())
+            .expect_err("invalid")
+            .errors
+            .into_iter()
+            .map(|error| error.pointer)
+            .collect()
     }
 
     #[test]

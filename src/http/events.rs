@@ -78,7 +78,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
         let is_stream = accepted.split(',').any(|media_type| {
             media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
         });
-        let last = text("last-event-id").map(|text| text.parse().ok().filter(|place| EventPlace::RANGE.contains(place)));
+        let last = text("last-event-id")
+            .map(|text| text.parse().ok().filter(|place| EventPlace::RANGE.contains(place)));
         if last == Some(None) {
             let detail = "must be the id of an event of this stream";
             return Err(Problem::field(

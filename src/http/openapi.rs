@@ -162,9 +162,7 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
 
 /// A parameter may be absent. It is never null, as what is optional in a body may be.
 fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
-    let is_null = |schema: &RefOr<Schema>| {
-        matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null))
-    };
+    let is_null = |schema: &RefOr<Schema>| matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null));
     match schema {
         RefOr::T(Schema::OneOf(mut choice)) => {
             choice.items.retain(|item| !is_null(item));

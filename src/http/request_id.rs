@@ -43,8 +43,7 @@ pub(super) async fn identify(State(limits): State<BodyLimits>, mut request: Requ
     let path = request.uri().path().to_owned();
     let trace = TraceContext::begin(request.headers());
     let trace_id = trace.trace_id();
-    let span =
-        tracing::info_span!("request", method = %request.method(), path, request_id = id, %trace_id);
+    let span = tracing::info_span!("request", method = %request.method(), path, request_id = id, %trace_id);
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(limits);
     let response = next.run(request).instrument(span).await;

@@ -81,10 +81,7 @@ mod tests {
         let response = respond_with_new_order(answer);
         assert_eq!(response.headers()["idempotent-replayed"], "true");
         let text = |name| {
-            response
-                .headers()
-                .get(name)
-                .map(|value: &HeaderValue| value.to_str().expect("ASCII").to_owned())
+            response.headers().get(name).map(|value: &HeaderValue| value.to_str().expect("ASCII").to_owned())
         };
         (text(header::LOCATION), text(header::ETAG))
     }

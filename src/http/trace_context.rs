@@ -43,7 +43,8 @@ impl TraceContext {
     /// The value of the answer's header.
     pub(super) fn header_value(&self) -> Option<HeaderValue> {
         let Self { trace_id, span_id, is_sampled } = self;
-        HeaderValue::from_str(&format!("00-{trace_id:032x}-{span_id:016x}-{:02x}", u8::from(*is_sampled))).ok()
+        HeaderValue::from_str(&format!("00-{trace_id:032x}-{span_id:016x}-{:02x}", u8::from(*is_sampled)))
+            .ok()
     }
 }
 

@@ -2,7 +2,10 @@
 //! count.
 
 use super::{Field, ImportMode, NewImportRow, body, require_room};
-use crate::domain::{stock_import::RowError, validation::{FieldError, Invalid, Rule}};
+use crate::domain::{
+    stock_import::RowError,
+    validation::{FieldError, Invalid, Rule},
+};
 
 pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, Invalid> {
     // Flexible: a record with too many or too few values is wrong, and those after it are not.
@@ -35,10 +38,7 @@ pub(super) fn read(file: &[u8], mode: ImportMode) -> Result<Vec<NewImportRow>, I
     Ok(rows)
 }
 
-fn read_record(
-    reader: &mut csv::Reader<&[u8]>,
-    record: &mut csv::ByteRecord,
-) -> Result<bool, Invalid> {
+fn read_record(reader: &mut csv::Reader<&[u8]>, record: &mut csv::ByteRecord) -> Result<bool, Invalid> {
     reader.read_byte_record(record).map_err(|error| body(error.to_string()))
 }
 

@@ -277,7 +277,8 @@ mod tests {
             let text = format!("{} {}", invalid.errors[0].pointer, invalid.errors[0].detail);
             assert!(text.starts_with(named), "{file:?}: {text}");
         }
-        let invalid = read_as("sku,on_hand\na,1\n", StockFormat::Csv, ImportMode::Delta).expect_err("a delta");
+        let invalid =
+            read_as("sku,on_hand\na,1\n", StockFormat::Csv, ImportMode::Delta).expect_err("a delta");
         assert_eq!(invalid.errors[0].pointer, "column \"on_hand\"");
         let wide = format!("sku,on_hand{}\n", ",x".repeat(10_000));
         assert!(csv(wide).expect_err("unknown columns").errors.len() <= 16);

@@ -38,8 +38,14 @@ async fn a_part_is_captured_once_and_the_rest_is_given_free() {
     let test = shop().await;
     let (_, payment_id) = test.paid(&[("a", 5)], "manual").await;
     let before = test.snapshot().await;
-    assert_eq!(wrong(test.ask_payment(&payment_id, "capture", json!({ "amount": 0 })).await, "validation_failed").0, "/amount");
-    assert_eq!(wrong(test.ask_payment(&payment_id, "capture", json!({ "amount": -1 })).await, "validation_failed").0, "/amount");
+    assert_eq!(
+        wrong(test.ask_payment(&payment_id, "capture", json!({ "amount": 0 })).await, "validation_failed").0,
+        "/amount"
+    );
+    assert_eq!(
+        wrong(test.ask_payment(&payment_id, "capture", json!({ "amount": -1 })).await, "validation_failed").0,
+        "/amount"
+    );
     let much = test.ask_payment(&payment_id, "capture", json!({ "amount": 5001 })).await;
     let problem = much.problem(422, "amount_exceeds_authorized");
     assert_eq!(problem["errors"][0]["pointer"], "/amount");
@@ -117,7 +123,10 @@ async fn a_payment_that_waits_for_the_customer_is_given_up_on_request() {
     let payment_id = test.paying(&id(&placed), "pm_sandbox_requires_action").await;
     test.ask_payment(&payment_id, "void", json!({})).await.problem(409, "invalid_state_transition");
     test.pump("payment").await;
-    assert_eq!(wrong(test.ask_payment(&payment_id, "void", json!({ "reason": "" })).await, "validation_failed").0, "/reason");
+    assert_eq!(
+        wrong(test.ask_payment(&payment_id, "void", json!({ "reason": "" })).await, "validation_failed").0,
+        "/reason"
+    );
     let asked =
         test.ask_payment(&payment_id, "void", json!({ "reason": "pays otherwise" })).await.expect(202);
     assert_eq!(

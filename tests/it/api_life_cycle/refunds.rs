@@ -97,8 +97,7 @@ async fn wrong_amounts_name_the_field_and_change_nothing() {
     let (order, payment_id) = captured(&test, "pm_card_visa").await;
     let other = test.order_of(&[("a", 1)], "automatic").await;
     let before = test.snapshot().await;
-    let (field, together, left) =
-        ("validation_failed", "inconsistent_fields", "line_quantity_unavailable");
+    let (field, together, left) = ("validation_failed", "inconsistent_fields", "line_quantity_unavailable");
     for (body, pointer, code) in [
         (json!({ "amount": 0 }), "/amount", field),
         (json!({ "amount": -6000 }), "/amount", field),
@@ -148,8 +147,12 @@ async fn units_are_refunded_for_what_they_cost_and_no_unit_twice() {
         (vec![3, 1], vec![3, 1])
     );
     // Three, less one canceled, less one refunded.
-    assert!(wrong(refund(&[(1, 2)], false).await, "line_quantity_unavailable").1.starts_with("must be 1 to 1"));
-    assert!(wrong(refund(&[(0, 3)], true).await, "line_quantity_unavailable").1.starts_with("must be 1 to 2"));
+    assert!(
+        wrong(refund(&[(1, 2)], false).await, "line_quantity_unavailable").1.starts_with("must be 1 to 1")
+    );
+    assert!(
+        wrong(refund(&[(0, 3)], true).await, "line_quantity_unavailable").1.starts_with("must be 1 to 2")
+    );
     refund(&[(1, 1)], false).await.expect(201);
     test.pump("payment").await;
     assert_eq!(test.money(&payment_id).await, [10_000, 6000, 3]);

@@ -95,7 +95,10 @@ async fn a_line_in_two_shipments_comes_back_by_the_shipment_it_left_with() {
     let first = test.shipped(&order, &[(0, 1)]).await;
     let second = test.shipped(&order, &[(0, 2)]).await;
     let body = |quantity| json!({ "lines": units(&order, &[(0, quantity)]), "restock": true, "reason": "x" });
-    assert_eq!(wrong(test.ask_shipment(&first, "return", body(2)).await, "line_quantity_unavailable").0, "/lines/0/quantity");
+    assert_eq!(
+        wrong(test.ask_shipment(&first, "return", body(2)).await, "line_quantity_unavailable").0,
+        "/lines/0/quantity"
+    );
     assert_eq!(test.ask_shipment(&first, "return", body(1)).await.expect(200)["status"], "returned");
     assert_eq!(test.ask_shipment(&second, "return", body(2)).await.expect(200)["status"], "returned");
     assert_eq!(test.api.level("a").await, (10, 0, 0));

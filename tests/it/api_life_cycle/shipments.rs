@@ -100,7 +100,11 @@ async fn a_shipment_leaves_from_one_location() {
     };
     let nothing = from("south", Value::Null).await.problem(409, "nothing_to_ship");
     assert_eq!(nothing["location_id"], "south");
-    assert!(wrong(from("north", units(&order, &[(0, 1)])).await, "line_quantity_unavailable").1.contains("this one has 0"));
+    assert!(
+        wrong(from("north", units(&order, &[(0, 1)])).await, "line_quantity_unavailable")
+            .1
+            .contains("this one has 0")
+    );
     let north = from("north", Value::Null).await.expect(201);
     assert_eq!((north["lines"].as_array().unwrap().len(), &north["lines"][0]["quantity"]), (1, &json!(3)));
     let main = test.ask_order(&order, "shipments", json!({})).await.expect(201);
@@ -162,7 +166,10 @@ async fn wrong_requests_name_the_field_and_change_nothing() {
         let answer = test.ask_order(&order, "shipments", body.clone()).await;
         assert_eq!(wrong(answer, "validation_failed").0, pointer, "{body}");
     }
-    assert_eq!(wrong(test.ask_shipment(&shipment, "pack", json!({ "tracking": 1 })).await, "validation_failed").0, "/tracking");
+    assert_eq!(
+        wrong(test.ask_shipment(&shipment, "pack", json!({ "tracking": 1 })).await, "validation_failed").0,
+        "/tracking"
+    );
     let unpaid =
         test.ask_order(&waiting, "shipments", json!({})).await.problem(409, "invalid_state_transition");
     assert_eq!(unpaid["current_status"], "pending_payment");
