@@ -74,9 +74,10 @@ export HOLDFAST__PROVIDER__TIMEOUT_MS=3000
 workers=(payment fulfilment expiry import relay)
 if [ "$mode" = api-test ]; then
     stock=devstack/api-test-stock.csv
-    # One client sends as fast as it can, also without a key; and shipments are made by requests only.
+    # One client sends as fast as it can, also without a key, and pays little; and shipments are made by requests only.
     export HOLDFAST__HTTP__RATE_LIMIT__REQUESTS_PER_SECOND=0
     export HOLDFAST__HTTP__RATE_LIMIT__WITHOUT_KEY_PER_SECOND=0
+    export HOLDFAST__ORDER__MAX_OPEN_PER_CUSTOMER=0
     workers=(payment expiry import relay)
 fi
 

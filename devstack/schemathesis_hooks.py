@@ -12,10 +12,13 @@ import schemathesis
 OWN_KEY = os.environ["HOLDFAST_API_KEY_ID"]
 NO_KEY = "key_" + "0" * 32
 
+# What orders are placed for: `api-test-stock.csv`.
+STOCK = {"TEE-BLACK-M", "CAP-RED", "MUG-WHITE"}
+
 # Sent with some of the answers of a status only.
 SOMETIMES = {"idempotent-replayed", "retry-after"}
 
-keys = itertools.count(1)
+numbers = itertools.count(1)
 
 
 def is_positive(case):
@@ -33,17 +36,31 @@ def without_fractions(value):
     return value
 
 
+def spare_what_the_run_needs(case):
+    """The key of the run is not revoked, and its stock is neither counted down nor limited."""
+    path = case.path_parameters or {}
+    if case.method == "POST" and path.get("id") == OWN_KEY:
+        path["id"] = NO_KEY
+    if case.method == "PUT" and path.get("sku") in STOCK:
+        path["sku"] = f"OTHER-{path['sku']}"
+
+
+def make_new(case):
+    """Generated keys and references are the same few, and one that was used before says nothing about this request."""
+    tested = getattr(case.meta.phase.data, "parameter", None)
+    if "Idempotency-Key" in case.headers and tested != "Idempotency-Key":
+        case.headers["Idempotency-Key"] = f"request-{next(numbers)}"
+    # Some stay as they are: then it is 409 `duplicate_client_reference`.
+    if isinstance(case.body, dict) and case.body.get("client_reference") and next(numbers) % 4:
+        case.body["client_reference"] = f"order-{next(numbers)}"
+
+
 @schemathesis.hook
 def before_call(ctx, case, kwargs):
     case.body = without_fractions(case.body)
-    # The key of the run must live as long as the run.
-    if (case.path_parameters or {}).get("id") == OWN_KEY and case.method == "POST":
-        case.path_parameters["id"] = NO_KEY
-    # Most generated keys are the same few, and a key that was used for another request says nothing about this one.
-    data = case.meta.phase.data if case.meta is not None else None
-    if is_positive(case) and "Idempotency-Key" in case.headers:
-        if getattr(data, "parameter", None) != "Idempotency-Key":
-            case.headers["Idempotency-Key"] = f"request-{next(keys)}"
+    spare_what_the_run_needs(case)
+    if is_positive(case):
+        make_new(case)
 
 
 @schemathesis.serializer("application/x-ndjson")

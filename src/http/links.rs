@@ -85,7 +85,7 @@ const LEADS: &[Lead] = &[
     },
     Lead { from: &["set_level", "read_level"], parameters: LEVEL, to: &["read_level", "set_level"] },
     Lead { from: &["set_level", "read_level"], parameters: LEVEL_QUERY, to: &["list_stock_movements"] },
-    Lead { from: &["set_level"], parameters: SKU, to: &["list_levels", "list_orders", "set_purchase_limit"] },
+    Lead { from: &["set_level"], parameters: SKU, to: &["list_levels", "set_purchase_limit"] },
     Lead { from: &["create_stock_import", "read_stock_import"], parameters: ID, to: TO_IMPORT },
     Lead { from: &["set_location"], parameters: ID, to: &["read_location", "set_location"] },
     Lead {
