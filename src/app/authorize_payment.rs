@@ -128,6 +128,7 @@ fn refused(payment: &Payment, code: String) -> ProviderPayment {
         amount: payment.amount,
         amount_captured: 0,
         amount_refunded: 0,
+        refunds: Vec::new(),
         decline_code: Some(code),
     }
 }

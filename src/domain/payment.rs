@@ -24,9 +24,9 @@ status! {
         /// The money is ours.
         Captured = "captured" => [PartiallyRefunded, Refunded],
         /// A part went back.
-        PartiallyRefunded = "partially_refunded" => [Refunded],
-        /// All of it went back.
-        Refunded = "refunded" => [],
+        PartiallyRefunded = "partially_refunded" => [Refunded, Captured],
+        /// All of it went back. A refund that fails later takes it back from here.
+        Refunded = "refunded" => [PartiallyRefunded, Captured],
         /// Never captured, and never will be.
         Voided = "voided" => [],
         /// Refused by the provider.
@@ -135,6 +135,15 @@ impl Payment {
     pub const fn refundable(&self) -> i64 {
         self.amount_captured - self.amount_refund_claimed
     }
+
+    /// The status of a captured payment of which so much has gone back.
+    pub const fn status_with_refunded(&self, amount_refunded: i64) -> PaymentStatus {
+        match amount_refunded {
+            0 => PaymentStatus::Captured,
+            amount if amount == self.amount_captured => PaymentStatus::Refunded,
+            _ => PaymentStatus::PartiallyRefunded,
+        }
+    }
 }
 
 /// A new payment of an order, as asked for.
@@ -233,6 +242,9 @@ mod tests {
             (Captured, PartiallyRefunded),
             (Captured, Refunded),
             (PartiallyRefunded, Refunded),
+            (PartiallyRefunded, Captured),
+            (Refunded, PartiallyRefunded),
+            (Refunded, Captured),
         ];
         for &from in PaymentStatus::ALL {
             for &to in PaymentStatus::ALL {

@@ -69,6 +69,18 @@ pub async fn mark_due(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
     Ok(())
 }
 
+/// Has a payment looked up within [`FIRST_WAIT_SECONDS`], whatever was planned.
+pub async fn mark_soon(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE payment SET next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $2)) WHERE id = $1",
+        id.uuid(),
+        FIRST_WAIT_SECONDS,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Ends the look-ups of a payment of which nothing is owed any more. Not where it has become due again meanwhile.
 pub async fn mark_settled(conn: &mut Conn, due: &DuePayment) -> Result<(), Error> {
     sqlx::query!(

@@ -250,19 +250,6 @@ pub async fn claim_refund(conn: &mut Conn, id: PaymentId, amount: i64) -> Result
     Ok(result.rows_affected() == 1)
 }
 
-/// Gives the claim of a refund back that the provider refused.
-pub async fn release_claim(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<(), Error> {
-    let result = sqlx::query!(
-        "UPDATE payment SET amount_refund_claimed = GREATEST(amount_refund_claimed - $2, amount_refunded), updated_at = now()
-         WHERE id = $1",
-        id.uuid(),
-        amount,
-    )
-    .execute(conn)
-    .await?;
-    expect_rows(&result, 1, "release claim")
-}
-
 /// Notes what the merchant asked to capture, which is looked up until it is.
 pub async fn mark_capture_requested(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<(), Error> {
     let result = sqlx::query!(

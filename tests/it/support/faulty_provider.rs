@@ -14,7 +14,7 @@ use holdfast::{
     provider::{Authorize, PaymentProvider, ProviderError, ProviderPayment},
 };
 
-/// What goes wrong with every call that changes something, and with `get`, `find` and `find_refund` where it is [`Fault::Away`].
+/// What goes wrong with every call that changes something, and with `get` and `find` where it is [`Fault::Away`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing.
@@ -109,14 +109,6 @@ impl PaymentProvider for FaultyProvider {
         amount: i64,
     ) -> Result<ProviderPayment, ProviderError> {
         self.change(self.inner.refund(refund_id, reference, amount)).await
-    }
-
-    async fn find_refund(
-        &self,
-        refund_id: RefundId,
-        reference: &str,
-    ) -> Result<Option<ProviderPayment>, ProviderError> {
-        self.read(self.inner.find_refund(refund_id, reference)).await
     }
 
     async fn ping(&self, timeout: Duration) -> Result<(), ProviderError> {
