@@ -6,6 +6,7 @@
 
 use super::{
     App, Error, Handling,
+    cancel_order::cancel_unpaid,
     order_change::OrderChange,
     record_refunds::record_refunds,
     refund_payment::{RefundDraft, insert_refund},
@@ -171,7 +172,22 @@ async fn move_payment(
             confirm_order(conn, change).await
         }
         PaymentStatus::Captured => refund_excess(conn, change, payment).await,
+        PaymentStatus::Voided | PaymentStatus::Failed => cancel_lapsed(conn, change).await,
         _ => Ok(()),
+    }
+}
+
+/// The order that was paid by a payment which is gone has no claim on its stock. What has not begun to ship is canceled; of
+/// the rest nothing more ships (`refuse_unpaid`), and I8 tells of it.
+async fn cancel_lapsed(conn: &mut Conn, change: &mut OrderChange) -> Result<(), Error> {
+    let (order_id, status) = (change.order.id, change.order.status);
+    match status {
+        OrderStatus::Confirmed => cancel_unpaid(conn, change, "the payment lapsed").await,
+        OrderStatus::PartiallyFulfilled | OrderStatus::Fulfilled => {
+            tracing::error!(%order_id, %status, "the payment of an order that has shipped is gone");
+            Ok(())
+        }
+        OrderStatus::PendingPayment | OrderStatus::Expired | OrderStatus::Canceled => Ok(()),
     }
 }
 
@@ -219,6 +235,7 @@ mod tests {
         assert_eq!(path(Captured, Captured), []);
         assert_eq!(path(Refunded, Captured), []);
         assert_eq!(path(Failed, Authorized), []);
+        assert_eq!(path(Authorized, Failed), [Failed]);
         assert_eq!(path(Voided, Captured), []);
     }
 

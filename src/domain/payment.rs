@@ -19,8 +19,8 @@ status! {
         Processing = "processing" => [RequiresAction, Authorized, Failed, Voided],
         /// The customer has to act, e.g. confirm with the bank.
         RequiresAction = "requires_action" => [Processing, Authorized, Failed, Voided],
-        /// The money is set aside.
-        Authorized = "authorized" => [Captured, Voided],
+        /// The money is set aside. The provider lets go of it by itself if it is not captured in time.
+        Authorized = "authorized" => [Captured, Voided, Failed],
         /// The money is ours.
         Captured = "captured" => [PartiallyRefunded, Refunded],
         /// A part went back.
@@ -239,6 +239,7 @@ mod tests {
             (RequiresAction, Voided),
             (Authorized, Captured),
             (Authorized, Voided),
+            (Authorized, Failed),
             (Captured, PartiallyRefunded),
             (Captured, Refunded),
             (PartiallyRefunded, Refunded),

@@ -28,7 +28,7 @@ use crate::{
     post, operation_id = "create_shipment", path = "/v1/orders/{id}/shipments", tag = "shipments",
     security(("api_key" = ["orders:write"])), params(("id" = OrderId, Path)), request_body = CreateShipment,
     responses((status = 201, body = Shipment)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "nothing_to_ship"])))
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "order_not_paid", "nothing_to_ship"])))
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
@@ -98,7 +98,7 @@ pub(super) async fn read(
     post, operation_id = "pack_shipment", path = "/v1/shipments/{id}/pack", tag = "shipments",
     security(("api_key" = ["orders:write"])), params(("id" = ShipmentId, Path)), request_body = PackShipment,
     responses((status = 200, body = Shipment)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition"])))
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "order_not_paid"])))
 )]
 pub(super) async fn pack(
     State(state): State<ApiState>,
@@ -114,7 +114,7 @@ pub(super) async fn pack(
     post, operation_id = "ship_shipment", path = "/v1/shipments/{id}/ship", tag = "shipments",
     security(("api_key" = ["orders:write"])), params(("id" = ShipmentId, Path)), request_body = ShipShipment,
     responses((status = 200, body = Shipment)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "insufficient_stock"])))
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "order_not_paid", "insufficient_stock"])))
 )]
 pub(super) async fn ship(
     State(state): State<ApiState>,

@@ -83,7 +83,7 @@ pub async fn mark_reference(conn: &mut Conn, id: PaymentId, reference: &str) -> 
 pub async fn mark_outcome_unknown(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE payment SET outcome_unknown_since = COALESCE(outcome_unknown_since, now()),
-                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $2))
+                next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $2))
          WHERE id = $1",
         id.uuid(),
         FIRST_WAIT_SECONDS,
@@ -239,7 +239,7 @@ pub async fn list(conn: &mut Conn, filter: &PaymentFilter, limit: i64) -> Result
 pub async fn claim_refund(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<bool, Error> {
     let result = sqlx::query!(
         "UPDATE payment SET amount_refund_claimed = amount_refund_claimed + $2::bigint, updated_at = now(),
-                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+                next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $3))
          WHERE id = $1 AND $2::bigint > 0 AND amount_refund_claimed + $2 <= amount_captured",
         id.uuid(),
         amount,
@@ -254,7 +254,7 @@ pub async fn claim_refund(conn: &mut Conn, id: PaymentId, amount: i64) -> Result
 pub async fn mark_capture_requested(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<(), Error> {
     let result = sqlx::query!(
         "UPDATE payment SET capture_requested_amount = $2, updated_at = now(),
-                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+                next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $3))
          WHERE id = $1 AND status = 'authorized' AND capture_requested_amount IS NULL AND amount_capturing IS NULL
            AND void_requested_at IS NULL",
         id.uuid(),
@@ -283,7 +283,7 @@ pub async fn mark_capturing(conn: &mut Conn, id: PaymentId, amount: i64) -> Resu
 pub async fn mark_void_requested(conn: &mut Conn, id: PaymentId, reason: Option<&str>) -> Result<(), Error> {
     let result = sqlx::query!(
         "UPDATE payment SET void_requested_at = now(), void_reason = $2, updated_at = now(),
-                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+                next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $3))
          WHERE id = $1 AND status IN ('requires_action', 'authorized') AND void_requested_at IS NULL
            AND amount_capturing IS NULL",
         id.uuid(),

@@ -78,7 +78,7 @@ fn refunds_are_counted_from_the_captured_money_only() {
 fn what_is_on_its_way_or_came_back_is_not_refunded() {
     let refund = |status: &str, amount: i64| {
         json!({"id": "re_1", "object": "refund", "amount": amount, "status": status, "failure_reason": null,
-            "metadata": {"holdfast_refund_id": "re_0193a1b2c3d47e5f8a9b0c1d2e3f4a5b"}})
+            "metadata": {"holdfast_refund_id": "ref_0193a1b2c3d47e5f8a9b0c1d2e3f4a5b"}})
     };
     // What the charge counts, its refunds → refunded. Whether Stripe counts what failed, or is on its way, or not.
     let cases = [
