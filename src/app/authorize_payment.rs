@@ -48,7 +48,7 @@ impl App {
         }
         let seen = match self.ask_for_authorization(&payment).await {
             Ok(seen) => seen,
-            Err(error) => return Err(self.note_unknown(id, error).await?),
+            Err(error) => return Err(self.note_unknown(&payment, error).await?),
         };
         let undecided = matches!(seen.status, ProviderStatus::Processing | ProviderStatus::RequiresAction);
         let then = if undecided { Then::Continue } else { Then::Finish };
@@ -105,11 +105,13 @@ impl App {
         Ok(seen.map_err(ProviderError::about_earlier)?)
     }
 
-    /// Notes on the payment that its outcome is unknown, if that is what went wrong. Gives the error back.
-    pub(super) async fn note_unknown(&self, id: PaymentId, error: Error) -> Result<Error, Error> {
+    /// Notes on the payment, as it was when the provider was asked, that its outcome is unknown, if that is what went wrong.
+    /// Gives the error back.
+    pub(super) async fn note_unknown(&self, payment: &Payment, error: Error) -> Result<Error, Error> {
         if matches!(error, Error::Provider(ProviderError::Unknown(_))) {
-            tracing::warn!(payment_id = %id, %error, "the payment stays as it is until it is looked up");
-            payments::mark_outcome_unknown(&mut *self.store.conn().await?, id).await?;
+            tracing::warn!(payment_id = %payment.id, %error, "the payment stays as it is until it is looked up");
+            let mut conn = self.store.conn().await?;
+            payments::mark_outcome_unknown(&mut conn, payment.id, payment.status).await?;
         }
         Ok(error)
     }

@@ -26,7 +26,7 @@ use crate::{
     store::{
         self,
         payment_lookups::{self, DuePayment},
-        provider_events, refunds,
+        payments, provider_events, refunds,
     },
 };
 
@@ -56,6 +56,7 @@ impl App {
                 let message = format!("payment {} is {status}, the provider says {:?}", due.id, seen.status);
                 return Err(store::Error::Inconsistent(message).into());
             }
+            payments::clear_outcome_unknown(&mut *self.store.conn().await?, due.id, due.began).await?;
         }
         provider_events::mark_processed(&mut *self.store.conn().await?, due.id, due.began).await?;
         if due.is_overdue {

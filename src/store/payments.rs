@@ -1,5 +1,6 @@
 //! Payments and their history.
 
+use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ pub async fn insert(conn: &mut Conn, payment: &Payment) -> Result<(), Error> {
 }
 
 /// The time of the transaction.
-pub async fn now(conn: &mut Conn) -> Result<chrono::DateTime<chrono::Utc>, Error> {
+pub async fn now(conn: &mut Conn) -> Result<DateTime<Utc>, Error> {
     Ok(sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(conn).await?)
 }
 
@@ -78,15 +79,40 @@ pub async fn mark_reference(conn: &mut Conn, id: PaymentId, reference: &str) -> 
     Ok(())
 }
 
-/// Notes that the provider owes an answer, and that it is asked for. The status stays as it is, and so does `updated_at`:
-/// I9 counts from there.
-pub async fn mark_outcome_unknown(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
+/// Notes that the provider owes an answer to a request that was made in status `from`, and that it is asked for. One that has
+/// moved on meanwhile is owed nothing. The status stays as it is, and so does `updated_at`: I9 counts from there.
+pub async fn mark_outcome_unknown(
+    conn: &mut Conn,
+    id: PaymentId,
+    from: PaymentStatus,
+) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE payment SET outcome_unknown_since = COALESCE(outcome_unknown_since, now()),
                 next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $2))
-         WHERE id = $1",
+         WHERE id = $1 AND status = $3",
         id.uuid(),
         FIRST_WAIT_SECONDS,
+        from.as_str(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Notes that no answer is owed to a request from before a look-up that began then, where nothing is on its way by which the
+/// status could change.
+pub async fn clear_outcome_unknown(
+    conn: &mut Conn,
+    id: PaymentId,
+    lookup_began: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE payment SET outcome_unknown_since = NULL
+         WHERE id = $1 AND outcome_unknown_since <= $2
+           AND (status NOT IN ('processing', 'requires_action', 'authorized')
+                OR (status = 'authorized' AND amount_capturing IS NULL AND void_requested_at IS NULL))",
+        id.uuid(),
+        lookup_began,
     )
     .execute(conn)
     .await?;
@@ -123,13 +149,13 @@ struct PaymentRow {
     amount_refund_claimed: i64,
     capture_requested_amount: Option<i64>,
     amount_capturing: Option<i64>,
-    void_requested_at: Option<chrono::DateTime<chrono::Utc>>,
+    void_requested_at: Option<DateTime<Utc>>,
     void_reason: Option<String>,
     capture_method: String,
     decline_code: Option<String>,
-    outcome_unknown_since: Option<chrono::DateTime<chrono::Utc>>,
-    created_at: chrono::DateTime<chrono::Utc>,
-    updated_at: chrono::DateTime<chrono::Utc>,
+    outcome_unknown_since: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
 }
 
 impl TryFrom<PaymentRow> for Payment {

@@ -9,8 +9,10 @@ use holdfast::{
 use serde_json::{Value, json};
 
 use crate::support::{
+    PATIENCE,
     api::id,
     app::TestApp,
+    eventually,
     faulty_provider::Fault,
     payments::{is_unknown, moves, new_event, paying},
     webhooks::event,
@@ -71,6 +73,43 @@ async fn a_capture_without_an_answer_is_settled() {
     assert_eq!((&payment["status"], &payment["amount_captured"]), (&json!("captured"), &json!(1000)));
     assert_eq!(payment["outcome_unknown_since"], Value::Null);
     assert_eq!((moves(&test, payment_id).await, wait(&test).await), ([1, 1, 0], None));
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_up_after_the_payment_was_settled_changes_nothing() {
+    let (mut test, order_id, payment_id) = paying("pm_card_visa").await;
+    let elsewhere = test.another_app().await;
+    let provider = test.make_faulty(Fault::AnswerHeld);
+    let late = test.authorize(payment_id);
+    let meanwhile = async {
+        let asked = async || moves(&test, payment_id).await[0] == 1;
+        eventually("the provider was asked", PATIENCE, asked).await;
+        for expected in ["authorized", "captured"] {
+            test.payments_age(A_MINUTE).await;
+            assert_eq!(elsewhere.reconcile_payments(10).await.unwrap(), 1);
+            assert_eq!(status(&test, payment_id).await, expected);
+        }
+        provider.becomes(Fault::None);
+    };
+    let (late, ()) = tokio::join!(late, meanwhile);
+    assert!(is_unknown(&late));
+    let payment = test.payment(payment_id).await;
+    assert_eq!((&payment["outcome_unknown_since"], wait(&test).await), (&Value::Null, None));
+    assert_eq!(test.api.order(&order_id.to_string()).await["status"], "confirmed");
+    elsewhere.store.close().await;
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn a_look_up_clears_an_outcome_that_nothing_can_change_any_more() {
+    let (test, _, payment_id) = paying("pm_card_visa").await;
+    test.authorize(payment_id).await.unwrap();
+    test.capture(payment_id).await.unwrap();
+    let left_behind = "UPDATE payment SET outcome_unknown_since = now(), next_lookup_at = now()";
+    sqlx::query(left_behind).execute(&mut *test.conn().await).await.unwrap();
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(test.payment(payment_id).await["outcome_unknown_since"], Value::Null);
     test.finish().await;
 }
 
