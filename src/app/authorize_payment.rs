@@ -4,8 +4,8 @@
 //! repaired by doing it again. An answer that does not come leaves the payment `processing`, with the time since when
 //! the outcome is unknown; the next try looks the payment up before it asks again.
 //!
-//! It is asked for again only while the provider surely knows the payment's id from the first time. Two days after it was
-//! made a payment that the provider does not know of does not exist there, and has failed: that is its bound.
+//! It is asked for again only while the provider surely knows the payment's id from the first time. Two days after that time
+//! a payment that the provider does not know of does not exist there, and has failed: that is its bound.
 
 use chrono::TimeDelta;
 
@@ -16,8 +16,8 @@ use crate::{
     store::{payments, provider_events},
 };
 
-/// How long a payment or a refund may be asked for, counted from when it was made: it cannot have been asked for before, and
-/// a provider surely knows an idempotency key that long. Stripe says 24 hours.
+/// How long a payment or a refund may be asked for, counted from when it was asked for first: a provider surely knows an
+/// idempotency key that long. Stripe says 24 hours.
 pub(super) const ASKED_FOR: TimeDelta = TimeDelta::hours(20);
 
 /// After this a payment or a refund that is not found was never made: it was last asked for a day before, and what a

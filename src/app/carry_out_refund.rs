@@ -20,7 +20,7 @@ use crate::{
         refund::{Refund, RefundStatus},
     },
     provider::{ProviderError, ProviderPayment},
-    store::{inbox, payments, refunds},
+    store::{inbox, refunds},
 };
 
 /// What the provider said.
@@ -70,7 +70,8 @@ impl App {
 
     async fn ask_for_refund(&self, refund: &Refund, payment: &Payment) -> Result<Outcome, Error> {
         let (provider, reference) = (self.provider()?, reference(payment)?);
-        let age = payments::now(&mut *self.store.conn().await?).await? - refund.created_at;
+        // Before the provider is asked: what nobody has asked for cannot have been made, however old it is.
+        let age = refunds::mark_asked(&mut *self.store.conn().await?, refund.id).await?;
         let may_be_made = refund.outcome_unknown_since.or(refund.accepted_at).is_some();
         if may_be_made || age > ASKED_FOR {
             // That the look-up is refused does not say that the refund was.

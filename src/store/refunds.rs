@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::{Conn, Error, error::parse, expect_rows};
@@ -61,6 +62,19 @@ pub async fn mark(
     .execute(conn)
     .await?;
     expect_rows(&result, 1, "mark refund")
+}
+
+/// Notes that the provider is going to be asked for a pending refund. Gives how long ago it was asked first: a repetition
+/// keeps the time.
+pub async fn mark_asked(conn: &mut Conn, id: RefundId) -> Result<TimeDelta, Error> {
+    let row = sqlx::query!(
+        r#"UPDATE refund SET asked_at = COALESCE(asked_at, now()) WHERE id = $1
+           RETURNING asked_at AS "asked_at!", now() AS "now!""#,
+        id.uuid(),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(row.now - row.asked_at)
 }
 
 /// Notes that the provider has taken a pending refund on and has not carried it out yet: it knows of it from then on.

@@ -189,7 +189,7 @@ async fn a_refund_that_the_provider_never_knew_fails_after_two_days_and_not_befo
     test.capture(payment_id).await.unwrap();
     let path = format!("/v1/payments/{payment_id}/refunds");
     test.api.post(&path, &json!({ "amount": 300 })).await.expect(201);
-    let lost = "UPDATE refund SET outcome_unknown_since = now()";
+    let lost = "UPDATE refund SET asked_at = now(), outcome_unknown_since = now()";
     sqlx::query(lost).execute(&mut *test.conn().await).await.unwrap();
     for (hours, expected) in [(0.1, "pending"), (21.0, "pending"), (28.0, "failed")] {
         test.payments_age(hours * 3600.0).await;
@@ -201,6 +201,23 @@ async fn a_refund_that_the_provider_never_knew_fails_after_two_days_and_not_befo
     assert_eq!(test.payment(payment_id).await["amount_refund_claimed"], 0);
     assert_eq!((moves(&test, payment_id).await, wait(&test).await), ([1, 1, 0], None));
     test.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_never_asked_for_is_asked_for_however_old_it_is() {
+    for days in [1.0, 3.0] {
+        let (test, _, payment_id) = paying("pm_card_visa").await;
+        test.payments_age(days * 86_400.0).await;
+        test.authorize(payment_id).await.unwrap();
+        test.capture(payment_id).await.unwrap();
+        let path = format!("/v1/payments/{payment_id}/refunds");
+        test.api.post(&path, &json!({ "amount": 300 })).await.expect(201);
+        // Nobody was there to do it.
+        test.payments_age(days * 86_400.0).await;
+        assert_eq!(test.app.carry_out_refund(&new_event(), refund_of(&test).await.0).await.unwrap(), Progress::Done);
+        assert_eq!((refund_of(&test).await.1.as_str(), moves(&test, payment_id).await), ("succeeded", [1, 1, 1]));
+        test.finish().await;
+    }
 }
 
 #[tokio::test]
