@@ -48,7 +48,24 @@ impl App {
             let message = format!("payment {id} is of {ours}, the provider says {theirs}");
             return Err(store::Error::Inconsistent(message).into());
         }
-        retry("record_payment", || self.record_once(event, payment, seen, then)).await
+        let status =
+            retry("record_payment", || self.record_once(event, payment, seen, then)).await?;
+        if seen.status == ProviderStatus::Declined && !seen.reference.is_empty() {
+            self.close_declined(payment, &seen.reference).await;
+        }
+        Ok(status)
+    }
+
+    /// Has the provider close a payment that it refused: else the customer could try again on a page that is still open, and
+    /// pay for what may be paid in another way by then. Where it does not work, such money is let go of when it comes.
+    async fn close_declined(&self, payment: &Payment, reference: &str) {
+        let closed = match self.provider() {
+            Ok(provider) => provider.void(payment.id, reference).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            tracing::info!(payment_id = %payment.id, %error, "a refused payment stays open at the provider");
+        }
     }
 
     async fn record_once(

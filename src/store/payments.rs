@@ -119,7 +119,8 @@ pub async fn clear_outcome_unknown(
     Ok(())
 }
 
-async fn insert_event(conn: &mut Conn, payment: &Payment, note: &str) -> Result<(), Error> {
+/// Writes a line of a payment's history: how it stands, and what happened.
+pub async fn insert_event(conn: &mut Conn, payment: &Payment, note: &str) -> Result<(), Error> {
     sqlx::query!(
         "INSERT INTO payment_event (payment_id, status, amount_captured, amount_refunded, note)
          VALUES ($1, $2, $3, $4, $5)",

@@ -17,6 +17,7 @@ mod api_purchase_limits;
 mod api_races;
 mod api_server;
 mod api_wait;
+mod app_late_money;
 mod app_live_payments;
 mod app_payments;
 mod app_reconciliation;
