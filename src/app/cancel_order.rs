@@ -25,7 +25,7 @@ use crate::{
         movement::MovementType,
         new_order::require_text,
         order::{OrderLine, OrderStatus},
-        payment::Payment,
+        payment::{Payment, PaymentStatus},
         reservation::ReservationStatus,
         shipment::ShipmentStatus,
         validation::Validator,
@@ -35,7 +35,7 @@ use crate::{
         idempotency::IdempotentRequest,
         movements::{self, MovementCause, NewMovement},
         orders::{self, LineCounter},
-        payments,
+        payment_lookups, payments,
         reservations::{self, Reservation, Step},
         shipments,
     },
@@ -310,8 +310,14 @@ async fn settle_money(
     cancel: &CancelOrder,
     cut: &Cut,
 ) -> Result<(), Error> {
-    let Some(mut payment) = payment.filter(|payment| payment.refundable() > 0) else { return Ok(()) };
     let is_whole = cut.next == OrderStatus::Canceled;
+    if let Some(payment) = payment.as_ref().filter(|payment| payment.status == PaymentStatus::Authorized)
+        && is_whole
+    {
+        // The event has it voided; if that is lost, the look-up does.
+        payment_lookups::mark_soon(conn, payment.id).await?;
+    }
+    let Some(mut payment) = payment.filter(|payment| payment.refundable() > 0) else { return Ok(()) };
     if cancel.refund == RefundChoice::None {
         change.order.keeps_money = is_whole;
         return Ok(());

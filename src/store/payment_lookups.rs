@@ -94,7 +94,9 @@ pub async fn mark_settled(conn: &mut Conn, due: &DuePayment) -> Result<(), Error
          WHERE id = $1 AND next_lookup_at = $2 AND outcome_unknown_since IS NULL
            AND (status IN ('captured', 'partially_refunded', 'refunded', 'voided', 'failed')
                 OR (status = 'authorized' AND capture_method = 'manual' AND capture_requested_amount IS NULL
-                    AND void_requested_at IS NULL))
+                    AND void_requested_at IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = p.order_id
+                                    AND o.status IN ('expired', 'canceled'))))
            AND NOT EXISTS (SELECT 1 FROM refund r WHERE r.payment_id = p.id AND r.status = 'pending')",
         due.id.uuid(),
         due.next_lookup_at,
