@@ -38,7 +38,8 @@ pub async fn now(conn: &mut Conn) -> Result<DateTime<Utc>, Error> {
 }
 
 /// Writes what changed of a payment that this transaction has locked in status `from`, and a line of its history. What
-/// is not decided, or captured by itself, or owes a refund, is looked up if no event settles it; what is due stays due.
+/// is not decided, or captured by itself, or owes a refund, is looked up if no event settles it, and so is what the provider
+/// has told of, for the look-up of that may have failed; what is due stays due.
 pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note: &str) -> Result<(), Error> {
     let result = sqlx::query!(
         "UPDATE payment SET status = $3, provider_reference = $4, amount_captured = $5, amount_refunded = $6,
@@ -48,6 +49,8 @@ pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note:
                     WHEN next_lookup_at <= clock_timestamp() THEN next_lookup_at
                     WHEN $3 IN ('processing', 'requires_action', 'authorized')
                       OR EXISTS (SELECT 1 FROM refund r WHERE r.payment_id = $1 AND r.status = 'pending')
+                      OR EXISTS (SELECT 1 FROM provider_event e
+                                 WHERE e.payment_id = $1 AND e.processed_at IS NULL)
                         THEN now() + make_interval(secs => $9)
                 END
          WHERE id = $1 AND status = $2",

@@ -407,6 +407,22 @@ async fn what_the_provider_has_told_stays_due_when_an_older_answer_is_recorded()
 }
 
 #[tokio::test]
+async fn what_the_provider_has_told_is_looked_up_though_the_look_up_of_it_ended_in_a_crash() {
+    let (test, _, payment_id) = paying("pm_card_visa").await;
+    test.authorize(payment_id).await.unwrap();
+    let told = event("evt_1", "payment_intent.succeeded", "pi_unknown", &payment_id.to_string());
+    test.api.webhook(&told).await.expect(200);
+    // Claimed by a process that dies; meanwhile another one records something else.
+    assert_eq!(payment_lookups::claim(&mut *test.conn().await, 10).await.unwrap().len(), 1);
+    test.capture(payment_id).await.unwrap();
+    assert!(wait(&test).await.unwrap() <= FIRST_WAIT_SECONDS);
+    test.payments_age(A_MINUTE).await;
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(test.count("SELECT count(*) FROM provider_event WHERE processed_at IS NULL").await, 0);
+    test.finish().await;
+}
+
+#[tokio::test]
 async fn the_database_refuses_an_undecided_payment_that_nobody_looks_up() {
     let (test, _, _) = paying("pm_card_visa").await;
     let forget =
