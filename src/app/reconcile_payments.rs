@@ -93,7 +93,10 @@ impl App {
     ) -> Result<(), Error> {
         match status {
             PaymentStatus::Processing if !is_known => self.authorize(None, id).await?,
-            PaymentStatus::RequiresAction => self.void(None, id).await?,
+            PaymentStatus::RequiresAction => {
+                self.void(None, id).await?;
+                self.release(None, order_id).await?
+            }
             PaymentStatus::Authorized => {
                 self.void(None, id).await?;
                 self.capture(None, id).await?

@@ -278,6 +278,22 @@ async fn money_that_waits_for_the_merchant_is_voided_with_its_order_without_any_
 }
 
 #[tokio::test]
+async fn a_payment_that_waits_for_the_customer_of_a_dead_order_is_given_up() {
+    let (mut test, order_id, payment_id) = paying("pm_sandbox_requires_action").await;
+    let provider = test.make_faulty(Fault::AnswerLost);
+    assert!(is_unknown(&test.authorize(payment_id).await));
+    provider.becomes(Fault::None);
+    test.run_out(&order_id.to_string(), 1.0).await;
+    assert_eq!(test.expire(order_id).await, 1);
+    // The event of that finds nothing to let go of yet.
+    assert_eq!(test.release(order_id).await, Progress::Done);
+    test.payments_age(A_MINUTE).await;
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(status(&test, payment_id).await, "voided");
+    test.finish().await;
+}
+
+#[tokio::test]
 async fn the_wait_doubles_to_a_quarter_of_an_hour_and_no_outage_ends_it() {
     let (mut test, _, payment_id) = paying("pm_card_visa").await;
     let provider = test.make_faulty(Fault::Away);
