@@ -4,6 +4,8 @@
 //! repaired by doing it again. An answer that does not come leaves the payment `processing`, with the time since when
 //! the outcome is unknown; the next try looks the payment up before it asks again.
 //!
+//! The money of an order that died first is not asked for at all. What was asked for is: the money may be set aside already.
+//!
 //! It is asked for again only while the provider surely knows the payment's id from the first time. Two days after that time
 //! a payment that the provider does not know of does not exist there, and has failed: that is its bound.
 
@@ -57,7 +59,10 @@ impl App {
     }
 
     async fn ask_for_authorization(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
-        let age = payments::now(&mut *self.store.conn().await?).await? - payment.created_at;
+        // Before the provider is asked: what nobody has asked for cannot have been made, however old it is.
+        let Some(age) = payments::mark_asked(&mut *self.store.conn().await?, payment.id).await? else {
+            return Ok(refused(payment, "order_dead".into()));
+        };
         if payment.outcome_unknown_since.is_some() || payment.provider_reference.is_some() || age > ASKED_FOR
         {
             if let Some(seen) = self.look_up(payment).await? {
@@ -122,7 +127,7 @@ impl App {
     }
 }
 
-/// A request that the provider will never carry out, as a refused payment.
+/// A request that the provider will never carry out, or never gets, as a refused payment.
 fn refused(payment: &Payment, code: String) -> ProviderPayment {
     ProviderPayment {
         reference: String::new(),

@@ -1,6 +1,6 @@
 //! Payments and their history.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -68,6 +68,21 @@ pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note:
     .await?;
     expect_rows(&result, 1, "mark payment")?;
     insert_event(conn, payment, note).await
+}
+
+/// Notes that the provider is going to be asked to authorize a payment. Gives how long ago it was asked first: a repetition
+/// keeps the time. `None`: it was never asked for, and never will be, because its order is dead.
+pub async fn mark_asked(conn: &mut Conn, id: PaymentId) -> Result<Option<TimeDelta>, Error> {
+    let row = sqlx::query!(
+        r#"UPDATE payment p SET asked_at = COALESCE(p.asked_at, now()) FROM orders o
+           WHERE p.id = $1 AND o.id = p.order_id
+             AND (p.asked_at IS NOT NULL OR o.status NOT IN ('expired', 'canceled'))
+           RETURNING p.asked_at AS "asked_at!", now() AS "now!""#,
+        id.uuid(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| row.now - row.asked_at))
 }
 
 /// Writes the provider's id of a payment that has none yet, as soon as it is known: by it the payment is found at once.
