@@ -48,8 +48,7 @@ impl App {
             let message = format!("payment {id} is of {ours}, the provider says {theirs}");
             return Err(store::Error::Inconsistent(message).into());
         }
-        let status =
-            retry("record_payment", || self.record_once(event, payment, seen, then)).await?;
+        let status = retry("record_payment", || self.record_once(event, payment, seen, then)).await?;
         if seen.status == ProviderStatus::Declined && !seen.reference.is_empty() {
             self.close_declined(payment, &seen.reference).await;
         }

@@ -53,7 +53,8 @@ pub(super) async fn record_refunds(
         }
     }
     let may_fall = is_newest || !failed.is_empty();
-    let seen = if may_fall { seen.amount_refunded } else { seen.amount_refunded.max(payment.amount_refunded) };
+    let seen =
+        if may_fall { seen.amount_refunded } else { seen.amount_refunded.max(payment.amount_refunded) };
     settle(conn, change, payment, &ours, seen).await?;
     tell_failed(conn, change, &failed).await
 }
@@ -76,12 +77,7 @@ pub(super) async fn refuse_refund(
 }
 
 /// The units that it named may be named again.
-async fn fail(
-    conn: &mut Conn,
-    change: &OrderChange,
-    refund: &mut Refund,
-    code: &str,
-) -> Result<(), Error> {
+async fn fail(conn: &mut Conn, change: &OrderChange, refund: &mut Refund, code: &str) -> Result<(), Error> {
     tracing::warn!(refund_id = %refund.id, from = %refund.status, code, "the customer does not get the refund");
     refunds::mark(conn, refund.id, refund.status, RefundStatus::Failed, Some(code)).await?;
     refund.status = RefundStatus::Failed;

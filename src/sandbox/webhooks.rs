@@ -117,12 +117,7 @@ pub(super) fn send_refund(
     send_event(sandbox, intent, kind, &wire::refund(intent, refund))
 }
 
-fn send_event(
-    sandbox: &Arc<Sandbox>,
-    intent: &Intent,
-    kind: &str,
-    object: &Value,
-) -> Option<JoinHandle<()>> {
+fn send_event(sandbox: &Arc<Sandbox>, intent: &Intent, kind: &str, object: &Value) -> Option<JoinHandle<()>> {
     sandbox.webhooks.as_ref()?;
     let body = event(kind, object).to_string();
     let copies = if intent.behaviour == Behaviour::WebhookThreeTimes { 3 } else { 1 };

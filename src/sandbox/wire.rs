@@ -52,9 +52,8 @@ impl Form {
 
     /// Whether the charge is to be shown as an object.
     pub(super) fn expands_charge(&self) -> bool {
-        let wanted = |value: &str| {
-            matches!(value, "latest_charge" | "data.latest_charge" | "latest_charge.refunds")
-        };
+        let wanted =
+            |value: &str| matches!(value, "latest_charge" | "data.latest_charge" | "latest_charge.refunds");
         self.0.iter().any(|(name, value)| name.starts_with("expand[") && wanted(value))
     }
 

@@ -99,11 +99,7 @@ pub async fn mark_reference(conn: &mut Conn, id: PaymentId, reference: &str) -> 
 
 /// Notes that the provider owes an answer to a request that was made in status `from`, and that it is asked for. One that has
 /// moved on meanwhile is owed nothing. The status stays as it is, and so does `updated_at`: I9 counts from there.
-pub async fn mark_outcome_unknown(
-    conn: &mut Conn,
-    id: PaymentId,
-    from: PaymentStatus,
-) -> Result<(), Error> {
+pub async fn mark_outcome_unknown(conn: &mut Conn, id: PaymentId, from: PaymentStatus) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE payment SET outcome_unknown_since = COALESCE(outcome_unknown_since, now()),
                 next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $2))

@@ -56,7 +56,10 @@ async fn a_refused_payment_is_closed_at_the_provider() {
             assert_eq!(test.reconcile().await, 1);
         }
         let payment = test.payment(payment_id).await;
-        assert_eq!((&payment["status"], &payment["decline_code"]), (&json!("failed"), &json!("generic_decline")));
+        assert_eq!(
+            (&payment["status"], &payment["decline_code"]),
+            (&json!("failed"), &json!("generic_decline"))
+        );
         test.sandbox.decide("payments/confirm", payment_id).await;
         let reference = payment["provider_reference"].as_str().unwrap();
         let seen = test.app.provider.as_ref().unwrap().get(reference).await.unwrap();
@@ -70,7 +73,10 @@ async fn money_that_is_set_aside_for_a_payment_that_is_over_is_given_free() {
     let (test, payment_id, reference) = refused_and_open().await;
     tell(&test, &reference).await;
     assert_eq!(test.sandbox.summary().await["voided"], 1);
-    assert_eq!((test.payment(payment_id).await["status"].clone(), next_lookup(&test, payment_id).await), (json!("failed"), None));
+    assert_eq!(
+        (test.payment(payment_id).await["status"].clone(), next_lookup(&test, payment_id).await),
+        (json!("failed"), None)
+    );
     let history = "SELECT note FROM payment_event WHERE note LIKE '%all the same%'";
     let note: String = sqlx::query_scalar(history).fetch_one(&mut *test.conn().await).await.unwrap();
     assert_eq!(note, "the provider set money aside all the same, and gave it free");

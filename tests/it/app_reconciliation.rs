@@ -214,8 +214,14 @@ async fn what_was_never_asked_for_is_asked_for_however_old_it_is() {
         test.api.post(&path, &json!({ "amount": 300 })).await.expect(201);
         // Nobody was there to do it.
         test.payments_age(days * 86_400.0).await;
-        assert_eq!(test.app.carry_out_refund(&new_event(), refund_of(&test).await.0).await.unwrap(), Progress::Done);
-        assert_eq!((refund_of(&test).await.1.as_str(), moves(&test, payment_id).await), ("succeeded", [1, 1, 1]));
+        assert_eq!(
+            test.app.carry_out_refund(&new_event(), refund_of(&test).await.0).await.unwrap(),
+            Progress::Done
+        );
+        assert_eq!(
+            (refund_of(&test).await.1.as_str(), moves(&test, payment_id).await),
+            ("succeeded", [1, 1, 1])
+        );
         test.finish().await;
     }
 }

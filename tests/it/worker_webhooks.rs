@@ -124,7 +124,8 @@ async fn refund_becomes(test: &TestApp, status: &str) -> Value {
         let refund = "SELECT to_jsonb(r) FROM refund r ORDER BY id DESC LIMIT 1";
         sqlx::query_scalar(refund).fetch_one(&mut *test.conn().await).await.unwrap()
     };
-    eventually(&format!("the refund is {status}"), PATIENCE, async || refund().await["status"] == status).await;
+    eventually(&format!("the refund is {status}"), PATIENCE, async || refund().await["status"] == status)
+        .await;
     refund().await
 }
 

@@ -40,12 +40,7 @@ pub(crate) struct FaultyProvider {
 
 impl FaultyProvider {
     pub(crate) fn new(inner: Arc<dyn PaymentProvider>, fault: Fault) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            fault: Mutex::new(fault),
-            changed: Notify::new(),
-            calls: AtomicU32::new(0),
-        })
+        Arc::new(Self { inner, fault: Mutex::new(fault), changed: Notify::new(), calls: AtomicU32::new(0) })
     }
 
     pub(crate) fn becomes(&self, fault: Fault) {
