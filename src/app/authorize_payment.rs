@@ -4,8 +4,10 @@
 //! repaired by doing it again. An answer that does not come leaves the payment `processing`, with the time since when
 //! the outcome is unknown; the next try looks the payment up before it asks again.
 //!
-//! It is asked for again only while the provider surely knows the payment's id from the first time. Two days after it was
-//! made a payment that the provider does not know of does not exist there, and has failed: that is its bound.
+//! The money of an order that died first is not asked for at all. What was asked for is: the money may be set aside already.
+//!
+//! It is asked for again only while the provider surely knows the payment's id from the first time. Two days after that time
+//! a payment that the provider does not know of does not exist there, and has failed: that is its bound.
 
 use chrono::TimeDelta;
 
@@ -16,8 +18,8 @@ use crate::{
     store::{payments, provider_events},
 };
 
-/// How long a payment or a refund may be asked for, counted from when it was made: it cannot have been asked for before, and
-/// a provider surely knows an idempotency key that long. Stripe says 24 hours.
+/// How long a payment or a refund may be asked for, counted from when it was asked for first: a provider surely knows an
+/// idempotency key that long. Stripe says 24 hours.
 pub(super) const ASKED_FOR: TimeDelta = TimeDelta::hours(20);
 
 /// After this a payment or a refund that is not found was never made: it was last asked for a day before, and what a
@@ -48,7 +50,7 @@ impl App {
         }
         let seen = match self.ask_for_authorization(&payment).await {
             Ok(seen) => seen,
-            Err(error) => return Err(self.note_unknown(id, error).await?),
+            Err(error) => return Err(self.note_unknown(&payment, error).await?),
         };
         let undecided = matches!(seen.status, ProviderStatus::Processing | ProviderStatus::RequiresAction);
         let then = if undecided { Then::Continue } else { Then::Finish };
@@ -57,7 +59,10 @@ impl App {
     }
 
     async fn ask_for_authorization(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
-        let age = payments::now(&mut *self.store.conn().await?).await? - payment.created_at;
+        // Before the provider is asked: what nobody has asked for cannot have been made, however old it is.
+        let Some(age) = payments::mark_asked(&mut *self.store.conn().await?, payment.id).await? else {
+            return Ok(refused(payment, "order_dead".into()));
+        };
         if payment.outcome_unknown_since.is_some() || payment.provider_reference.is_some() || age > ASKED_FOR
         {
             if let Some(seen) = self.look_up(payment).await? {
@@ -105,11 +110,13 @@ impl App {
         Ok(seen.map_err(ProviderError::about_earlier)?)
     }
 
-    /// Notes on the payment that its outcome is unknown, if that is what went wrong. Gives the error back.
-    pub(super) async fn note_unknown(&self, id: PaymentId, error: Error) -> Result<Error, Error> {
+    /// Notes on the payment, as it was when the provider was asked, that its outcome is unknown, if that is what went wrong.
+    /// Gives the error back.
+    pub(super) async fn note_unknown(&self, payment: &Payment, error: Error) -> Result<Error, Error> {
         if matches!(error, Error::Provider(ProviderError::Unknown(_))) {
-            tracing::warn!(payment_id = %id, %error, "the payment stays as it is until it is looked up");
-            payments::mark_outcome_unknown(&mut *self.store.conn().await?, id).await?;
+            tracing::warn!(payment_id = %payment.id, %error, "the payment stays as it is until it is looked up");
+            let mut conn = self.store.conn().await?;
+            payments::mark_outcome_unknown(&mut conn, payment.id, payment.status).await?;
         }
         Ok(error)
     }
@@ -120,7 +127,7 @@ impl App {
     }
 }
 
-/// A request that the provider will never carry out, as a refused payment.
+/// A request that the provider will never carry out, or never gets, as a refused payment.
 fn refused(payment: &Payment, code: String) -> ProviderPayment {
     ProviderPayment {
         reference: String::new(),
@@ -128,6 +135,7 @@ fn refused(payment: &Payment, code: String) -> ProviderPayment {
         amount: payment.amount,
         amount_captured: 0,
         amount_refunded: 0,
+        refunds: Vec::new(),
         decline_code: Some(code),
     }
 }

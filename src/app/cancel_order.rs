@@ -26,7 +26,7 @@ use crate::{
         movement::MovementType,
         name::deserialize_from_name,
         order::{OrderLine, OrderStatus},
-        payment::Payment,
+        payment::{Payment, PaymentStatus},
         reservation::ReservationStatus,
         shipment::ShipmentStatus,
         validation::{Rule, Validator},
@@ -36,7 +36,7 @@ use crate::{
         idempotency::IdempotentRequest,
         movements::{self, MovementCause, NewMovement},
         orders::{self, LineCounter},
-        payments,
+        payment_lookups, payments,
         reservations::{self, Reservation, Step},
         shipments,
     },
@@ -143,27 +143,49 @@ impl App {
         change.require_version(expected)?;
         refuse_status(&change, cancel)?;
         let payment = decided_payment(&mut tx, id).await?;
-        let held_as = match change.order.status {
-            OrderStatus::PendingPayment => ReservationStatus::Held,
-            _ => ReservationStatus::Committed,
-        };
-        let lines = orders::list_lines(&mut tx, id).await?;
-        let stock = cancelable(reservations::list_of_order(&mut tx, id, held_as).await?, cancel);
-        let cut = cut(&change, cancel, &lines, &stock, payment.as_ref())?;
-        release_stock(&mut tx, &change, cancel, &draw_from(&cut.wanted, &stock), held_as, actor).await?;
-        let quantities = line_quantity::sum(cut.wanted.iter().map(|line| (line.line_id, line.quantity)));
-        orders::count_lines(&mut tx, id, LineCounter::Canceled, &quantities).await?;
-        for shipment_id in shipments::cancel_empty(&mut tx, id).await? {
-            change.emit_shipment(EventType::ShipmentCanceled, shipment_id)?;
-        }
-        tell(&mut change, cancel, &cut)?;
-        settle_money(&mut tx, &mut change, payment, cancel, &cut).await?;
+        carry_out(&mut tx, &mut change, cancel, payment, actor).await?;
         change.save(&mut tx).await?;
         let order = orders::find(&mut tx, id).await?;
         let answer = answer::store(&mut tx, request, &order).await?;
         tx.commit().await?;
         Ok(answer)
     }
+}
+
+/// Cancels a whole order whose payment is gone, in the transaction that records that. There is no money to settle.
+pub(super) async fn cancel_unpaid(
+    conn: &mut Conn,
+    change: &mut OrderChange,
+    reason: &str,
+) -> Result<(), Error> {
+    let cancel = CancelOrder { reason: Some(reason.into()), ..CancelOrder::default() };
+    carry_out(conn, change, &cancel, None, "payment").await
+}
+
+/// Frees the stock, counts the units, tells of it and settles the money. Order and payment are locked.
+async fn carry_out(
+    conn: &mut Conn,
+    change: &mut OrderChange,
+    cancel: &CancelOrder,
+    payment: Option<Payment>,
+    actor: &str,
+) -> Result<(), Error> {
+    let id = change.order.id;
+    let held_as = match change.order.status {
+        OrderStatus::PendingPayment => ReservationStatus::Held,
+        _ => ReservationStatus::Committed,
+    };
+    let lines = orders::list_lines(conn, id).await?;
+    let stock = cancelable(reservations::list_of_order(conn, id, held_as).await?, cancel);
+    let cut = cut(change, cancel, &lines, &stock, payment.as_ref())?;
+    release_stock(conn, change, cancel, &draw_from(&cut.wanted, &stock), held_as, actor).await?;
+    let quantities = line_quantity::sum(cut.wanted.iter().map(|line| (line.line_id, line.quantity)));
+    orders::count_lines(conn, id, LineCounter::Canceled, &quantities).await?;
+    for shipment_id in shipments::cancel_empty(conn, id).await? {
+        change.emit_shipment(EventType::ShipmentCanceled, shipment_id)?;
+    }
+    tell(change, cancel, &cut)?;
+    settle_money(conn, change, payment, cancel, &cut).await
 }
 
 fn refuse_status(change: &OrderChange, cancel: &CancelOrder) -> Result<(), Error> {
@@ -308,8 +330,14 @@ async fn settle_money(
     cancel: &CancelOrder,
     cut: &Cut,
 ) -> Result<(), Error> {
-    let Some(mut payment) = payment.filter(|payment| payment.refundable() > 0) else { return Ok(()) };
     let is_whole = cut.next == OrderStatus::Canceled;
+    if let Some(payment) = payment.as_ref().filter(|payment| payment.status == PaymentStatus::Authorized)
+        && is_whole
+    {
+        // The event has it voided; if that is lost, the look-up does.
+        payment_lookups::mark_soon(conn, payment.id).await?;
+    }
+    let Some(mut payment) = payment.filter(|payment| payment.refundable() > 0) else { return Ok(()) };
     if cancel.refund == RefundChoice::None {
         change.order.keeps_money = is_whole;
         return Ok(());

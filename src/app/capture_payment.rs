@@ -54,7 +54,7 @@ impl App {
         };
         let seen = match self.ask_for_capture(&payment, amount).await {
             Ok(seen) => seen,
-            Err(error) => return Err(self.note_unknown(id, error).await?),
+            Err(error) => return Err(self.note_unknown(&payment, error).await?),
         };
         self.record_payment(event, &payment, &seen, Then::Finish).await?;
         Ok(Progress::Done)

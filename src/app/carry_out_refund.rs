@@ -1,38 +1,33 @@
 //! Carrying a refund out: asking the provider to send the money back, not more than once.
 //!
 //! The call is made outside any transaction, under the refund's own id. An answer that does not come leaves the refund
-//! `pending`, with the time since when its outcome is unknown; the next try looks it up before it asks again. A refusal gives
-//! the claimed money free for another refund. For how long it is asked for, and when it was never made: as of a payment.
+//! `pending`, with the time since when its outcome is unknown; the next try looks it up before it asks again. One that the
+//! provider has taken on stays `pending` too, until a look-up finds that the money was sent. A refusal gives the claimed money
+//! free for another refund. For how long it is asked for, and when it was never made: as of a payment.
 
 use super::{
     App, Error, Handling,
     authorize_payment::{ASKED_FOR, NEVER_MADE, Progress},
     capture_payment::reference,
     order_change::OrderChange,
-    record_payment::record_refunded,
+    record_refunds::{record_refunds, refuse_refund},
     retry::retry,
 };
 use crate::{
     domain::{
-        event::EventType,
         ids::RefundId,
-        line_quantity::sum,
         payment::Payment,
         refund::{Refund, RefundStatus},
     },
     provider::{ProviderError, ProviderPayment},
-    store::{
-        inbox,
-        orders::{self, LineCounter},
-        payments, refunds,
-    },
+    store::{inbox, refunds},
 };
 
 /// What the provider said.
 enum Outcome {
-    /// The money went back; this is the payment now.
-    Sent(ProviderPayment),
-    /// It will not.
+    /// It knows of the refund; this is the payment now.
+    Made(ProviderPayment),
+    /// It will not make it.
     Refused { code: String },
 }
 
@@ -69,17 +64,20 @@ impl App {
                 return Err(error);
             }
         };
-        retry("record_refund", || self.record_refund(event, &refund, &outcome)).await?;
+        retry("record_refund", || self.record_refund(event, &refund, &payment, &outcome)).await?;
         Ok(Progress::Done)
     }
 
     async fn ask_for_refund(&self, refund: &Refund, payment: &Payment) -> Result<Outcome, Error> {
         let (provider, reference) = (self.provider()?, reference(payment)?);
-        let age = payments::now(&mut *self.store.conn().await?).await? - refund.created_at;
-        let may_be_made = refund.outcome_unknown_since.is_some();
+        // Before the provider is asked: what nobody has asked for cannot have been made, however old it is.
+        let age = refunds::mark_asked(&mut *self.store.conn().await?, refund.id).await?;
+        let may_be_made = refund.outcome_unknown_since.or(refund.accepted_at).is_some();
         if may_be_made || age > ASKED_FOR {
-            if let Some(seen) = provider.find_refund(refund.id, reference).await? {
-                return Ok(Outcome::Sent(seen));
+            // That the look-up is refused does not say that the refund was.
+            let seen = provider.get(reference).await.map_err(ProviderError::about_earlier)?;
+            if seen.refund(refund.id).is_some() {
+                return Ok(Outcome::Made(seen));
             }
             if age > NEVER_MADE {
                 tracing::error!(refund_id = %refund.id, "the provider does not know of the refund, and never will");
@@ -93,7 +91,7 @@ impl App {
         }
         match provider.refund(refund.id, reference, refund.amount).await {
             Err(error) if may_be_made => Err(error.about_earlier().into()),
-            seen => Ok(Outcome::Sent(seen?)),
+            seen => Ok(Outcome::Made(seen?)),
         }
     }
 
@@ -101,6 +99,7 @@ impl App {
         &self,
         event: Option<&Handling>,
         refund: &Refund,
+        read: &Payment,
         outcome: &Outcome,
     ) -> Result<(), Error> {
         let mut tx = self.store.begin("record_refund").await?;
@@ -111,23 +110,14 @@ impl App {
         }
         let mut change = OrderChange::lock(&mut tx, refund.order_id, &Handling::cause_of(event)).await?;
         let mut payment = change.lock_payment(&mut tx, refund.payment_id).await?;
-        let now = refunds::find(&mut tx, refund.id).await?;
-        let is_pending = now.is_some_and(|refund| refund.status == RefundStatus::Pending);
         match outcome {
-            Outcome::Sent(seen) => {
-                if is_pending {
-                    refunds::mark(&mut tx, refund.id, RefundStatus::Succeeded, None).await?;
-                }
-                record_refunded(&mut tx, &mut change, &mut payment, seen).await?;
+            Outcome::Made(seen) => {
+                let is_newest = payment.updated_at == read.updated_at;
+                record_refunds(&mut tx, &mut change, &mut payment, seen, is_newest).await?;
             }
-            Outcome::Refused { code } if is_pending => {
-                refunds::mark(&mut tx, refund.id, RefundStatus::Failed, Some(code)).await?;
-                payments::release_claim(&mut tx, payment.id, refund.amount).await?;
-                let lines = sum(refund.lines.iter().map(|line| (line.line_id, -line.quantity)));
-                orders::count_lines(&mut tx, refund.order_id, LineCounter::Refunded, &lines).await?;
-                change.emit(EventType::RefundFailed, &refunds::find(&mut tx, refund.id).await?)?;
+            Outcome::Refused { code } => {
+                refuse_refund(&mut tx, &mut change, &mut payment, refund.id, code).await?;
             }
-            Outcome::Refused { .. } => {}
         }
         change.save(&mut tx).await?;
         Ok(tx.commit().await?)

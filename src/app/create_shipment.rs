@@ -22,7 +22,7 @@ use crate::{
     store::{
         Conn,
         idempotency::IdempotentRequest,
-        orders,
+        orders, payments,
         reservations::{self, Reservation},
         shipments,
     },
@@ -73,6 +73,7 @@ impl App {
             if !may_ship(&change) {
                 return Err(change.invalid_transition());
             }
+            refuse_unpaid(&mut tx, &change).await?;
             let uncovered = list_uncovered(&mut tx, order_id).await?;
             let location_id = choose_location(create.location_id.as_ref(), &uncovered)?;
             let here: Vec<_> =
@@ -101,9 +102,24 @@ impl App {
     }
 }
 
-/// Whether the order has stock that is paid and may be in the building.
+/// Whether the order has stock that was paid and may be in the building.
 pub(super) fn may_ship(change: &OrderChange) -> bool {
     matches!(change.order.status, OrderStatus::Confirmed | OrderStatus::PartiallyFulfilled)
+}
+
+/// Whether the order still has the payment that its stock was committed by. No payment of it changes under its lock.
+pub(super) async fn is_paid(conn: &mut Conn, order_id: OrderId) -> Result<bool, Error> {
+    let payments = payments::list_of_order(conn, order_id).await?;
+    Ok(payments.iter().any(|payment| payment.status.is_live() && !payment.status.is_undecided()))
+}
+
+/// Refuses to ship what nobody pays for any more.
+pub(super) async fn refuse_unpaid(conn: &mut Conn, change: &OrderChange) -> Result<(), Error> {
+    let (order_id, current_status) = (change.order.id, change.order.status.as_str());
+    if is_paid(conn, order_id).await? {
+        return Ok(());
+    }
+    Err(Conflict::OrderNotPaid { order_id, current_status }.into())
 }
 
 /// The order's committed stock that is in no shipment.

@@ -139,6 +139,14 @@ pub enum Conflict {
         /// Its status.
         current_status: &'static str,
     },
+    /// The payment by which the order had its stock is gone: nothing more of it ships.
+    #[error("order {order_id} is {current_status}, and no payment of it has money any more")]
+    OrderNotPaid {
+        /// The order.
+        order_id: OrderId,
+        /// Its status.
+        current_status: &'static str,
+    },
     /// The stock is not what the request expected.
     #[error("on_hand is {on_hand}")]
     StockConflict {
@@ -212,6 +220,7 @@ impl Conflict {
             | Self::NothingToShip { .. }
             | Self::RefundExceedsCaptured { .. }
             | Self::OrderNeedsPayment { .. }
+            | Self::OrderNotPaid { .. }
             | Self::PaymentInProgress { .. }
             | Self::StockConflict { .. }
             | Self::VersionConflict { .. }
@@ -236,6 +245,7 @@ impl Conflict {
             Self::NothingToShip { .. } => "nothing_to_ship",
             Self::RefundExceedsCaptured { .. } => "refund_exceeds_captured",
             Self::OrderNeedsPayment { .. } => "order_needs_payment",
+            Self::OrderNotPaid { .. } => "order_not_paid",
             Self::StockConflict { .. } => "stock_conflict",
             Self::VersionConflict { .. } => "version_conflict",
             Self::BelowCommitted { .. } => "below_committed",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{
     App, Error, Handling,
     authorize_payment::Progress,
-    create_shipment::{insert_shipment, list_uncovered, may_ship},
+    create_shipment::{insert_shipment, is_paid, list_uncovered, may_ship},
     order_change::OrderChange,
     retry::retry,
     ship_shipment::send,
@@ -58,7 +58,7 @@ impl App {
 }
 
 async fn insert_shipments(conn: &mut Conn, change: &mut OrderChange) -> Result<(), Error> {
-    if !may_ship(change) {
+    if !may_ship(change) || !is_paid(conn, change.order.id).await? {
         return Ok(());
     }
     let mut by_location = BTreeMap::<LocationId, Vec<(ReservationId, i64)>>::new();
@@ -78,7 +78,7 @@ async fn ship_everything(
     handling: &Handling,
 ) -> Result<(), Error> {
     let order_id = change.order.id;
-    if !may_ship(change) {
+    if !may_ship(change) || !is_paid(conn, order_id).await? {
         return Ok(());
     }
     let mut unsent = shipments::list_of_order(conn, order_id).await?;

@@ -42,6 +42,7 @@ mod receive_provider_event;
 mod reconcile_payments;
 mod record_api_key_use;
 mod record_payment;
+mod record_refunds;
 mod refund_payment;
 mod release_payment;
 mod request_capture;

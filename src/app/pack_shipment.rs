@@ -5,8 +5,9 @@ use utoipa::ToSchema;
 
 use super::{
     Answer, App, Cause, Error,
+    create_shipment::refuse_unpaid,
     retry::retry,
-    shipment_change::{Begun, advance},
+    shipment_change::{Begun, advance, refuse_transition},
 };
 use crate::{
     domain::{
@@ -31,7 +32,7 @@ impl App {
     /// Marks a pending shipment as packed, and answers with it.
     ///
     /// # Errors
-    /// Unknown shipment; one that is not pending.
+    /// Unknown shipment; one that is not pending; an order whose payment is gone.
     pub async fn pack_shipment(
         &self,
         request: &IdempotentRequest,
@@ -46,6 +47,8 @@ impl App {
                 Begun::New(change) => change,
             };
             let (next, event) = (ShipmentStatus::Packed, EventType::ShipmentPacked);
+            refuse_transition(&begun.shipment, next)?;
+            refuse_unpaid(&mut begun.tx, &begun.order).await?;
             let tracking = pack.tracking.as_ref();
             advance(&mut begun.tx, &mut begun.order, &mut begun.shipment, next, tracking, event).await?;
             begun.finish(request).await

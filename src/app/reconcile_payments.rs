@@ -22,11 +22,11 @@ use crate::{
         payment::PaymentStatus,
         refund::RefundStatus,
     },
-    provider::ProviderStatus,
+    provider::{ProviderPayment, ProviderStatus},
     store::{
         self,
         payment_lookups::{self, DuePayment},
-        provider_events, refunds,
+        payments, provider_events, refunds,
     },
 };
 
@@ -53,15 +53,34 @@ impl App {
             status = self.record_payment(None, &payment, seen, Then::Continue).await?;
             let has_money = matches!(seen.status, ProviderStatus::Authorized | ProviderStatus::Captured);
             if has_money && !status.is_live() {
-                let message = format!("payment {} is {status}, the provider says {:?}", due.id, seen.status);
-                return Err(store::Error::Inconsistent(message).into());
+                self.let_go_of_late_money(due.id, seen).await?;
             }
+            payments::clear_outcome_unknown(&mut *self.store.conn().await?, due.id, due.began).await?;
         }
         provider_events::mark_processed(&mut *self.store.conn().await?, due.id, due.began).await?;
         if due.is_overdue {
             self.go_on(due.id, payment.order_id, status, seen.is_some()).await?;
         }
         Ok(payment_lookups::mark_settled(&mut *self.store.conn().await?, due).await?)
+    }
+
+    /// Lets go of money that the provider has set aside for a payment that is over here: e.g. the customer tried again on a
+    /// page that was still open. Money that was even captured is an operator's business: the payment stays due, and I17
+    /// tells of it.
+    async fn let_go_of_late_money(&self, id: PaymentId, seen: &ProviderPayment) -> Result<(), Error> {
+        let now = match seen.status {
+            ProviderStatus::Authorized => self.provider()?.void(id, &seen.reference).await?.status,
+            status => status,
+        };
+        let payment = self.find_payment(id).await?;
+        if now != ProviderStatus::Voided {
+            let message = format!("payment {id} is {}, the provider says {now:?}", payment.status);
+            tracing::error!(payment_id = %id, amount = seen.amount_captured, message, "give the money back by hand");
+            return Err(store::Error::Inconsistent(message).into());
+        }
+        tracing::warn!(payment_id = %id, status = %payment.status, "money that came late was given free");
+        let note = "the provider set money aside all the same, and gave it free";
+        Ok(payments::insert_event(&mut *self.store.conn().await?, &payment, note).await?)
     }
 
     /// Does what an event was to lead to, and did not.
@@ -74,7 +93,10 @@ impl App {
     ) -> Result<(), Error> {
         match status {
             PaymentStatus::Processing if !is_known => self.authorize(None, id).await?,
-            PaymentStatus::RequiresAction => self.void(None, id).await?,
+            PaymentStatus::RequiresAction => {
+                self.void(None, id).await?;
+                self.release(None, order_id).await?
+            }
             PaymentStatus::Authorized => {
                 self.void(None, id).await?;
                 self.capture(None, id).await?

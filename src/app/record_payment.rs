@@ -6,7 +6,9 @@
 
 use super::{
     App, Error, Handling,
+    cancel_order::cancel_unpaid,
     order_change::OrderChange,
+    record_refunds::record_refunds,
     refund_payment::{RefundDraft, insert_refund},
     retry::retry,
     stock_events::move_reservations,
@@ -14,7 +16,6 @@ use super::{
 use crate::{
     domain::{
         event::EventType,
-        ids::{OrderId, PaymentId},
         order::OrderStatus,
         payment::{Payment, PaymentStatus},
         reservation::ReservationStatus,
@@ -33,8 +34,8 @@ pub(super) enum Then {
 }
 
 impl App {
-    /// Records the provider's view of a payment. Gives the payment's status from then on. `event` is what led here, if one
-    /// did: it is marked in the same transaction where it is done with.
+    /// Records the provider's view of a payment, which was read before the provider was asked. Gives the payment's status
+    /// from then on. `event` is what led here, if one did: it is marked in the same transaction where it is done with.
     pub(super) async fn record_payment(
         &self,
         event: Option<&Handling>,
@@ -47,17 +48,33 @@ impl App {
             let message = format!("payment {id} is of {ours}, the provider says {theirs}");
             return Err(store::Error::Inconsistent(message).into());
         }
-        retry("record_payment", || self.record_once(event, payment.order_id, payment.id, seen, then)).await
+        let status = retry("record_payment", || self.record_once(event, payment, seen, then)).await?;
+        if seen.status == ProviderStatus::Declined && !seen.reference.is_empty() {
+            self.close_declined(payment, &seen.reference).await;
+        }
+        Ok(status)
+    }
+
+    /// Has the provider close a payment that it refused: else the customer could try again on a page that is still open, and
+    /// pay for what may be paid in another way by then. Where it does not work, such money is let go of when it comes.
+    async fn close_declined(&self, payment: &Payment, reference: &str) {
+        let closed = match self.provider() {
+            Ok(provider) => provider.void(payment.id, reference).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            tracing::info!(payment_id = %payment.id, %error, "a refused payment stays open at the provider");
+        }
     }
 
     async fn record_once(
         &self,
         event: Option<&Handling>,
-        order_id: OrderId,
-        payment_id: PaymentId,
+        payment: &Payment,
         seen: &ProviderPayment,
         then: Then,
     ) -> Result<PaymentStatus, Error> {
+        let (order_id, payment_id, read_at) = (payment.order_id, payment.id, payment.updated_at);
         let mut tx = self.store.begin("record_payment").await?;
         let first = match event {
             Some(event) if then == Then::Finish => {
@@ -67,13 +84,14 @@ impl App {
         };
         let mut change = OrderChange::lock(&mut tx, order_id, &Handling::cause_of(event)).await?;
         let mut payment = change.lock_payment(&mut tx, payment_id).await?;
+        let is_newest = payment.updated_at == read_at;
         if !first {
             return Ok(payment.status);
         }
         for next in path(payment.status, target(seen)) {
             move_payment(&mut tx, &mut change, &mut payment, next, seen).await?;
         }
-        record_refunded(&mut tx, &mut change, &mut payment, seen).await?;
+        record_refunds(&mut tx, &mut change, &mut payment, seen, is_newest).await?;
         if payment.provider_reference.is_none() && !seen.reference.is_empty() {
             payments::mark_reference(&mut tx, payment_id, &seen.reference).await?;
         }
@@ -110,6 +128,10 @@ fn target(seen: &ProviderPayment) -> PaymentStatus {
 /// The transitions from `from` to `to`, one after the other. Empty if the view is not ahead of what is recorded: an
 /// answer that comes late.
 fn path(from: PaymentStatus, to: PaymentStatus) -> Vec<PaymentStatus> {
+    if matches!(from, PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded) {
+        // From here on it is what went back that decides: see `record_refunds`.
+        return Vec::new();
+    }
     let through: &[PaymentStatus] = match to {
         PaymentStatus::Captured => &[PaymentStatus::Authorized],
         _ => &[],
@@ -153,7 +175,7 @@ async fn move_payment(
         PaymentStatus::Processing => {
             return Ok(payments::mark(conn, payment, from, "processing again").await?);
         }
-        // Never on a path: see `record_refunded`.
+        // Never on a path: see `record_refunds`.
         PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => return Ok(()),
     };
     payments::mark(conn, payment, from, note).await?;
@@ -166,31 +188,23 @@ async fn move_payment(
             confirm_order(conn, change).await
         }
         PaymentStatus::Captured => refund_excess(conn, change, payment).await,
+        PaymentStatus::Voided | PaymentStatus::Failed => cancel_lapsed(conn, change).await,
         _ => Ok(()),
     }
 }
 
-/// Writes down what went back, which is the provider's total and only ever grows: an answer that was overtaken by a newer one
-/// changes nothing.
-pub(super) async fn record_refunded(
-    conn: &mut Conn,
-    change: &mut OrderChange,
-    payment: &mut Payment,
-    seen: &ProviderPayment,
-) -> Result<(), Error> {
-    if payment.amount_captured == 0 || seen.amount_refunded <= payment.amount_refunded {
-        return Ok(());
+/// The order that was paid by a payment which is gone has no claim on its stock. What has not begun to ship is canceled; of
+/// the rest nothing more ships (`refuse_unpaid`), and I8 tells of it.
+async fn cancel_lapsed(conn: &mut Conn, change: &mut OrderChange) -> Result<(), Error> {
+    let (order_id, status) = (change.order.id, change.order.status);
+    match status {
+        OrderStatus::Confirmed => cancel_unpaid(conn, change, "the payment lapsed").await,
+        OrderStatus::PartiallyFulfilled | OrderStatus::Fulfilled => {
+            tracing::error!(%order_id, %status, "the payment of an order that has shipped is gone");
+            Ok(())
+        }
+        OrderStatus::PendingPayment | OrderStatus::Expired | OrderStatus::Canceled => Ok(()),
     }
-    let from = payment.status;
-    payment.amount_refunded = seen.amount_refunded;
-    payment.amount_refund_claimed = payment.amount_refund_claimed.max(seen.amount_refunded);
-    payment.status = if payment.amount_refunded == payment.amount_captured {
-        PaymentStatus::Refunded
-    } else {
-        PaymentStatus::PartiallyRefunded
-    };
-    payments::mark(conn, payment, from, "the provider sent money back").await?;
-    change.emit(EventType::PaymentRefunded, payment)
 }
 
 /// Refunds captured money that its order has no use for: all of a dead order's, unless it is to keep it; else what is beyond
@@ -232,10 +246,12 @@ mod tests {
         assert_eq!(path(Processing, Authorized), [Authorized]);
         assert_eq!(path(Processing, Captured), [Authorized, Captured]);
         assert_eq!(path(PartiallyRefunded, Captured), []);
+        assert_eq!(path(Refunded, PartiallyRefunded), []);
         assert_eq!(path(Captured, Authorized), []);
         assert_eq!(path(Captured, Captured), []);
         assert_eq!(path(Refunded, Captured), []);
         assert_eq!(path(Failed, Authorized), []);
+        assert_eq!(path(Authorized, Failed), [Failed]);
         assert_eq!(path(Voided, Captured), []);
     }
 

@@ -142,6 +142,8 @@ pub(super) async fn insert_refund(
         reason: draft.reason,
         failure_code: None,
         outcome_unknown_since: None,
+        asked_at: None,
+        accepted_at: None,
         created_at: now,
         updated_at: now,
         lines: draft.lines,

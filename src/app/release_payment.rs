@@ -46,7 +46,7 @@ impl App {
             }
             let seen = match self.let_go(&payment).await {
                 Ok(seen) => seen,
-                Err(error) => return Err(self.note_unknown(payment.id, error).await?),
+                Err(error) => return Err(self.note_unknown(&payment, error).await?),
             };
             self.record_payment(event, &payment, &seen, Then::Continue).await?;
         }

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::{
     Answer, App, Cause, Conflict, Error,
+    create_shipment::refuse_unpaid,
     order_change::OrderChange,
     pack_shipment::validate_tracking,
     retry::retry,
@@ -44,7 +45,7 @@ impl App {
     /// Marks a packed shipment as shipped, and answers with it.
     ///
     /// # Errors
-    /// Unknown shipment; one that is not packed; stock that was sold on backorder and has not come in.
+    /// Unknown shipment; one that is not packed; an order whose payment is gone; stock that was sold on backorder and has not come in.
     pub async fn ship_shipment(
         &self,
         request: &IdempotentRequest,
@@ -60,6 +61,7 @@ impl App {
                 Begun::New(change) => change,
             };
             refuse_transition(&begun.shipment, ShipmentStatus::Shipped)?;
+            refuse_unpaid(&mut begun.tx, &begun.order).await?;
             let tracking = ship.tracking.as_ref();
             let sent = send(&mut begun.tx, &mut begun.order, &mut begun.shipment, tracking, actor).await?;
             sent.map_err(|items| Conflict::InsufficientStock { items })?;

@@ -21,14 +21,14 @@ status! {
         Processing = "processing" => [RequiresAction, Authorized, Failed, Voided],
         /// The customer has to act, e.g. confirm with the bank.
         RequiresAction = "requires_action" => [Processing, Authorized, Failed, Voided],
-        /// The money is set aside.
-        Authorized = "authorized" => [Captured, Voided],
+        /// The money is set aside. The provider lets go of it by itself if it is not captured in time.
+        Authorized = "authorized" => [Captured, Voided, Failed],
         /// The money is ours.
         Captured = "captured" => [PartiallyRefunded, Refunded],
         /// A part went back.
-        PartiallyRefunded = "partially_refunded" => [Refunded],
-        /// All of it went back.
-        Refunded = "refunded" => [],
+        PartiallyRefunded = "partially_refunded" => [Refunded, Captured],
+        /// All of it went back. A refund that fails later takes it back from here.
+        Refunded = "refunded" => [PartiallyRefunded, Captured],
         /// Never captured, and never will be.
         Voided = "voided" => [],
         /// Refused by the provider.
@@ -139,6 +139,15 @@ impl Payment {
     pub const fn refundable(&self) -> i64 {
         self.amount_captured - self.amount_refund_claimed
     }
+
+    /// The status of a captured payment of which so much has gone back.
+    pub const fn status_with_refunded(&self, amount_refunded: i64) -> PaymentStatus {
+        match amount_refunded {
+            0 => PaymentStatus::Captured,
+            amount if amount == self.amount_captured => PaymentStatus::Refunded,
+            _ => PaymentStatus::PartiallyRefunded,
+        }
+    }
 }
 
 /// A new payment of an order, as asked for.
@@ -227,9 +236,13 @@ mod tests {
             (RequiresAction, Voided),
             (Authorized, Captured),
             (Authorized, Voided),
+            (Authorized, Failed),
             (Captured, PartiallyRefunded),
             (Captured, Refunded),
             (PartiallyRefunded, Refunded),
+            (PartiallyRefunded, Captured),
+            (Refunded, PartiallyRefunded),
+            (Refunded, Captured),
         ];
         for &from in PaymentStatus::ALL {
             for &to in PaymentStatus::ALL {

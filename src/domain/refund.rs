@@ -17,9 +17,9 @@ status! {
     RefundStatus {
         /// Decided; its money is claimed, and the provider has not said yes or no.
         Pending = "pending" => [Succeeded, Failed],
-        /// The provider sent the money back.
-        Succeeded = "succeeded" => [],
-        /// The provider refused; the money is no longer claimed.
+        /// The provider sent the money back. It may come back from the customer's bank days later.
+        Succeeded = "succeeded" => [Failed],
+        /// The customer does not get it; the money is no longer claimed.
         Failed = "failed" => [],
     }
 }
@@ -43,6 +43,12 @@ pub struct Refund {
     pub failure_code: Option<String>,
     /// Since when the provider owes an answer to a request that may have taken effect.
     pub outcome_unknown_since: Option<DateTime<Utc>>,
+    /// When the provider was first asked for it.
+    #[serde(skip)]
+    pub asked_at: Option<DateTime<Utc>>,
+    /// When the provider had taken it on, and not carried it out yet.
+    #[serde(skip)]
+    pub accepted_at: Option<DateTime<Utc>>,
     /// When it was decided.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
@@ -104,7 +110,8 @@ mod tests {
         use RefundStatus::{Failed, Pending, Succeeded};
         for &from in RefundStatus::ALL {
             for &to in RefundStatus::ALL {
-                let allowed = [(Pending, Succeeded), (Pending, Failed)].contains(&(from, to));
+                let allowed =
+                    [(Pending, Succeeded), (Pending, Failed), (Succeeded, Failed)].contains(&(from, to));
                 assert_eq!(from.may_become(to), allowed, "{from} to {to}");
             }
         }

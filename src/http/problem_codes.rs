@@ -58,6 +58,7 @@ pub(super) const CODES: &[ProblemCode] = &[
     refused(409, "reservation_expired", "The time to pay the order has run out. Place a new one."),
     refused(409, "extension_limit_reached", "The time to pay was extended `max_extensions` times, which is as often as it may be."),
     refused(409, "order_needs_payment", "The order keeps its stock by this payment. Cancel the order, which voids it."),
+    refused(409, "order_not_paid", "The payment of the order is gone, e.g. because its authorization lapsed after a part was shipped. Nothing more ships."),
     refused(409, "refund_exceeds_captured", "The refund asks for more than is left of what was captured, `refundable`."),
     refused(409, "nothing_to_ship", "All units, of the order or at the location, are in a shipment, canceled or shipped."),
     refused(409, "stock_conflict", "The stock is not what was expected: `on_hand` and `version` say what it is."),

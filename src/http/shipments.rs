@@ -32,9 +32,9 @@ use crate::{
     security(("api_key" = ["orders:write"])),
     params(("id" = OrderId, Path), ("If-Match" = Option<EntityTags>, Header)), request_body = CreateShipment,
     responses((status = 201, body = Shipment, headers(("Location", description = "The shipment.")))),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "nothing_to_ship",
-        "inconsistent_fields", "line_quantity_unavailable", "location_needed", "version_conflict",
-        "if_match_invalid"])))
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "order_not_paid",
+        "nothing_to_ship", "inconsistent_fields", "line_quantity_unavailable", "location_needed",
+        "version_conflict", "if_match_invalid"])))
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
@@ -107,7 +107,7 @@ pub(super) async fn read(
     post, operation_id = "pack_shipment", path = "/v1/shipments/{id}/pack", tag = "shipments",
     security(("api_key" = ["orders:write"])), params(("id" = ShipmentId, Path)), request_body = PackShipment,
     responses((status = 200, body = Shipment)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition"])))
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "order_not_paid"])))
 )]
 pub(super) async fn pack(
     State(state): State<ApiState>,
@@ -123,7 +123,7 @@ pub(super) async fn pack(
     post, operation_id = "ship_shipment", path = "/v1/shipments/{id}/ship", tag = "shipments",
     security(("api_key" = ["orders:write"])), params(("id" = ShipmentId, Path)), request_body = ShipShipment,
     responses((status = 200, body = Shipment)),
-    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "insufficient_stock"])))
+    extensions(("x-problems" = json!(["not_found", "invalid_state_transition", "order_not_paid", "insufficient_stock"])))
 )]
 pub(super) async fn ship(
     State(state): State<ApiState>,

@@ -213,14 +213,6 @@ impl PaymentProvider for CircuitBreaker {
         self.call("refund", self.inner.refund(refund_id, reference, amount)).await
     }
 
-    async fn find_refund(
-        &self,
-        refund_id: RefundId,
-        reference: &str,
-    ) -> Result<Option<ProviderPayment>, ProviderError> {
-        self.call("find_refund", self.inner.find_refund(refund_id, reference)).await
-    }
-
     /// Past the breaker: who asks wants to know how the provider is, not how it was.
     async fn ping(&self, timeout: Duration) -> Result<(), ProviderError> {
         self.inner.ping(timeout).await

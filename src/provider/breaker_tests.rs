@@ -35,6 +35,7 @@ impl PaymentProvider for Moody {
                 amount: 1,
                 amount_captured: 0,
                 amount_refunded: 0,
+                refunds: Vec::new(),
                 decline_code: None,
             }),
             Mood::Rejects => Err(ProviderError::Rejected { code: "no".into(), message: "no".into() }),
@@ -65,10 +66,6 @@ impl PaymentProvider for Moody {
 
     async fn refund(&self, _: RefundId, r: &str, _: i64) -> Result<ProviderPayment, ProviderError> {
         self.get(r).await
-    }
-
-    async fn find_refund(&self, _: RefundId, r: &str) -> Result<Option<ProviderPayment>, ProviderError> {
-        self.get(r).await.map(Some)
     }
 
     async fn ping(&self, _: Duration) -> Result<(), ProviderError> {
@@ -147,7 +144,6 @@ async fn every_call_goes_through_it_and_ping_does_not() {
     breaker.capture(id, "r", 1).await.unwrap_err();
     breaker.void(id, "r").await.unwrap_err();
     breaker.refund(refund_id, "r", 1).await.unwrap_err();
-    breaker.find_refund(refund_id, "r").await.unwrap_err();
     assert_eq!(inner.calls(), 3);
     breaker.ping(Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(inner.calls(), 4);

@@ -62,10 +62,42 @@ pub struct ProviderPayment {
     pub amount: i64,
     /// Minor units captured so far.
     pub amount_captured: i64,
-    /// Minor units refunded so far.
+    /// Minor units refunded so far; what is on its way, or came back because a refund failed, is not counted.
     pub amount_refunded: i64,
+    /// Our refunds that the provider knows of, the newest hundred at least.
+    pub refunds: Vec<ProviderRefund>,
     /// Why it was refused, in the provider's words: e.g. `card_declined`, `insufficient_funds`.
     pub decline_code: Option<String>,
+}
+
+impl ProviderPayment {
+    /// Where this refund stands, if the provider knows of it yet. `None` is no proof that it never will.
+    pub fn refund(&self, id: RefundId) -> Option<&ProviderRefundStatus> {
+        self.refunds.iter().find(|refund| refund.id == id).map(|refund| &refund.status)
+    }
+}
+
+/// A refund of ours, as the provider sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderRefund {
+    /// Our id of it.
+    pub id: RefundId,
+    /// Where it stands.
+    pub status: ProviderRefundStatus,
+}
+
+/// Where a refund stands at the provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProviderRefundStatus {
+    /// Taken on, and not carried out yet.
+    Pending,
+    /// The money was sent. The customer's bank may give it back even days later: then it has failed.
+    Succeeded,
+    /// The customer does not get it, and that is final.
+    Failed {
+        /// Why, in the provider's words.
+        code: String,
+    },
 }
 
 /// Why the provider did not answer with a payment.
@@ -135,21 +167,14 @@ pub trait PaymentProvider: Send + Sync + fmt::Debug {
     /// Gives the authorized money free again.
     async fn void(&self, payment_id: PaymentId, reference: &str) -> Result<ProviderPayment, ProviderError>;
 
-    /// Sends `amount` of the captured money back, once for a refund id.
+    /// Sends `amount` of the captured money back, once for a refund id. The answer knows of that refund; that it was made
+    /// does not mean that it has succeeded.
     async fn refund(
         &self,
         refund_id: RefundId,
         reference: &str,
         amount: i64,
     ) -> Result<ProviderPayment, ProviderError>;
-
-    /// The payment after the refund that was made under this id, if the provider knows of that refund. `None` is no proof
-    /// that there will be none. `Rejected`: it was made, and refused.
-    async fn find_refund(
-        &self,
-        refund_id: RefundId,
-        reference: &str,
-    ) -> Result<Option<ProviderPayment>, ProviderError>;
 
     /// Whether it answers, within `timeout`, and takes our key.
     async fn ping(&self, timeout: Duration) -> Result<(), ProviderError>;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Sandbox,
-    intents::{Intent, NewIntent, Status},
+    intents::{Decision, Intent, NewIntent, RefundStatus, Status},
     keys::{Claim, Reply},
     tokens::{Behaviour, behaviour},
     webhooks,
@@ -192,7 +192,9 @@ async fn tell(sandbox: &Arc<Sandbox>, intent: &Intent) {
             let (sandbox, id) = (Arc::clone(sandbox), intent.id.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = tokio::time::sleep(sandbox.options.late_success) => succeed(&sandbox, &id),
+                    () = tokio::time::sleep(sandbox.options.late_success) => {
+                        decide(&sandbox, &id, Decision::Succeed);
+                    }
                     () = sandbox.shutdown.cancelled() => {}
                 }
             });
@@ -201,12 +203,21 @@ async fn tell(sandbox: &Arc<Sandbox>, intent: &Intent) {
     }
 }
 
-/// Decides a payment that is `processing`: the money is there.
-pub(super) fn succeed(sandbox: &Arc<Sandbox>, id: &str) {
-    let intent = sandbox.state().intents.succeed(id);
+/// Decides a payment that is open, and tells of it.
+pub(super) fn decide(sandbox: &Arc<Sandbox>, id: &str, decision: Decision) {
+    let intent = sandbox.state().intents.decide(id, decision);
     if let Some(intent) = intent {
         webhooks::send(sandbox, &intent);
     }
+}
+
+/// Decides the refunds of an intent, and tells of each. Gives how many.
+pub(super) fn decide_refunds(sandbox: &Arc<Sandbox>, id: &str, status: RefundStatus) -> usize {
+    let decided = sandbox.state().intents.decide_refunds(id, status);
+    for (intent, refund) in &decided {
+        webhooks::send_refund(sandbox, intent, refund);
+    }
+    decided.len()
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -44,6 +44,19 @@ impl Status {
     }
 }
 
+/// What may become of an intent without a request of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// What was `processing` has worked.
+    Succeed,
+    /// The customer acts, or tries again on the same page.
+    Confirm,
+    /// The customer does not pass the issuer's check.
+    Refuse,
+    /// What was authorized has not been captured in time.
+    Lapse,
+}
+
 /// What an intent is made from.
 #[derive(Debug, Clone)]
 pub(super) struct NewIntent {
@@ -72,15 +85,40 @@ pub(super) struct Intent {
     pub(super) refunds: Vec<Refund>,
 }
 
-/// Money that was sent back.
+/// Money that was sent back, or is to be.
 #[derive(Debug, Clone)]
 pub(super) struct Refund {
     pub(super) id: String,
     pub(super) amount: i64,
+    pub(super) status: RefundStatus,
     pub(super) metadata: Metadata,
 }
 
+/// Where a refund stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RefundStatus {
+    Pending,
+    Succeeded,
+    Failed,
+}
+
+impl RefundStatus {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Intent {
+    /// Money that is on its way back: it cannot be refunded again, and the customer does not have it.
+    pub(super) fn amount_on_its_way(&self) -> i64 {
+        let pending = self.refunds.iter().filter(|refund| refund.status == RefundStatus::Pending);
+        pending.map(|refund| refund.amount).sum()
+    }
+
     /// Money that was set aside and is neither taken nor to be taken.
     pub(super) fn amount_let_go(&self) -> i64 {
         match self.status {
@@ -199,14 +237,27 @@ impl Intents {
         intent
     }
 
-    /// Sets the money of an intent aside that was `processing`. `None` if it is not.
-    pub(super) fn succeed(&mut self, id: &str) -> Option<Intent> {
-        let intent = self.recent.get_mut(id).filter(|intent| intent.status == Status::Processing)?;
-        intent.status = Status::RequiresCapture;
-        intent.authorizations += 1;
-        let intent = intent.clone();
-        self.count_authorization(&intent);
-        Some(intent)
+    /// Decides an intent that is open. `None` if there is nothing to decide.
+    pub(super) fn decide(&mut self, id: &str, decision: Decision) -> Option<Intent> {
+        let intent = self.recent.get_mut(id)?;
+        match (decision, intent.status) {
+            (Decision::Succeed, Status::Processing)
+            | (Decision::Confirm, Status::RequiresAction | Status::RequiresPaymentMethod) => {
+                (intent.status, intent.decline) = (Status::RequiresCapture, None);
+                intent.authorizations += 1;
+                let intent = intent.clone();
+                self.count_authorization(&intent);
+                Some(intent)
+            }
+            (Decision::Refuse, Status::Processing | Status::RequiresAction | Status::RequiresCapture) => {
+                (intent.status, intent.decline) = (Status::RequiresPaymentMethod, Some(Decline::Generic));
+                let intent = intent.clone();
+                self.counts.declined += 1;
+                Some(intent)
+            }
+            (Decision::Lapse, Status::RequiresCapture) => self.cancel(id).ok(),
+            _ => None,
+        }
     }
 
     fn count_authorization(&mut self, intent: &Intent) {
@@ -265,7 +316,7 @@ impl Intents {
         if intent.status != Status::Succeeded {
             return Err(Problem::unexpected_state(intent, "refunded", "succeeded"));
         }
-        let left = intent.amount_captured - intent.amount_refunded;
+        let left = intent.amount_captured - intent.amount_refunded - intent.amount_on_its_way();
         if left == 0 {
             return Err(Problem::invalid("charge_already_refunded", "Charge has already been refunded."));
         }
@@ -275,12 +326,41 @@ impl Intents {
                 format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).");
             return Err(Problem::parameter("amount", "amount_too_large", &message));
         }
-        intent.amount_refunded += amount;
-        let refund = Refund { id: format!("re_{}", Uuid::now_v7().simple()), amount, metadata };
+        let status = match intent.behaviour {
+            Behaviour::PendingRefund => RefundStatus::Pending,
+            _ => RefundStatus::Succeeded,
+        };
+        let is_sent = status == RefundStatus::Succeeded;
+        if is_sent {
+            intent.amount_refunded += amount;
+        }
+        let refund = Refund { id: format!("re_{}", Uuid::now_v7().simple()), amount, status, metadata };
         intent.refunds.push(refund.clone());
         let intent = intent.clone();
-        self.counts.refunded += 1;
+        self.counts.refunded += u64::from(is_sent);
         Ok((intent, refund))
+    }
+
+    /// Decides the refunds of an intent: those that are pending succeed, or all that have not failed yet fail, as when the
+    /// customer's bank gives the money back. Gives the intent after each.
+    pub(super) fn decide_refunds(&mut self, id: &str, status: RefundStatus) -> Vec<(Intent, Refund)> {
+        let Ok(intent) = self.get_mut(id) else { return Vec::new() };
+        let mut decided = Vec::new();
+        for place in 0..intent.refunds.len() {
+            let (from, amount) = (intent.refunds[place].status, intent.refunds[place].amount);
+            match (from, status) {
+                (RefundStatus::Pending, RefundStatus::Succeeded) => intent.amount_refunded += amount,
+                (RefundStatus::Succeeded, RefundStatus::Failed) => intent.amount_refunded -= amount,
+                (RefundStatus::Pending, RefundStatus::Failed) => {}
+                _ => continue,
+            }
+            intent.refunds[place].status = status;
+            decided.push((intent.clone(), intent.refunds[place].clone()));
+        }
+        if status == RefundStatus::Succeeded {
+            self.counts.refunded += decided.len() as u64;
+        }
+        decided
     }
 
     fn get_mut(&mut self, id: &str) -> Result<&mut Intent, Problem> {

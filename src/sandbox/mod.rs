@@ -2,7 +2,10 @@
 //!
 //! Money is pretended, its effects are not: what was authorized, captured and refunded is counted by its effect, not by
 //! its answer, so that `GET /sandbox/summary` and `GET /sandbox/payments?payment_id=pay_…` prove "charged once". `POST
-//! /sandbox/payments/succeed?payment_id=pay_…` decides a payment that is `processing` before its time. What a
+//! /sandbox/payments/succeed?payment_id=pay_…` decides a payment that is `processing` before its time; `POST
+//! /sandbox/refunds/succeed?payment_id=pay_…` decides refunds that are `pending`, `…/fail` has the customer's bank give back
+//! what was sent. `POST /sandbox/payments/lapse?payment_id=pay_…` lets go of what is authorized, as time does after a week,
+//! `…/confirm` is the customer who acts, or tries again after a refusal, `…/refuse` the one who does not pass. What a
 //! payment token does is the table in `tokens`. Where an address is configured, every change is told to it by a webhook,
 //! signed as Stripe signs.
 //!
@@ -140,7 +143,8 @@ fn router(options: SandboxOptions, webhooks: Option<Webhooks>, shutdown: Cancell
         .route_layer(middleware::from_fn_with_state(Arc::clone(&sandbox), authenticate))
         .route("/sandbox/summary", get(routes::summary))
         .route("/sandbox/payments", get(routes::payments))
-        .route("/sandbox/payments/succeed", post(routes::succeed))
+        .route("/sandbox/payments/{what}", post(routes::decide_payment))
+        .route("/sandbox/refunds/{what}", post(routes::decide_refunds))
         .fallback(routes::unknown_url)
         .method_not_allowed_fallback(routes::unknown_url)
         .with_state(sandbox)

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Sandbox,
     actions::{self, Action},
-    intents,
+    intents::{self, Decision, RefundStatus},
     keys::Reply,
     wire::{self, Form, Problem},
 };
@@ -136,18 +136,49 @@ pub(super) async fn payments(
     Ok(Json(counts))
 }
 
-/// Decides a payment that is `processing`, before its time.
-pub(super) async fn succeed(
+/// Decides a payment, as time, the issuer or the customer would.
+pub(super) async fn decide_payment(
     State(sandbox): State<Arc<Sandbox>>,
+    Path(what): Path<String>,
+    uri: Uri,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
-    let form = Form::parse(query.unwrap_or_default().as_bytes());
-    let payment_id = form.require("payment_id")?;
-    let ids: Vec<String> = sandbox.state().intents.find(payment_id).map(|intent| intent.id.clone()).collect();
+    let decision = match what.as_str() {
+        "succeed" => Decision::Succeed,
+        "confirm" => Decision::Confirm,
+        "refuse" => Decision::Refuse,
+        "lapse" => Decision::Lapse,
+        _ => return Err(unknown_url(uri).await),
+    };
+    let ids = intents_of(&sandbox, query)?;
     for id in &ids {
-        actions::succeed(&sandbox, id);
+        actions::decide(&sandbox, id, decision);
     }
     Ok(Json(json!({ "payment_intents": ids })))
+}
+
+/// Decides refunds, as the customer's bank would.
+pub(super) async fn decide_refunds(
+    State(sandbox): State<Arc<Sandbox>>,
+    Path(what): Path<String>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    let status = match what.as_str() {
+        "succeed" => RefundStatus::Succeeded,
+        "fail" => RefundStatus::Failed,
+        _ => return Err(unknown_url(uri).await),
+    };
+    let ids = intents_of(&sandbox, query)?;
+    let refunds: usize = ids.iter().map(|id| actions::decide_refunds(&sandbox, id, status)).sum();
+    Ok(Json(json!({ "payment_intents": ids, "refunds": refunds })))
+}
+
+/// The intents of the payment that a query names.
+fn intents_of(sandbox: &Sandbox, query: Option<String>) -> Result<Vec<String>, Problem> {
+    let form = Form::parse(query.unwrap_or_default().as_bytes());
+    let payment_id = form.require("payment_id")?;
+    Ok(sandbox.state().intents.find(payment_id).map(|intent| intent.id.clone()).collect())
 }
 
 pub(super) async fn unknown_url(uri: Uri) -> Problem {

@@ -11,6 +11,7 @@
 //! | `pm_sandbox_error_after_capture` | succeeds | takes effect, answers 500, and 500 again for the same key |
 //! | `pm_sandbox_error_after_refund` | succeeds | succeeds; a refund takes effect, answers 500, and 500 again for the same key |
 //! | `pm_sandbox_refund_refused` | succeeds | succeeds; a refund is refused: 400 `refund_disputed_payment` |
+//! | `pm_sandbox_refund_pending` | succeeds | succeeds; a refund stays `pending` until it is decided, see `sandbox` |
 //! | `pm_sandbox_webhook_before_response` | takes effect and sends its webhook; the answer comes 2 s after | succeeds |
 //! | `pm_sandbox_webhook_x3` | succeeds; each webhook is sent three times at once | succeeds |
 //! | `pm_sandbox_late_success_after_expiry` | `processing`; succeeds half an hour later, with a webhook | succeeds then |
@@ -36,6 +37,8 @@ pub(super) enum Behaviour {
     ErrorAfterRefund,
     /// Refuses refunds.
     RefuseRefund,
+    /// Takes refunds on, and does not carry them out.
+    PendingRefund,
     /// Authorizes, tells of it, and only then answers.
     WebhookBeforeAnswer,
     /// Tells of everything three times at once.
@@ -87,6 +90,7 @@ pub(super) fn behaviour(token: &str) -> Option<Behaviour> {
         "pm_sandbox_error_after_capture" => Behaviour::ErrorAfterCapture,
         "pm_sandbox_error_after_refund" => Behaviour::ErrorAfterRefund,
         "pm_sandbox_refund_refused" => Behaviour::RefuseRefund,
+        "pm_sandbox_refund_pending" => Behaviour::PendingRefund,
         "pm_sandbox_webhook_before_response" => Behaviour::WebhookBeforeAnswer,
         "pm_sandbox_webhook_x3" => Behaviour::WebhookThreeTimes,
         "pm_sandbox_late_success_after_expiry" => Behaviour::LateSuccess,

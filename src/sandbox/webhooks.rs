@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Sandbox,
-    intents::{Intent, Status},
+    intents::{Intent, Refund, RefundStatus, Status},
     tokens::Behaviour,
     wire,
 };
@@ -103,8 +103,23 @@ fn signature(secret: &str, time: u64, body: &str) -> Option<String> {
 /// Tells of an intent that has just changed, if anybody wants to know. The task ends when the receiver has taken it, or is
 /// given up.
 pub(super) fn send(sandbox: &Arc<Sandbox>, intent: &Intent) -> Option<JoinHandle<()>> {
+    let (kind, object) = change(intent);
+    send_event(sandbox, intent, kind, &object)
+}
+
+/// Tells of a refund that was decided.
+pub(super) fn send_refund(
+    sandbox: &Arc<Sandbox>,
+    intent: &Intent,
+    refund: &Refund,
+) -> Option<JoinHandle<()>> {
+    let kind = if refund.status == RefundStatus::Failed { "refund.failed" } else { "refund.updated" };
+    send_event(sandbox, intent, kind, &wire::refund(intent, refund))
+}
+
+fn send_event(sandbox: &Arc<Sandbox>, intent: &Intent, kind: &str, object: &Value) -> Option<JoinHandle<()>> {
     sandbox.webhooks.as_ref()?;
-    let body = event(intent).to_string();
+    let body = event(kind, object).to_string();
     let copies = if intent.behaviour == Behaviour::WebhookThreeTimes { 3 } else { 1 };
     let sandbox = Arc::clone(sandbox);
     Some(tokio::spawn(async move {
@@ -114,8 +129,9 @@ pub(super) fn send(sandbox: &Arc<Sandbox>, intent: &Intent) -> Option<JoinHandle
     }))
 }
 
-fn event(intent: &Intent) -> Value {
-    let (kind, object) = if intent.amount_refunded > 0 {
+/// What has changed of an intent, and what is shown of it.
+fn change(intent: &Intent) -> (&'static str, Value) {
+    if !intent.refunds.is_empty() {
         ("charge.refunded", wire::latest_charge(intent))
     } else {
         let kind = match intent.status {
@@ -127,7 +143,10 @@ fn event(intent: &Intent) -> Value {
             Status::Canceled => "payment_intent.canceled",
         };
         (kind, wire::payment_intent(intent, false))
-    };
+    }
+}
+
+fn event(kind: &str, object: &Value) -> Value {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     json!({
         "id": format!("evt_{}", Uuid::now_v7().simple()), "object": "event", "type": kind, "created": created,

@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    intents::{Intent, Refund, Status},
+    intents::{Intent, Refund, RefundStatus, Status},
     keys::Reply,
 };
 
@@ -52,7 +52,8 @@ impl Form {
 
     /// Whether the charge is to be shown as an object.
     pub(super) fn expands_charge(&self) -> bool {
-        let wanted = |value: &str| matches!(value, "latest_charge" | "data.latest_charge");
+        let wanted =
+            |value: &str| matches!(value, "latest_charge" | "data.latest_charge" | "latest_charge.refunds");
         self.0.iter().any(|(name, value)| name.starts_with("expand[") && wanted(value))
     }
 
@@ -201,13 +202,16 @@ fn charge_id(intent: &Intent) -> String {
     intent.id.replacen("pi_", "ch_", 1)
 }
 
-/// The charge of an intent that has one.
+/// The charge of an intent that has one, with its newest refunds.
 pub(super) fn latest_charge(intent: &Intent) -> Value {
+    let newest: Vec<_> = intent.refunds.iter().rev().take(10).map(|made| refund(intent, made)).collect();
+    let refunds = page("list", "/v1/refunds", &newest, intent.refunds.len() > newest.len());
     json!({
         "id": charge_id(intent), "object": "charge", "payment_intent": intent.id, "currency": intent.currency,
         "amount": intent.amount, "amount_captured": intent.amount_captured,
-        // As at Stripe: money let go of by a partial capture or by a cancellation counts as refunded.
-        "amount_refunded": intent.amount_refunded + intent.amount_let_go(),
+        // As at Stripe: money let go of by a partial capture or by a cancellation, or on its way back, counts as refunded.
+        "amount_refunded": intent.amount_refunded + intent.amount_on_its_way() + intent.amount_let_go(),
+        "refunds": refunds,
         "captured": intent.amount_captured > 0, "paid": intent.decline.is_none(),
         "status": if intent.decline.is_none() { "succeeded" } else { "failed" },
     })
@@ -217,7 +221,8 @@ pub(super) fn latest_charge(intent: &Intent) -> Value {
 pub(super) fn refund(intent: &Intent, refund: &Refund) -> Value {
     json!({
         "id": refund.id, "object": "refund", "amount": refund.amount, "currency": intent.currency,
-        "status": "succeeded", "payment_intent": intent.id, "charge": charge_id(intent),
+        "status": refund.status.name(), "payment_intent": intent.id, "charge": charge_id(intent),
+        "failure_reason": (refund.status == RefundStatus::Failed).then_some("expired_or_canceled_card"),
         "metadata": refund.metadata.json(),
     })
 }

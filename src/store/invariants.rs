@@ -128,16 +128,18 @@ pub const INVARIANTS: &[Invariant] = &[
         sql: "SELECT format('order %s is %s: payment %s is %s, captured %s, refunded %s', o.id, o.status, p.id,
                   p.status, p.amount_captured, p.amount_refunded)
               FROM payment p JOIN orders o ON o.id = p.order_id
-              WHERE o.status IN ('canceled', 'expired') AND p.updated_at < now() - interval '15 minutes'
-                AND (p.status = 'authorized' OR (p.amount_captured > p.amount_refunded AND NOT o.keeps_money))",
+              WHERE o.status IN ('canceled', 'expired')
+                AND greatest(p.updated_at, o.updated_at) < now() - interval '15 minutes'
+                AND (p.status IN ('requires_action', 'authorized') OR (p.amount_captured > p.amount_refunded AND NOT o.keeps_money))",
     },
     Invariant {
         id: "I10",
-        title: "a hold ends within a minute of its time, unless a payment is in flight",
+        title: "a hold ends within a minute of its time, or of a day after it if a payment is in flight",
         sql: "SELECT format('order %s: reservation %s expired at %s', r.order_id, r.id, r.expires_at)
               FROM reservation r
               WHERE r.status = 'held' AND r.expires_at < now() - interval '60 seconds' AND NOT EXISTS (
                   SELECT 1 FROM payment p WHERE p.order_id = r.order_id
+                    AND r.expires_at > now() - interval '1 day 60 seconds'
                     AND p.status IN ('processing', 'requires_action'))",
     },
     Invariant {
@@ -224,7 +226,8 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         id: "I17",
-        title: "no outcome of a payment or a refund stays unknown for an hour, and no payment waits 15 minutes for its look-up",
+        title: "within an hour an outcome is known, a refund is made or taken on, what is to be captured is, and what is over \
+                holds no money; no payment waits 15 minutes for its look-up",
         sql: "SELECT format('payment %s is %s: outcome unknown since %s, to be looked up at %s', id, status,
                   outcome_unknown_since, next_lookup_at)
               FROM payment
@@ -232,7 +235,23 @@ pub const INVARIANTS: &[Invariant] = &[
                  OR next_lookup_at < now() - interval '15 minutes'
               UNION ALL
               SELECT format('refund %s of payment %s: outcome unknown since %s', id, payment_id, outcome_unknown_since)
-              FROM refund WHERE outcome_unknown_since < now() - interval '1 hour'",
+              FROM refund WHERE outcome_unknown_since < now() - interval '1 hour'
+              UNION ALL
+              SELECT format('refund %s of payment %s: pending since %s', id, payment_id, created_at)
+              FROM refund
+              WHERE status = 'pending' AND accepted_at IS NULL AND created_at < now() - interval '1 hour'
+              UNION ALL
+              SELECT format('payment %s is authorized since %s, to be captured: asked for %s, asking for %s', p.id,
+                  p.updated_at, p.capture_requested_amount, p.amount_capturing)
+              FROM payment p JOIN orders o ON o.id = p.order_id
+              WHERE p.status = 'authorized' AND p.void_requested_at IS NULL
+                AND o.status NOT IN ('canceled', 'expired') AND p.updated_at < now() - interval '1 hour'
+                AND (p.capture_method = 'automatic' OR p.capture_requested_amount IS NOT NULL
+                     OR p.amount_capturing IS NOT NULL)
+              UNION ALL
+              SELECT format('payment %s is %s since %s, and is still looked up', id, status, updated_at) FROM payment
+              WHERE status IN ('voided', 'failed') AND next_lookup_at IS NOT NULL
+                AND updated_at < now() - interval '1 hour'",
     },
     Invariant {
         id: "I18",
@@ -265,6 +284,14 @@ pub const INVARIANTS: &[Invariant] = &[
                          FROM stock_import_row GROUP BY import_id) r ON r.import_id = i.id
               WHERE (i.rows_total, i.rows_applied, i.rows_failed) IS DISTINCT FROM (r.total, r.applied, r.failed)
                  OR r.pending <= i.last_row",
+    },
+    Invariant {
+        id: "I21",
+        title: "an order that has its money does not wait for payment, unless the money is to be given free",
+        sql: "SELECT format('order %s is %s: payment %s is %s', o.id, o.status, p.id, p.status)
+              FROM payment p JOIN orders o ON o.id = p.order_id
+              WHERE o.status = 'pending_payment' AND p.void_requested_at IS NULL
+                AND p.status IN ('authorized', 'captured', 'partially_refunded', 'refunded')",
     },
 ];
 

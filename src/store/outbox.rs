@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Conn, Error, error::parse};
+use super::{Conn, Error};
 use crate::domain::{
     event::{Aggregate, Envelope, EventType},
     ids::EventId,
@@ -76,12 +76,32 @@ pub struct OutboxRow {
     pub envelope: Envelope,
 }
 
+/// What is to be published next.
+#[derive(Debug, Clone, Default)]
+pub struct Pending {
+    /// Rows that can be published.
+    pub rows: Vec<OutboxRow>,
+    /// Rows of a type that this program does not know: a newer one wrote them.
+    pub unknown: Vec<UnknownRow>,
+}
+
+/// A row of a type that this program does not know.
+#[derive(Debug, Clone)]
+pub struct UnknownRow {
+    /// Order of publishing within one aggregate.
+    pub id: i64,
+    /// Its type.
+    pub event_type: String,
+    /// How often it was held back.
+    pub attempts: i32,
+}
+
 /// The next rows of these shards, oldest first, and of each aggregate only its first: one event of an order is on its way
 /// at a time, so that a failed one keeps the later ones of its order back, and nobody else's.
 ///
 /// No row is locked and no position is remembered: identity values commit out of order, so a remembered position would
 /// skip late commits.
-pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result<Vec<OutboxRow>, Error> {
+pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result<Pending, Error> {
     let rows = sqlx::query!(
         "SELECT o.id, o.event_id, o.shard, o.aggregate_id, o.sequence, o.type AS event_type, o.subject,
                 o.correlation_id, o.causation_id, o.data, o.created_at, o.attempts
@@ -96,27 +116,27 @@ pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result
     )
     .fetch_all(conn)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let event_type: EventType = parse(&row.event_type, "outbox.type")?;
-            Ok(OutboxRow {
-                id: row.id,
-                shard: row.shard,
-                aggregate_id: row.aggregate_id,
-                attempts: row.attempts,
-                envelope: Envelope {
-                    id: row.event_id.into(),
-                    event_type,
-                    subject: row.subject,
-                    sequence: row.sequence,
-                    time: row.created_at,
-                    correlation_id: row.correlation_id,
-                    causation_id: row.causation_id.map(EventId::from),
-                    data: row.data,
-                },
-            })
-        })
-        .collect()
+    let mut pending = Pending::default();
+    for row in rows {
+        let Ok(event_type) = row.event_type.parse::<EventType>() else {
+            let (id, event_type, attempts) = (row.id, row.event_type, row.attempts);
+            pending.unknown.push(UnknownRow { id, event_type, attempts });
+            continue;
+        };
+        let envelope = Envelope {
+            id: row.event_id.into(),
+            event_type,
+            subject: row.subject,
+            sequence: row.sequence,
+            time: row.created_at,
+            correlation_id: row.correlation_id,
+            causation_id: row.causation_id.map(EventId::from),
+            data: row.data,
+        };
+        let (id, shard, aggregate_id, attempts) = (row.id, row.shard, row.aggregate_id, row.attempts);
+        pending.rows.push(OutboxRow { id, shard, aggregate_id, attempts, envelope });
+    }
+    Ok(pending)
 }
 
 /// Moves rows that the broker confirmed to `outbox_sent`, each with its place in the feed of all events, but only those of shards that `owner` still leases under the
@@ -156,7 +176,7 @@ pub async fn mark_sent(
     Ok(moved.rows_affected())
 }
 
-/// Keeps rows back that the broker did not confirm: each tries again after its delay, in seconds.
+/// Keeps rows back that were not published, or that the broker did not confirm: each tries again after its delay, in seconds.
 pub async fn mark_failed(conn: &mut Conn, failed: &[(i64, f64)]) -> Result<(), Error> {
     let (ids, delays): (Vec<i64>, Vec<f64>) = failed.iter().copied().unzip();
     sqlx::query!(

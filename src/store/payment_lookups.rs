@@ -18,6 +18,10 @@ pub const FIRST_WAIT_SECONDS: f64 = 60.0;
 /// The longest wait between two look-ups of a payment, jitter aside.
 pub const LONGEST_WAIT_SECONDS: f64 = 900.0;
 
+/// The wait of a payment that is authorized until the merchant captures it: the provider lets go of it after days, and may
+/// not say so.
+pub const IDLE_WAIT_SECONDS: f64 = 6.0 * 3600.0;
+
 /// A payment that this process is to look up.
 #[derive(Debug, Clone, Copy)]
 pub struct DuePayment {
@@ -69,17 +73,34 @@ pub async fn mark_due(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends the look-ups of a payment of which nothing is owed any more. Not where it has become due again meanwhile.
+/// Has a payment looked up within [`FIRST_WAIT_SECONDS`], whatever was planned.
+pub async fn mark_soon(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE payment SET next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $2)) WHERE id = $1",
+        id.uuid(),
+        FIRST_WAIT_SECONDS,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Ends the look-ups of a payment of which nothing is owed any more, or spaces them out where only time can change it. Not
+/// where it has become due again meanwhile.
 pub async fn mark_settled(conn: &mut Conn, due: &DuePayment) -> Result<(), Error> {
     sqlx::query!(
-        "UPDATE payment p SET next_lookup_at = NULL, lookup_attempts = 0
+        "UPDATE payment p SET lookup_attempts = 0,
+                next_lookup_at = CASE WHEN status = 'authorized' THEN now() + make_interval(secs => $3) END
          WHERE id = $1 AND next_lookup_at = $2 AND outcome_unknown_since IS NULL
            AND (status IN ('captured', 'partially_refunded', 'refunded', 'voided', 'failed')
                 OR (status = 'authorized' AND capture_method = 'manual' AND capture_requested_amount IS NULL
-                    AND void_requested_at IS NULL))
+                    AND void_requested_at IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = p.order_id
+                                    AND o.status IN ('expired', 'canceled'))))
            AND NOT EXISTS (SELECT 1 FROM refund r WHERE r.payment_id = p.id AND r.status = 'pending')",
         due.id.uuid(),
         due.next_lookup_at,
+        IDLE_WAIT_SECONDS,
     )
     .execute(conn)
     .await?;

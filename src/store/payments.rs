@@ -1,5 +1,6 @@
 //! Payments and their history.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -32,12 +33,13 @@ pub async fn insert(conn: &mut Conn, payment: &Payment) -> Result<(), Error> {
 }
 
 /// The time of the transaction.
-pub async fn now(conn: &mut Conn) -> Result<chrono::DateTime<chrono::Utc>, Error> {
+pub async fn now(conn: &mut Conn) -> Result<DateTime<Utc>, Error> {
     Ok(sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(conn).await?)
 }
 
 /// Writes what changed of a payment that this transaction has locked in status `from`, and a line of its history. What
-/// is not decided, or captured by itself, or owes a refund, is looked up if no event settles it; what is due stays due.
+/// is not decided, or captured by itself, or owes a refund, is looked up if no event settles it, and so is what the provider
+/// has told of, for the look-up of that may have failed; what is due stays due.
 pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note: &str) -> Result<(), Error> {
     let result = sqlx::query!(
         "UPDATE payment SET status = $3, provider_reference = $4, amount_captured = $5, amount_refunded = $6,
@@ -47,6 +49,8 @@ pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note:
                     WHEN next_lookup_at <= clock_timestamp() THEN next_lookup_at
                     WHEN $3 IN ('processing', 'requires_action', 'authorized')
                       OR EXISTS (SELECT 1 FROM refund r WHERE r.payment_id = $1 AND r.status = 'pending')
+                      OR EXISTS (SELECT 1 FROM provider_event e
+                                 WHERE e.payment_id = $1 AND e.processed_at IS NULL)
                         THEN now() + make_interval(secs => $9)
                 END
          WHERE id = $1 AND status = $2",
@@ -66,6 +70,21 @@ pub async fn mark(conn: &mut Conn, payment: &Payment, from: PaymentStatus, note:
     insert_event(conn, payment, note).await
 }
 
+/// Notes that the provider is going to be asked to authorize a payment. Gives how long ago it was asked first: a repetition
+/// keeps the time. `None`: it was never asked for, and never will be, because its order is dead.
+pub async fn mark_asked(conn: &mut Conn, id: PaymentId) -> Result<Option<TimeDelta>, Error> {
+    let row = sqlx::query!(
+        r#"UPDATE payment p SET asked_at = COALESCE(p.asked_at, now()) FROM orders o
+           WHERE p.id = $1 AND o.id = p.order_id
+             AND (p.asked_at IS NOT NULL OR o.status NOT IN ('expired', 'canceled'))
+           RETURNING p.asked_at AS "asked_at!", now() AS "now!""#,
+        id.uuid(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| row.now - row.asked_at))
+}
+
 /// Writes the provider's id of a payment that has none yet, as soon as it is known: by it the payment is found at once.
 pub async fn mark_reference(conn: &mut Conn, id: PaymentId, reference: &str) -> Result<(), Error> {
     sqlx::query!(
@@ -78,22 +97,44 @@ pub async fn mark_reference(conn: &mut Conn, id: PaymentId, reference: &str) -> 
     Ok(())
 }
 
-/// Notes that the provider owes an answer, and that it is asked for. The status stays as it is, and so does `updated_at`:
-/// I9 counts from there.
-pub async fn mark_outcome_unknown(conn: &mut Conn, id: PaymentId) -> Result<(), Error> {
+/// Notes that the provider owes an answer to a request that was made in status `from`, and that it is asked for. One that has
+/// moved on meanwhile is owed nothing. The status stays as it is, and so does `updated_at`: I9 counts from there.
+pub async fn mark_outcome_unknown(conn: &mut Conn, id: PaymentId, from: PaymentStatus) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE payment SET outcome_unknown_since = COALESCE(outcome_unknown_since, now()),
-                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $2))
-         WHERE id = $1",
+                next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $2))
+         WHERE id = $1 AND status = $3",
         id.uuid(),
         FIRST_WAIT_SECONDS,
+        from.as_str(),
     )
     .execute(conn)
     .await?;
     Ok(())
 }
 
-async fn insert_event(conn: &mut Conn, payment: &Payment, note: &str) -> Result<(), Error> {
+/// Notes that no answer is owed to a request from before a look-up that began then, where nothing is on its way by which the
+/// status could change.
+pub async fn clear_outcome_unknown(
+    conn: &mut Conn,
+    id: PaymentId,
+    lookup_began: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE payment SET outcome_unknown_since = NULL
+         WHERE id = $1 AND outcome_unknown_since <= $2
+           AND (status NOT IN ('processing', 'requires_action', 'authorized')
+                OR (status = 'authorized' AND amount_capturing IS NULL AND void_requested_at IS NULL))",
+        id.uuid(),
+        lookup_began,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Writes a line of a payment's history: how it stands, and what happened.
+pub async fn insert_event(conn: &mut Conn, payment: &Payment, note: &str) -> Result<(), Error> {
     sqlx::query!(
         "INSERT INTO payment_event (payment_id, status, amount_captured, amount_refunded, note)
          VALUES ($1, $2, $3, $4, $5)",
@@ -123,13 +164,13 @@ struct PaymentRow {
     amount_refund_claimed: i64,
     capture_requested_amount: Option<i64>,
     amount_capturing: Option<i64>,
-    void_requested_at: Option<chrono::DateTime<chrono::Utc>>,
+    void_requested_at: Option<DateTime<Utc>>,
     void_reason: Option<String>,
     capture_method: String,
     decline_code: Option<String>,
-    outcome_unknown_since: Option<chrono::DateTime<chrono::Utc>>,
-    created_at: chrono::DateTime<chrono::Utc>,
-    updated_at: chrono::DateTime<chrono::Utc>,
+    outcome_unknown_since: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
 }
 
 impl TryFrom<PaymentRow> for Payment {
@@ -239,7 +280,7 @@ pub async fn list(conn: &mut Conn, filter: &PaymentFilter, limit: i64) -> Result
 pub async fn claim_refund(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<bool, Error> {
     let result = sqlx::query!(
         "UPDATE payment SET amount_refund_claimed = amount_refund_claimed + $2::bigint, updated_at = now(),
-                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+                next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $3))
          WHERE id = $1 AND $2::bigint > 0 AND amount_refund_claimed + $2 <= amount_captured",
         id.uuid(),
         amount,
@@ -250,24 +291,11 @@ pub async fn claim_refund(conn: &mut Conn, id: PaymentId, amount: i64) -> Result
     Ok(result.rows_affected() == 1)
 }
 
-/// Gives the claim of a refund back that the provider refused.
-pub async fn release_claim(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<(), Error> {
-    let result = sqlx::query!(
-        "UPDATE payment SET amount_refund_claimed = GREATEST(amount_refund_claimed - $2, amount_refunded), updated_at = now()
-         WHERE id = $1",
-        id.uuid(),
-        amount,
-    )
-    .execute(conn)
-    .await?;
-    expect_rows(&result, 1, "release claim")
-}
-
 /// Notes what the merchant asked to capture, which is looked up until it is.
 pub async fn mark_capture_requested(conn: &mut Conn, id: PaymentId, amount: i64) -> Result<(), Error> {
     let result = sqlx::query!(
         "UPDATE payment SET capture_requested_amount = $2, updated_at = now(),
-                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+                next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $3))
          WHERE id = $1 AND status = 'authorized' AND capture_requested_amount IS NULL AND amount_capturing IS NULL
            AND void_requested_at IS NULL",
         id.uuid(),
@@ -296,7 +324,7 @@ pub async fn mark_capturing(conn: &mut Conn, id: PaymentId, amount: i64) -> Resu
 pub async fn mark_void_requested(conn: &mut Conn, id: PaymentId, reason: Option<&str>) -> Result<(), Error> {
     let result = sqlx::query!(
         "UPDATE payment SET void_requested_at = now(), void_reason = $2, updated_at = now(),
-                next_lookup_at = COALESCE(next_lookup_at, now() + make_interval(secs => $3))
+                next_lookup_at = least(next_lookup_at, now() + make_interval(secs => $3))
          WHERE id = $1 AND status IN ('requires_action', 'authorized') AND void_requested_at IS NULL
            AND amount_capturing IS NULL",
         id.uuid(),

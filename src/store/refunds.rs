@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::{Conn, Error, error::parse, expect_rows};
@@ -42,23 +43,50 @@ pub async fn insert(conn: &mut Conn, refund: &Refund) -> Result<(), Error> {
     Ok(())
 }
 
-/// Decides a pending refund. Its payment must be locked by this transaction.
+/// Moves a refund on that stands in status `from`. Its payment must be locked by this transaction.
 pub async fn mark(
     conn: &mut Conn,
     id: RefundId,
+    from: RefundStatus,
     status: RefundStatus,
     failure_code: Option<&str>,
 ) -> Result<(), Error> {
     let result = sqlx::query!(
-        "UPDATE refund SET status = $2, failure_code = $3, outcome_unknown_since = NULL, updated_at = now()
-         WHERE id = $1 AND status = 'pending'",
+        "UPDATE refund SET status = $3, failure_code = $4, outcome_unknown_since = NULL, updated_at = now()
+         WHERE id = $1 AND status = $2",
         id.uuid(),
+        from.as_str(),
         status.as_str(),
         failure_code,
     )
     .execute(conn)
     .await?;
     expect_rows(&result, 1, "mark refund")
+}
+
+/// Notes that the provider is going to be asked for a pending refund. Gives how long ago it was asked first: a repetition
+/// keeps the time.
+pub async fn mark_asked(conn: &mut Conn, id: RefundId) -> Result<TimeDelta, Error> {
+    let row = sqlx::query!(
+        r#"UPDATE refund SET asked_at = COALESCE(asked_at, now()) WHERE id = $1
+           RETURNING asked_at AS "asked_at!", now() AS "now!""#,
+        id.uuid(),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(row.now - row.asked_at)
+}
+
+/// Notes that the provider has taken a pending refund on and has not carried it out yet: it knows of it from then on.
+pub async fn mark_accepted(conn: &mut Conn, id: RefundId) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE refund SET accepted_at = now(), asked_at = COALESCE(asked_at, now()), outcome_unknown_since = NULL
+         WHERE id = $1 AND status = 'pending' AND accepted_at IS NULL",
+        id.uuid(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Notes that the provider owes an answer.
@@ -101,7 +129,7 @@ async fn read(conn: &mut Conn, ids: &[Uuid]) -> Result<Vec<Refund>, Error> {
     }
     let rows = sqlx::query!(
         "SELECT r.id, r.payment_id, p.order_id, r.amount, r.status, r.reason, r.failure_code, r.outcome_unknown_since,
-                r.created_at, r.updated_at
+                r.asked_at, r.accepted_at, r.created_at, r.updated_at
          FROM refund r JOIN payment p ON p.id = r.payment_id WHERE r.id = ANY($1) ORDER BY r.id",
         ids,
     )
@@ -119,6 +147,8 @@ async fn read(conn: &mut Conn, ids: &[Uuid]) -> Result<Vec<Refund>, Error> {
                 reason: row.reason,
                 failure_code: row.failure_code,
                 outcome_unknown_since: row.outcome_unknown_since,
+                asked_at: row.asked_at,
+                accepted_at: row.accepted_at,
                 created_at: row.created_at,
                 updated_at: row.updated_at,
                 lines: lines.remove(&row.id).unwrap_or_default(),

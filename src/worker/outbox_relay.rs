@@ -20,7 +20,7 @@ use crate::{
     config::RelayWorker,
     store::{
         self,
-        outbox::{self, OutboxRow},
+        outbox::{self, OutboxRow, Pending, UnknownRow},
         relay_lease,
     },
 };
@@ -76,7 +76,8 @@ impl Relay {
         if shards.is_empty() {
             return Ok(0);
         }
-        let rows = self.read(&shards).await.map_err(|error| error.to_string())?;
+        let Pending { rows, unknown } = self.read(&shards).await.map_err(|error| error.to_string())?;
+        self.hold_back(&unknown).await.map_err(|error| error.to_string())?;
         if rows.is_empty() {
             return Ok(0);
         }
@@ -85,9 +86,24 @@ impl Relay {
         self.settle(&rows, &outcomes).await.map_err(|error| error.to_string())
     }
 
-    async fn read(&self, shards: &[i16]) -> Result<Vec<OutboxRow>, store::Error> {
+    async fn read(&self, shards: &[i16]) -> Result<Pending, store::Error> {
         let mut conn = self.app.store.conn().await?;
         outbox::list_pending(&mut conn, shards, self.settings.window.into()).await
+    }
+
+    /// Leaves alone what only a newer program can publish, such as the one that wrote it: it may take over the shard any time,
+    /// and everybody else's events go on.
+    async fn hold_back(&self, unknown: &[UnknownRow]) -> Result<(), store::Error> {
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut held = Vec::new();
+        for UnknownRow { id, event_type, attempts } in unknown {
+            tracing::error!(id, event_type, attempts, "this program does not know the type of an event: update it");
+            let attempts = u32::try_from(*attempts).unwrap_or(u32::MAX).saturating_add(1);
+            held.push((*id, backoff(attempts).as_secs_f64()));
+        }
+        outbox::mark_failed(&mut *self.app.store.conn().await?, &held).await
     }
 
     async fn settle(&self, rows: &[OutboxRow], outcomes: &[PublishOutcome]) -> Result<u64, store::Error> {

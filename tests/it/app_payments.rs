@@ -139,6 +139,25 @@ async fn a_capture_that_comes_after_the_order_expired_is_refunded() {
 }
 
 #[tokio::test]
+async fn a_payment_of_an_order_that_died_first_is_not_asked_for() {
+    for by_event in [true, false] {
+        let (test, order_id, payment_id) = paying("pm_card_visa").await;
+        test.run_out(&order_id.to_string(), 1.0).await;
+        assert_eq!(test.expire(order_id).await, 1);
+        if by_event {
+            assert_eq!(test.authorize(payment_id).await.unwrap(), Progress::Done);
+        } else {
+            test.payments_age(61.0).await;
+            assert_eq!(test.reconcile().await, 1);
+        }
+        let payment = test.payment(payment_id).await;
+        assert_eq!((&payment["status"], &payment["decline_code"]), (&json!("failed"), &json!("order_dead")));
+        assert_eq!(test.sandbox.summary().await["intents"], 0);
+        test.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_payment_of_an_overdue_order_is_refused() {
     let test = TestApp::start().await;
     test.stock("a", 1).await;

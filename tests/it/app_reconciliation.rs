@@ -4,13 +4,15 @@
 use holdfast::{
     app::Progress,
     domain::ids::{PaymentId, RefundId},
-    store::payment_lookups::{self, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS},
+    store::payment_lookups::{self, FIRST_WAIT_SECONDS, IDLE_WAIT_SECONDS, LONGEST_WAIT_SECONDS},
 };
 use serde_json::{Value, json};
 
 use crate::support::{
+    PATIENCE,
     api::id,
     app::TestApp,
+    eventually,
     faulty_provider::Fault,
     payments::{is_unknown, moves, new_event, paying},
     webhooks::event,
@@ -75,6 +77,43 @@ async fn a_capture_without_an_answer_is_settled() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_given_up_after_the_payment_was_settled_changes_nothing() {
+    let (mut test, order_id, payment_id) = paying("pm_card_visa").await;
+    let elsewhere = test.another_app().await;
+    let provider = test.make_faulty(Fault::AnswerHeld);
+    let late = test.authorize(payment_id);
+    let meanwhile = async {
+        let asked = async || moves(&test, payment_id).await[0] == 1;
+        eventually("the provider was asked", PATIENCE, asked).await;
+        for expected in ["authorized", "captured"] {
+            test.payments_age(A_MINUTE).await;
+            assert_eq!(elsewhere.reconcile_payments(10).await.unwrap(), 1);
+            assert_eq!(status(&test, payment_id).await, expected);
+        }
+        provider.becomes(Fault::None);
+    };
+    let (late, ()) = tokio::join!(late, meanwhile);
+    assert!(is_unknown(&late));
+    let payment = test.payment(payment_id).await;
+    assert_eq!((&payment["outcome_unknown_since"], wait(&test).await), (&Value::Null, None));
+    assert_eq!(test.api.order(&order_id.to_string()).await["status"], "confirmed");
+    elsewhere.store.close().await;
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn a_look_up_clears_an_outcome_that_nothing_can_change_any_more() {
+    let (test, _, payment_id) = paying("pm_card_visa").await;
+    test.authorize(payment_id).await.unwrap();
+    test.capture(payment_id).await.unwrap();
+    let left_behind = "UPDATE payment SET outcome_unknown_since = now(), next_lookup_at = now()";
+    sqlx::query(left_behind).execute(&mut *test.conn().await).await.unwrap();
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(test.payment(payment_id).await["outcome_unknown_since"], Value::Null);
+    test.finish().await;
+}
+
+#[tokio::test]
 async fn a_refund_of_unknown_outcome_is_settled_once() {
     for fault in [Fault::AnswerLost, Fault::RequestLost] {
         let (mut test, order_id, payment_id) = paying("pm_card_visa").await;
@@ -111,15 +150,16 @@ async fn what_was_asked_for_is_carried_out_though_its_events_are_lost() {
     let ask = async |what: &str, body: Value| {
         let answer = test.api.post(&format!("/v1/payments/{payment_id}/{what}"), &body).await;
         assert!(answer.status < 300, "{what}: {}", answer.text);
-        assert!(wait(&test).await.is_some(), "{what}");
+        assert!(wait(&test).await.unwrap() <= FIRST_WAIT_SECONDS, "{what}");
         test.payments_age(A_MINUTE).await;
         assert_eq!((test.reconcile().await, wait(&test).await), (1, None), "{what}");
         status(&test, payment_id).await
     };
     test.authorize(payment_id).await.unwrap();
     test.payments_age(A_MINUTE).await;
-    // Authorized by hand, it waits for the merchant, and nobody looks it up.
-    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    // Authorized by hand, it waits for the merchant, and is looked up now and then.
+    assert_eq!(test.reconcile().await, 1);
+    assert!(wait(&test).await.unwrap() > IDLE_WAIT_SECONDS - 60.0);
     assert_eq!(ask("capture", json!({ "amount": 400 })).await, "captured");
     assert_eq!(ask("refunds", json!({ "amount": 100 })).await, "partially_refunded");
     assert_eq!(ask("refunds", json!({})).await, "refunded");
@@ -149,7 +189,7 @@ async fn a_refund_that_the_provider_never_knew_fails_after_two_days_and_not_befo
     test.capture(payment_id).await.unwrap();
     let path = format!("/v1/payments/{payment_id}/refunds");
     test.api.post(&path, &json!({ "amount": 300 })).await.expect(201);
-    let lost = "UPDATE refund SET outcome_unknown_since = now()";
+    let lost = "UPDATE refund SET asked_at = now(), outcome_unknown_since = now()";
     sqlx::query(lost).execute(&mut *test.conn().await).await.unwrap();
     for (hours, expected) in [(0.1, "pending"), (21.0, "pending"), (28.0, "failed")] {
         test.payments_age(hours * 3600.0).await;
@@ -161,6 +201,29 @@ async fn a_refund_that_the_provider_never_knew_fails_after_two_days_and_not_befo
     assert_eq!(test.payment(payment_id).await["amount_refund_claimed"], 0);
     assert_eq!((moves(&test, payment_id).await, wait(&test).await), ([1, 1, 0], None));
     test.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_never_asked_for_is_asked_for_however_old_it_is() {
+    for days in [1.0, 3.0] {
+        let (test, _, payment_id) = paying("pm_card_visa").await;
+        test.payments_age(days * 86_400.0).await;
+        test.authorize(payment_id).await.unwrap();
+        test.capture(payment_id).await.unwrap();
+        let path = format!("/v1/payments/{payment_id}/refunds");
+        test.api.post(&path, &json!({ "amount": 300 })).await.expect(201);
+        // Nobody was there to do it.
+        test.payments_age(days * 86_400.0).await;
+        assert_eq!(
+            test.app.carry_out_refund(&new_event(), refund_of(&test).await.0).await.unwrap(),
+            Progress::Done
+        );
+        assert_eq!(
+            (refund_of(&test).await.1.as_str(), moves(&test, payment_id).await),
+            ("succeeded", [1, 1, 1])
+        );
+        test.finish().await;
+    }
 }
 
 #[tokio::test]
@@ -189,6 +252,50 @@ async fn money_that_comes_for_a_dead_order_goes_back_without_any_event() {
     assert_eq!(status(&test, payment_id).await, "voided");
     assert_eq!(test.sandbox.summary().await["voided"], 1);
     assert_eq!(wait(&test).await, None);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn money_that_waits_for_the_merchant_is_voided_with_its_order_without_any_event() {
+    let test = TestApp::start().await;
+    test.stock("a", 5).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let body = json!({ "method": "card", "payment_token": "pm_card_visa", "capture_method": "manual" });
+    let payment = test.api.post(&format!("/v1/orders/{order_id}/payments"), &body).await.expect(201);
+    let payment_id: PaymentId = id(&payment).parse().unwrap();
+    test.authorize(payment_id).await.unwrap();
+    test.payments_age(A_MINUTE).await;
+    assert_eq!(test.reconcile().await, 1);
+    test.api.cancel(&order_id).await.expect(200);
+    assert!(wait(&test).await.unwrap() <= FIRST_WAIT_SECONDS);
+    // A look-up that the provider asks for does not end the look-ups of money that is still there.
+    sqlx::query("UPDATE payment SET next_lookup_at = now(), updated_at = now()")
+        .execute(&mut *test.conn().await)
+        .await
+        .unwrap();
+    assert_eq!(test.reconcile().await, 1);
+    assert_eq!(status(&test, payment_id).await, "authorized");
+    assert!(wait(&test).await.unwrap() <= FIRST_WAIT_SECONDS * 1.25);
+    test.payments_age(FIRST_WAIT_SECONDS * 1.25 + 1.0).await;
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(status(&test, payment_id).await, "voided");
+    assert_eq!(test.sandbox.summary().await["voided"], 1);
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn a_payment_that_waits_for_the_customer_of_a_dead_order_is_given_up() {
+    let (mut test, order_id, payment_id) = paying("pm_sandbox_requires_action").await;
+    let provider = test.make_faulty(Fault::AnswerLost);
+    assert!(is_unknown(&test.authorize(payment_id).await));
+    provider.becomes(Fault::None);
+    test.run_out(&order_id.to_string(), 1.0).await;
+    assert_eq!(test.expire(order_id).await, 1);
+    // The event of that finds nothing to let go of yet.
+    assert_eq!(test.release(order_id).await, Progress::Done);
+    test.payments_age(A_MINUTE).await;
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(status(&test, payment_id).await, "voided");
     test.finish().await;
 }
 
@@ -318,6 +425,22 @@ async fn what_the_provider_has_told_stays_due_when_an_older_answer_is_recorded()
     test.capture(payment_id).await.unwrap();
     assert!(wait(&test).await.unwrap() <= 0.0);
     assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn what_the_provider_has_told_is_looked_up_though_the_look_up_of_it_ended_in_a_crash() {
+    let (test, _, payment_id) = paying("pm_card_visa").await;
+    test.authorize(payment_id).await.unwrap();
+    let told = event("evt_1", "payment_intent.succeeded", "pi_unknown", &payment_id.to_string());
+    test.api.webhook(&told).await.expect(200);
+    // Claimed by a process that dies; meanwhile another one records something else.
+    assert_eq!(payment_lookups::claim(&mut *test.conn().await, 10).await.unwrap().len(), 1);
+    test.capture(payment_id).await.unwrap();
+    assert!(wait(&test).await.unwrap() <= FIRST_WAIT_SECONDS);
+    test.payments_age(A_MINUTE).await;
+    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
+    assert_eq!(test.count("SELECT count(*) FROM provider_event WHERE processed_at IS NULL").await, 0);
     test.finish().await;
 }
 

@@ -12,9 +12,12 @@ use holdfast::{
     },
 };
 use serde_json::json;
+use sqlx::Executor as _;
 
 use crate::support::{
+    PATIENCE,
     app::{Setup, TestApp},
+    eventually,
     zookeeper::{self, Locks},
 };
 
@@ -177,4 +180,51 @@ async fn backorders_and_safety_stock_move_the_limit() {
     test.placed(&[("a", 4)]).await;
     test.api.place(&[("a", 1)]).await.problem(409, "insufficient_stock");
     test.finish().await;
+}
+
+/// Puts a view in front of the payments that waits for advisory lock 1 before it is read, with the snapshot of the statement
+/// that reads it.
+const PAYMENTS_THAT_WAIT: &str = "
+    ALTER TABLE payment RENAME TO payment_row;
+    CREATE FUNCTION payments_that_wait() RETURNS SETOF payment_row LANGUAGE plpgsql STABLE AS $$
+    BEGIN
+        PERFORM pg_advisory_lock(1);
+        PERFORM pg_advisory_unlock(1);
+        RETURN QUERY SELECT * FROM payment_row;
+    END $$;
+    CREATE VIEW payment AS SELECT * FROM payments_that_wait()";
+
+#[tokio::test]
+async fn a_payment_that_is_accepted_while_the_expiry_looks_keeps_the_order_alive() {
+    let test = TestApp::start().await;
+    test.stock("a", 1).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    test.run_out(&order_id, 1.0).await;
+    let (mut other, mut watch) = (test.database.connect().await, test.database.connect().await);
+    other.execute(PAYMENTS_THAT_WAIT).await.unwrap();
+    other.execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    let accepted = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+        let looks = async || sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut watch).await.unwrap() == 1;
+        eventually("the expiry looks at the payments", PATIENCE, looks).await;
+        // As `start_payment` does: the order's row and the payment in one transaction.
+        other
+            .execute(
+                "BEGIN;
+                 UPDATE orders SET version = version + 1;
+                 INSERT INTO payment_row (id, order_id, method, provider, payment_token, status, currency, amount,
+                                          capture_method)
+                 SELECT gen_random_uuid(), id, 'card', 'stripe', 'x', 'processing', currency, total_amount, 'automatic'
+                 FROM orders;
+                 COMMIT;
+                 SELECT pg_advisory_unlock(1)",
+            )
+            .await
+            .unwrap();
+    };
+    let (expired, ()) = tokio::join!(expire(&test), accepted);
+    assert_eq!(expired, 0);
+    assert_eq!(test.api.level("a").await, (1, 1, 0));
+    test.stop().await;
 }

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 
-use futures_util::future::join_all;
 use holdfast::{app::App, domain::ids::ImportId, worker::WorkerKind};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;

@@ -185,3 +185,24 @@ async fn a_customer_who_never_acts_gives_the_stock_back() {
     assert_eq!(test.api.level("a").await, (1, 0, 0));
     test.finish().await;
 }
+
+#[tokio::test]
+async fn an_event_that_a_newer_program_wrote_keeps_nobody_else_back() {
+    let test = TestApp::start_with_workers().await;
+    test.stock("a", 5).await;
+    // In every shard, more than the relay reads at a time, and older than all that follows.
+    let newer = "INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, data)
+                 SELECT gen_random_uuid(), n % 16, gen_random_uuid(), 1, 'order.teleported.v1', 'order/x', '{}'
+                 FROM generate_series(1, 1600) n";
+    sqlx::query(newer).execute(&mut *test.conn().await).await.unwrap();
+    let order_id = test.placed(&[("a", 1)]).await;
+    test.paying(&order_id, "pm_card_visa").await;
+    test.order_becomes(&order_id, "fulfilled").await;
+    let held_back = "SELECT count(*) FROM outbox WHERE type = 'order.teleported.v1'";
+    assert_eq!(test.count(held_back).await, 1600);
+    sqlx::query("DELETE FROM outbox WHERE type = 'order.teleported.v1'")
+        .execute(&mut *test.conn().await)
+        .await
+        .unwrap();
+    test.finish().await;
+}

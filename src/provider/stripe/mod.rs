@@ -22,7 +22,8 @@ pub use webhook::StripeWebhooks;
 use super::{Authorize, PaymentProvider, ProviderError, ProviderPayment, ProviderStatus};
 use crate::domain::ids::{PaymentId, RefundId};
 
-const EXPAND: (&str, &str) = ("expand[]", "latest_charge");
+/// The charge says how much went back, and its refunds what became of each.
+const EXPAND: (&str, &str) = ("expand[]", "latest_charge.refunds");
 
 /// Payments through Stripe.
 pub struct StripeProvider {
@@ -138,7 +139,14 @@ impl PaymentProvider for StripeProvider {
         let expand = vec![(EXPAND.0, EXPAND.1.to_owned())];
         let call = Call::get(format!("/payment_intents/{}", segment(reference)?), expand);
         let answer = self.client.send(call).await?;
-        wire::read::<PaymentIntent>(&answer.body)?.into_payment()
+        let mut intent = wire::read::<PaymentIntent>(&answer.body)?;
+        if intent.lacks_refunds() {
+            // The newest hundred of one payment: more than anybody makes while one of them is not settled.
+            let form = vec![("payment_intent", reference.to_owned()), ("limit", "100".into())];
+            let answer = self.client.send(Call::get("/refunds", form)).await?;
+            intent.set_refunds(wire::read::<Page<Refund>>(&answer.body)?);
+        }
+        intent.into_payment()
     }
 
     async fn capture(
@@ -170,25 +178,13 @@ impl PaymentProvider for StripeProvider {
             (wire::REFUND_ID_FIELD, refund_id.to_string()),
         ];
         let answer = self.client.send(Call::post("/refunds", refund_id.to_string(), form)).await?;
-        wire::read::<Refund>(&answer.body)?.accepted()?;
-        self.read_after(reference).await
-    }
-
-    async fn find_refund(
-        &self,
-        refund_id: RefundId,
-        reference: &str,
-    ) -> Result<Option<ProviderPayment>, ProviderError> {
-        // The newest hundred of one payment: more than anybody makes while one of them has no answer.
-        let form = vec![("payment_intent", reference.to_owned()), ("limit", "100".into())];
-        let answer = self.client.send(Call::get("/refunds", form)).await;
-        let answer = answer.map_err(|failure| ProviderError::from(failure).about_earlier())?;
-        let found = wire::read::<Page<Refund>>(&answer.body)?.data;
-        let Some(refund) = found.into_iter().find(|refund| refund.belongs_to(refund_id)) else {
-            return Ok(None);
-        };
-        refund.accepted()?;
-        self.read_after(reference).await.map(Some)
+        let made = wire::read::<Refund>(&answer.body)?.ours();
+        let mut payment = self.read_after(reference).await?;
+        // An answer that is replayed is old; what the payment says now comes first.
+        if let Some(made) = made.filter(|made| payment.refund(made.id).is_none()) {
+            payment.refunds.push(made);
+        }
+        Ok(payment)
     }
 
     async fn ping(&self, timeout: Duration) -> Result<(), ProviderError> {

@@ -12,7 +12,7 @@ use crate::{
         ids::{PaymentId, RefundId},
         money::Currency,
     },
-    provider::{ProviderError, ProviderPayment, ProviderStatus},
+    provider::{ProviderError, ProviderPayment, ProviderRefund, ProviderRefundStatus, ProviderStatus},
 };
 
 /// The metadata field of a payment intent that holds our payment id, and by which it is found again.
@@ -59,9 +59,26 @@ struct Charge {
     amount: i64,
     amount_captured: i64,
     amount_refunded: i64,
+    /// The newest ten, where we asked for them.
+    refunds: Option<Page<Refund>>,
 }
 
 impl Charge {
+    /// What has been sent back of the captured money. Stripe's count may have what is on its way in it, and what came back
+    /// because a refund failed; the refunds themselves say which.
+    fn sent_back(&self) -> i64 {
+        let counted = self.refunded_of_captured();
+        let Some(Page { data, has_more: false }) = &self.refunds else { return counted };
+        let sum = |of: &dyn Fn(&Refund) -> bool| -> i64 {
+            data.iter().filter(|refund| of(refund)).map(|refund| refund.amount).sum()
+        };
+        let is_pending = |refund: &Refund| refund.status() == ProviderRefundStatus::Pending;
+        let is_sent = |refund: &Refund| refund.status() == ProviderRefundStatus::Succeeded;
+        let alive = sum(&|refund| is_pending(refund) || is_sent(refund));
+        let sent_by_us = sum(&|refund| is_sent(refund) && refund.refund_id().is_some());
+        (counted.min(alive) - sum(&is_pending)).max(sent_by_us)
+    }
+
     /// What went back of the captured money. Stripe also counts what a partial capture let go of as refunded: a charge
     /// of 100 captured for 70 starts with 30 refunded.
     fn refunded_of_captured(&self) -> i64 {
@@ -90,11 +107,14 @@ pub(super) struct ErrorBody {
 #[derive(Debug, Deserialize)]
 pub(super) struct Page<T> {
     pub(super) data: Vec<T>,
+    #[serde(default)]
+    pub(super) has_more: bool,
 }
 
 /// A refund, as far as we read it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Refund {
+    amount: i64,
     status: Option<String>,
     failure_reason: Option<String>,
     #[serde(default)]
@@ -102,20 +122,26 @@ pub(super) struct Refund {
 }
 
 impl Refund {
-    /// Whether it was made for this refund.
-    pub(super) fn belongs_to(&self, refund_id: RefundId) -> bool {
-        self.metadata.get(REFUND_ID).is_some_and(|id| *id == refund_id.to_string())
+    /// Our refund that it was made for.
+    fn refund_id(&self) -> Option<RefundId> {
+        self.metadata.get(REFUND_ID)?.parse().ok()
     }
 
-    /// Fails if Stripe will not send the money.
-    pub(super) fn accepted(self) -> Result<(), ProviderError> {
-        if !matches!(self.status.as_deref(), Some("failed" | "canceled")) {
-            return Ok(());
+    /// Where it stands. What we do not know is not final.
+    fn status(&self) -> ProviderRefundStatus {
+        match self.status.as_deref() {
+            Some("succeeded") => ProviderRefundStatus::Succeeded,
+            Some("failed" | "canceled") => {
+                let code = self.failure_reason.clone().unwrap_or_else(|| "refund_failed".into());
+                ProviderRefundStatus::Failed { code }
+            }
+            _ => ProviderRefundStatus::Pending,
         }
-        Err(ProviderError::Rejected {
-            code: "refund_failed".into(),
-            message: self.failure_reason.unwrap_or_else(|| "no reason given".into()),
-        })
+    }
+
+    /// Our view of it, if it is ours.
+    pub(super) fn ours(&self) -> Option<ProviderRefund> {
+        self.refund_id().map(|id| ProviderRefund { id, status: self.status() })
     }
 }
 
@@ -128,6 +154,26 @@ impl PaymentIntent {
     /// Whether it was made for this payment.
     pub(super) fn belongs_to(&self, payment_id: PaymentId) -> bool {
         self.metadata.get(PAYMENT_ID).is_some_and(|id| *id == payment_id.to_string())
+    }
+
+    /// Whether Stripe has more refunds of it than the answer shows.
+    pub(super) fn lacks_refunds(&self) -> bool {
+        let refunds = self.charge().and_then(|charge| charge.refunds.as_ref());
+        refunds.is_some_and(|page| page.has_more)
+    }
+
+    /// Puts a longer list of its refunds in place of the one that it came with.
+    pub(super) fn set_refunds(&mut self, refunds: Page<Refund>) {
+        if let Some(LatestCharge::Expanded(charge)) = &mut self.latest_charge {
+            charge.refunds = Some(refunds);
+        }
+    }
+
+    fn charge(&self) -> Option<&Charge> {
+        match &self.latest_charge {
+            Some(LatestCharge::Expanded(charge)) => Some(charge),
+            _ => None,
+        }
     }
 
     /// Where it stands. `None` for a status that we do not know.
@@ -151,18 +197,21 @@ impl PaymentIntent {
         let amount_refunded = match &self.latest_charge {
             // Nothing captured: what the charge calls refunded is money let go of, never money sent back.
             _ if self.amount_received == 0 => 0,
-            Some(LatestCharge::Expanded(charge)) => charge.refunded_of_captured(),
+            Some(LatestCharge::Expanded(charge)) => charge.sent_back(),
             _ => return Err(unreadable("it has money, and no charge that says what was refunded")),
         };
         let in_order = 0 <= amount_refunded && amount_refunded <= self.amount_received;
         if !in_order || self.amount_received > self.amount {
             return Err(unreadable("amounts contradict each other"));
         }
+        let refunds = self.charge().and_then(|charge| charge.refunds.as_ref());
+        let refunds = refunds.map(|page| page.data.iter().filter_map(Refund::ours).collect());
         Ok(ProviderPayment {
             status,
             amount: self.amount,
             amount_captured: self.amount_received,
             amount_refunded,
+            refunds: refunds.unwrap_or_default(),
             decline_code: match status {
                 ProviderStatus::Declined => self.last_payment_error.and_then(|error| error.decline_reason()),
                 _ => None,
@@ -182,6 +231,7 @@ impl ApiError {
             amount: intent.amount,
             amount_captured: 0,
             amount_refunded: 0,
+            refunds: Vec::new(),
             decline_code: self.decline_reason(),
         })
     }

@@ -75,6 +75,30 @@ fn refunds_are_counted_from_the_captured_money_only() {
 }
 
 #[test]
+fn what_is_on_its_way_or_came_back_is_not_refunded() {
+    let refund = |status: &str, amount: i64| {
+        json!({"id": "re_1", "object": "refund", "amount": amount, "status": status, "failure_reason": null,
+            "metadata": {"holdfast_refund_id": "ref_0193a1b2c3d47e5f8a9b0c1d2e3f4a5b"}})
+    };
+    // What the charge counts, its refunds → refunded. Whether Stripe counts what failed, or is on its way, or not.
+    let cases = [
+        (500, json!([refund("succeeded", 500)]), 500),
+        (500, json!([refund("pending", 500)]), 0),
+        (0, json!([refund("pending", 500)]), 0),
+        (500, json!([refund("requires_action", 200), refund("succeeded", 300)]), 300),
+        (300, json!([refund("requires_action", 200), refund("succeeded", 300)]), 300),
+        (500, json!([refund("failed", 500)]), 0),
+        (0, json!([refund("failed", 500)]), 0),
+        (700, json!([refund("canceled", 500), refund("succeeded", 700)]), 700),
+    ];
+    for (counted, refunds, refunded) in cases {
+        let mut body = with_charge("succeeded", 2000, 2000, counted);
+        body["latest_charge"]["refunds"] = json!({"object": "list", "data": refunds, "has_more": false});
+        assert_eq!(payment(&body).unwrap().amount_refunded, refunded, "{body}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_unknown() {
     let mut not_expanded = intent("succeeded");
     not_expanded["amount_received"] = json!(2000);

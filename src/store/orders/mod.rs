@@ -107,9 +107,36 @@ pub async fn lock_expired(
         pin_seconds,
         limit,
     )
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut expired: Vec<(OrderId, i64)> = rows.into_iter().map(|row| (row.id.into(), row.version)).collect();
+    if !expired.is_empty() {
+        // A statement sees what was committed when it began, also of the payments of an order that it waited for or read
+        // again. Under the lock no payment is added, so a second look is the last word.
+        let pinned = list_pinned(conn, &expired, pin_seconds).await?;
+        expired.retain(|(id, _)| !pinned.contains(&id.uuid()));
+    }
+    Ok(expired)
+}
+
+/// Which of these orders a payment in flight keeps alive.
+async fn list_pinned(
+    conn: &mut Conn,
+    locked: &[(OrderId, i64)],
+    pin_seconds: f64,
+) -> Result<Vec<Uuid>, Error> {
+    let ids: Vec<Uuid> = locked.iter().map(|(id, _)| id.uuid()).collect();
+    let pinned = sqlx::query_scalar!(
+        "SELECT o.id FROM orders o
+         WHERE o.id = ANY($1) AND o.expires_at > clock_timestamp() - make_interval(secs => $2)
+           AND EXISTS (SELECT 1 FROM payment p WHERE p.order_id = o.id
+                       AND p.status IN ('processing', 'requires_action'))",
+        &ids,
+        pin_seconds,
+    )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id.into(), row.version)).collect())
+    Ok(pinned)
 }
 
 /// Writes what changed of an order that this transaction has locked at `from_version`.

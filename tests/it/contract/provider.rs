@@ -4,7 +4,9 @@
 use futures_util::future::join_all;
 use holdfast::{
     domain::ids::{OrderId, PaymentId, RefundId},
-    provider::{Authorize, PaymentProvider, ProviderError, ProviderPayment, ProviderStatus},
+    provider::{
+        Authorize, PaymentProvider, ProviderError, ProviderPayment, ProviderRefundStatus, ProviderStatus,
+    },
 };
 use serde_json::json;
 
@@ -54,11 +56,11 @@ async fn a_payment_is_authorized_captured_and_refunded() {
         let captured = provider.capture(request.payment_id, &payment.reference, 10_000).await.unwrap();
         assert_eq!(amounts(&captured), (ProviderStatus::Captured, 10_000, 10_000, 0), "{token}");
         let refund_id = RefundId::new();
-        assert_eq!(provider.find_refund(refund_id, &payment.reference).await.unwrap(), None);
         let refunded = provider.refund(refund_id, &payment.reference, 4_000).await.unwrap();
         assert_eq!(amounts(&refunded), (ProviderStatus::Captured, 10_000, 10_000, 4_000), "{token}");
-        assert_eq!(provider.find_refund(refund_id, &payment.reference).await.unwrap(), Some(refunded));
-        assert_eq!(provider.find_refund(RefundId::new(), &payment.reference).await.unwrap(), None);
+        assert_eq!(refunded.refund(refund_id), Some(&ProviderRefundStatus::Succeeded));
+        assert_eq!(refunded.refund(RefundId::new()), None);
+        assert_eq!(provider.get(&payment.reference).await.unwrap(), refunded);
     }
     let summary = sandbox.summary().await;
     for (name, count) in [("intents", 4), ("authorized", 4), ("captured", 4), ("refunded", 4), ("voided", 0)]
@@ -216,13 +218,38 @@ async fn never_more_is_captured_than_authorized_nor_refunded_than_captured() {
 }
 
 #[tokio::test]
+async fn a_refund_is_not_sent_back_before_it_has_succeeded_nor_after_it_has_failed() {
+    let sandbox = TestSandbox::start().await;
+    let provider = sandbox.provider();
+    let request = request("pm_sandbox_refund_pending");
+    let reference = provider.authorize(&request).await.unwrap().reference;
+    provider.capture(request.payment_id, &reference, 7_000).await.unwrap();
+    // More than Stripe shows together with the payment.
+    let mut refund_ids = Vec::new();
+    for _ in 0..12 {
+        refund_ids.push(RefundId::new());
+        let payment = provider.refund(refund_ids[refund_ids.len() - 1], &reference, 500).await.unwrap();
+        assert_eq!(amounts(&payment), (ProviderStatus::Captured, 10_000, 7_000, 0));
+        assert_eq!(payment.refund(refund_ids[0]), Some(&ProviderRefundStatus::Pending));
+    }
+    sandbox.decide("refunds/succeed", request.payment_id).await;
+    let payment = provider.get(&reference).await.unwrap();
+    assert_eq!(amounts(&payment), (ProviderStatus::Captured, 10_000, 7_000, 6_000));
+    sandbox.decide("refunds/fail", request.payment_id).await;
+    let payment = provider.get(&reference).await.unwrap();
+    assert_eq!(amounts(&payment), (ProviderStatus::Captured, 10_000, 7_000, 0));
+    for id in refund_ids {
+        let code = "expired_or_canceled_card".to_owned();
+        assert_eq!(payment.refund(id), Some(&ProviderRefundStatus::Failed { code }));
+    }
+}
+
+#[tokio::test]
 async fn a_payment_that_nobody_made_is_not_found() {
     let sandbox = TestSandbox::start().await;
     let provider = sandbox.provider();
     assert_eq!(provider.find(PaymentId::new()).await.unwrap(), None);
     assert_eq!(rejected(provider.get("pi_no_such_payment").await).0, "resource_missing");
-    // That the list of refunds is refused does not say that the refund was.
-    assert_unknown(provider.find_refund(RefundId::new(), "pi_no_such_payment").await);
     for reference in ["", "..", "../refunds", "pi_a?b"] {
         assert_eq!(rejected(provider.get(reference).await).0, "invalid_reference");
         assert_eq!(rejected(provider.void(PaymentId::new(), reference).await).0, "invalid_reference");

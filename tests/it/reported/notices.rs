@@ -160,8 +160,7 @@ async fn money_that_comes_after_the_order_expired_goes_back() {
     assert_eq!(test.payment_becomes(&payment_id, "processing").await["amount_captured"], 0);
     // Somebody else gets the stock, and nobody takes it away again.
     test.placed(&[("a", 5)]).await;
-    let url = format!("{}/sandbox/payments/succeed?payment_id={payment_id}", test.sandbox.url);
-    assert_eq!(http_client().post(url).send().await.unwrap().status(), 200);
+    test.sandbox.decide("payments/succeed", &payment_id).await;
     test.payment_becomes(&payment_id, "voided").await;
     assert_eq!(test.api.order(&order_id).await["status"], "expired");
     assert_eq!(test.api.level("a").await, (5, 5, 0));

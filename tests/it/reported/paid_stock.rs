@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::{
     api::id,
     app::{Setup, TestApp},
-    payments::{moves, paying},
+    payments::{is_unknown, moves, paying},
 };
 
 #[tokio::test]
@@ -53,7 +53,8 @@ async fn of_many_who_want_the_last_unit_one_is_charged() {
 
 #[tokio::test]
 async fn an_authorization_that_comes_after_the_order_expired_is_voided() {
-    let (test, order_id, payment_id) = paying("pm_card_visa").await;
+    let (test, order_id, payment_id) = paying("pm_sandbox_error_after_authorize").await;
+    assert!(is_unknown(&test.authorize(payment_id).await));
     test.run_out(&order_id.to_string(), 1.0).await;
     assert_eq!(test.expire(order_id).await, 1);
     assert_eq!(test.api.level("a").await, (5, 0, 0));

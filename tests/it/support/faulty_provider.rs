@@ -13,8 +13,9 @@ use holdfast::{
     domain::ids::{PaymentId, RefundId},
     provider::{Authorize, PaymentProvider, ProviderError, ProviderPayment},
 };
+use tokio::sync::Notify;
 
-/// What goes wrong with every call that changes something, and with `get`, `find` and `find_refund` where it is [`Fault::Away`].
+/// What goes wrong with every call that changes something, and with `get` and `find` where it is [`Fault::Away`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing.
@@ -25,22 +26,26 @@ pub(crate) enum Fault {
     RequestLost,
     /// It takes effect, and its answer gets lost.
     AnswerLost,
+    /// It takes effect, and its answer is lost only when the provider becomes something else.
+    AnswerHeld,
 }
 
 #[derive(Debug)]
 pub(crate) struct FaultyProvider {
     inner: Arc<dyn PaymentProvider>,
     fault: Mutex<Fault>,
+    changed: Notify,
     calls: AtomicU32,
 }
 
 impl FaultyProvider {
     pub(crate) fn new(inner: Arc<dyn PaymentProvider>, fault: Fault) -> Arc<Self> {
-        Arc::new(Self { inner, fault: Mutex::new(fault), calls: AtomicU32::new(0) })
+        Arc::new(Self { inner, fault: Mutex::new(fault), changed: Notify::new(), calls: AtomicU32::new(0) })
     }
 
     pub(crate) fn becomes(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
+        self.changed.notify_waiters();
     }
 
     /// How many calls have come here so far.
@@ -67,6 +72,12 @@ impl FaultyProvider {
             Fault::None => call.await,
             Fault::Away => Err(ProviderError::Unavailable("away".into())),
             Fault::RequestLost => Err(ProviderError::Unknown("the request got lost".into())),
+            Fault::AnswerHeld => {
+                let changed = self.changed.notified();
+                call.await?;
+                changed.await;
+                Err(ProviderError::Unknown("the answer came too late".into()))
+            }
             Fault::AnswerLost => {
                 call.await?;
                 Err(ProviderError::Unknown("the answer got lost".into()))
@@ -109,14 +120,6 @@ impl PaymentProvider for FaultyProvider {
         amount: i64,
     ) -> Result<ProviderPayment, ProviderError> {
         self.change(self.inner.refund(refund_id, reference, amount)).await
-    }
-
-    async fn find_refund(
-        &self,
-        refund_id: RefundId,
-        reference: &str,
-    ) -> Result<Option<ProviderPayment>, ProviderError> {
-        self.read(self.inner.find_refund(refund_id, reference)).await
     }
 
     async fn ping(&self, timeout: Duration) -> Result<(), ProviderError> {

@@ -71,9 +71,11 @@ impl TestApp {
         let statement = "UPDATE payment SET created_at = created_at - make_interval(secs => $1),
                 updated_at = updated_at - make_interval(secs => $1),
                 next_lookup_at = next_lookup_at - make_interval(secs => $1),
+                asked_at = asked_at - make_interval(secs => $1),
                 outcome_unknown_since = outcome_unknown_since - make_interval(secs => $1)";
         sqlx::query(statement).bind(seconds).execute(&mut *self.conn().await).await.unwrap();
         let statement = "UPDATE refund SET created_at = created_at - make_interval(secs => $1),
+                asked_at = asked_at - make_interval(secs => $1),
                 updated_at = updated_at - make_interval(secs => $1),
                 outcome_unknown_since = outcome_unknown_since - make_interval(secs => $1)";
         sqlx::query(statement).bind(seconds).execute(&mut *self.conn().await).await.unwrap();

@@ -54,6 +54,12 @@ impl TestSandbox {
         get(&format!("{}/sandbox/payments?payment_id={payment_id}", self.url)).await
     }
 
+    /// Lets something happen at the provider without a request of ours, e.g. `refunds/fail`.
+    pub(crate) async fn decide(&self, what: &str, payment_id: impl std::fmt::Display) -> Value {
+        let url = format!("{}/sandbox/{what}?payment_id={payment_id}", self.url);
+        http_client().post(url).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+    }
+
     /// Ends when the server has ended.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
