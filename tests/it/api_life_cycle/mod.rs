@@ -6,6 +6,7 @@ mod cancel_money;
 mod capture;
 mod dead_orders;
 mod extend;
+mod headers;
 mod lists;
 mod refunds;
 mod returns;
