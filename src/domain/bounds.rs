@@ -222,3 +222,71 @@ impl PartialSchema for WebUrl {
 }
 
 impl ToSchema for WebUrl {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, string::string_regex};
+
+    use super::*;
+    use crate::domain::{line_quantity::LineQuantity, new_order::MAX_LINES};
+
+    /// The schema of a type, as it is served.
+    fn schema<T: PartialSchema>() -> serde_json::Value {
+        serde_json::to_value(T::schema()).expect("a schema")
+    }
+
+    /// Texts that the schema allows.
+    fn allowed<T: PartialSchema>() -> impl Strategy<Value = String> {
+        let schema = schema::<T>();
+        let pattern = schema["pattern"].as_str().expect("a pattern").replace('*', "{0,600}");
+        let bound = |name: &str| usize::try_from(schema[name].as_u64().expect("a length")).expect("a length");
+        let length = bound("minLength")..=bound("maxLength");
+        let texts = string_regex(pattern.trim_matches(['^', '$'])).expect("a regular expression");
+        texts.prop_map(move |text| {
+            let padded =
+                if text.chars().count() < *length.start() { "x".repeat(*length.start()) } else { text };
+            padded.chars().take(*length.end()).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_a_schema_allows_is_valid(
+            text in allowed::<Text>(), token in allowed::<PaymentToken>(),
+            key in allowed::<MetadataKey>(), value in allowed::<MetadataValue>(),
+        ) {
+            prop_assert!(Text::allows(&text), "{text:?}");
+            prop_assert!(PaymentToken::allows(&token), "{token:?}");
+            prop_assert!(MetadataKey::allows(&key), "{key:?}");
+            prop_assert!(MetadataValue::allows(&value), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_valid_up_to_the_bounds_that_its_schema_tells() {
+        let schema = schema::<Quantity>();
+        let (least, most) = (schema["minimum"].as_i64(), schema["maximum"].as_i64());
+        assert_eq!((least, most), (Some(1), Some(MAX_QUANTITY)));
+        for (value, valid) in [(0, false), (1, true), (MAX_QUANTITY, true), (MAX_QUANTITY + 1, false)] {
+            let mut check = Validator::default();
+            Quantity::require(&mut check, value, "/quantity");
+            assert_eq!(check.finish().is_ok(), valid, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_lines_is_as_long_in_its_schema_as_in_its_validation() {
+        // Literals, because an attribute takes nothing else.
+        let lists = [
+            (schema::<crate::domain::new_order::NewOrder>(), "lines"),
+            (schema::<crate::domain::refund::NewRefund>(), "lines"),
+        ];
+        for (schema, field) in lists {
+            let list = &schema["properties"][field];
+            assert_eq!((&list["minItems"], &list["maxItems"]), (&1.into(), &MAX_LINES.into()), "{schema}");
+        }
+        assert_eq!(schema::<LineQuantity>()["additionalProperties"], false);
+    }
+}

@@ -110,3 +110,49 @@ async fn an_operation_is_found_by_its_path() {
     assert!(contract::operation(&document, &Method::POST, "/v1/nothing").is_none());
     test.finish().await;
 }
+
+#[tokio::test]
+async fn the_document_says_what_is_sent_and_taken() {
+    let test = TestApp::start().await;
+    let document = document(&test).await;
+    let schemas = &document["components"]["schemas"];
+    let words = |schema: &str| schemas[schema]["enum"].as_array().unwrap().clone();
+    assert!(words("Scope").contains(&"orders:read".into()));
+    assert!(words("EventType").contains(&"order.created.v1".into()));
+    assert!(words("Currency").contains(&"USD".into()));
+    // What the deployment allows, not what any may.
+    assert_eq!(schemas["HoldSeconds"]["maximum"], 86_400);
+    for (path, method, operation) in operations(&document) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let schema = parameter["schema"].to_string();
+            assert!(!schema.contains("null"), "{method} {path} {parameter}");
+        }
+        for link in operation["responses"].as_object().unwrap().values().filter_map(|to| to.get("links")) {
+            for link in link.as_object().unwrap().values() {
+                let known =
+                    operations(&document).iter().any(|(.., to)| to["operationId"] == link["operationId"]);
+                assert!(known, "{link}");
+            }
+        }
+    }
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn a_request_belongs_to_the_trace_of_its_client() {
+    let test = TestApp::start().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let ask = |path: &str, parent: String| {
+        let request = test.api.request(Method::GET, path).header("traceparent", parent);
+        async { send(request).await.header("traceresponse").to_owned() }
+    };
+    for path in ["/livez", "/v1/orders", "/v1/nothing"] {
+        let answered = ask(path, format!("00-{trace}-00f067aa0ba902b7-01")).await;
+        assert!(answered.starts_with(&format!("00-{trace}-")) && answered.ends_with("-01"), "{answered}");
+        assert!(!answered.contains("00f067aa0ba902b7"), "{answered}");
+        let new = ask(path, format!("00-{trace}-0000000000000000-01")).await;
+        assert!(new.len() == 55 && !new.contains(trace), "{new}");
+        assert_ne!(new, ask(path, "nonsense".into()).await);
+    }
+    test.finish().await;
+}

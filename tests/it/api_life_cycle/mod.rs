@@ -7,6 +7,7 @@ mod capture;
 mod dead_orders;
 mod extend;
 mod lapsed;
+mod headers;
 mod lists;
 mod refunds;
 mod returns;
