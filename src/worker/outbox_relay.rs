@@ -99,7 +99,12 @@ impl Relay {
         }
         let mut held = Vec::new();
         for UnknownRow { id, event_type, attempts } in unknown {
-            tracing::error!(id, event_type, attempts, "this program does not know the type of an event: update it");
+            tracing::error!(
+                id,
+                event_type,
+                attempts,
+                "this program does not know the type of an event: update it"
+            );
             let attempts = u32::try_from(*attempts).unwrap_or(u32::MAX).saturating_add(1);
             held.push((*id, backoff(attempts).as_secs_f64()));
         }
