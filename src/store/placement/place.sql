@@ -4,7 +4,8 @@ WITH wanted AS MATERIALIZED (
     SELECT l.sku, l.location_id, n.quantity, n.epoch, n.fence, n.place,
            l.available >= n.quantity
                AND (l.fence_epoch, l.fence) <= (COALESCE(n.epoch, l.fence_epoch), COALESCE(n.fence, l.fence))
-               -- An event tells of a level that runs out or low: whoever writes it says so by $42.
+               -- An event tells of a level that runs out or low, and another level may come before a backorder at this one:
+               -- whoever has seen to both says so by $42.
                AND ($42 OR l.available > n.quantity AND (l.low_stock_threshold >= l.available
                                                          OR l.low_stock_threshold < l.available - n.quantity) IS NOT FALSE
                         AND (NOT n.from_shelf OR l.available - l.backorder_limit >= n.quantity))
