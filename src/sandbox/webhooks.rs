@@ -132,18 +132,17 @@ fn send_event(sandbox: &Arc<Sandbox>, intent: &Intent, kind: &str, object: &Valu
 /// What has changed of an intent, and what is shown of it.
 fn change(intent: &Intent) -> (&'static str, Value) {
     if !intent.refunds.is_empty() {
-        ("charge.refunded", wire::latest_charge(intent))
-    } else {
-        let kind = match intent.status {
-            Status::RequiresPaymentMethod => "payment_intent.payment_failed",
-            Status::RequiresAction => "payment_intent.requires_action",
-            Status::Processing => "payment_intent.processing",
-            Status::RequiresCapture => "payment_intent.amount_capturable_updated",
-            Status::Succeeded => "payment_intent.succeeded",
-            Status::Canceled => "payment_intent.canceled",
-        };
-        (kind, wire::payment_intent(intent, false))
+        return ("charge.refunded", wire::latest_charge(intent));
     }
+    let kind = match intent.status {
+        Status::RequiresPaymentMethod => "payment_intent.payment_failed",
+        Status::RequiresAction => "payment_intent.requires_action",
+        Status::Processing => "payment_intent.processing",
+        Status::RequiresCapture => "payment_intent.amount_capturable_updated",
+        Status::Succeeded => "payment_intent.succeeded",
+        Status::Canceled => "payment_intent.canceled",
+    };
+    (kind, wire::payment_intent(intent, false))
 }
 
 fn event(kind: &str, object: &Value) -> Value {
