@@ -15,7 +15,7 @@ use crate::{
         stock_import::{ImportMode, ImportRow, RowError, RowStatus, StockImport},
     },
     store::{
-        self, Conn, inventory,
+        self, Conn, Tx, inventory,
         movements::{MovementCause, NewMovement},
         stock_imports::{self, ClaimedImport, RowOutcome},
     },
@@ -26,86 +26,57 @@ const CHUNK: i64 = 500;
 
 type Levels = BTreeMap<LevelKey, InventoryLevel>;
 
-/// What became of a chunk.
-enum Chunk {
-    /// There was nothing to do.
-    Nothing,
-    /// It is done, and the import is like this.
-    Done(StockImport),
-    /// Its rows are such that it cannot be written.
-    Refused { at: Place, error: Error },
-}
-
-/// Where a chunk begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    import_id: ImportId,
-    /// The last row that was done.
-    last_row: i32,
-}
-
-impl From<&ClaimedImport> for Place {
-    fn from(claimed: &ClaimedImport) -> Self {
-        Self { import_id: claimed.import.id, last_row: claimed.last_row }
-    }
-}
-
 impl App {
     /// Does the next rows of an import: of this one, or of the oldest that nobody works on. Gives it as it is from then on;
     /// `None` if there is nothing to do.
     ///
-    /// Where a chunk cannot be written because of its rows, it is halved until it can: a row that never can fails alone.
-    ///
     /// # Errors
     /// The database is unavailable, or refuses what has nothing to do with the rows. Nothing was done, and may be later.
     pub async fn run_stock_import(&self, id: Option<ImportId>) -> Result<Option<StockImport>, Error> {
-        let (mut id, mut limit) = (id, CHUNK);
-        loop {
-            let (at, error) = match retry("run_stock_import", || self.run_chunk(id, limit)).await? {
-                Chunk::Nothing => return Ok(None),
-                Chunk::Done(import) => return Ok(Some(import)),
-                Chunk::Refused { at, error } => (at, error),
-            };
-            tracing::error!(%error, import_id = %at.import_id, after_row = at.last_row, rows = limit,
-                "rows of an import cannot be written");
-            if limit == 1 {
-                return retry("fail_import_row", || self.fail_row(at)).await;
-            }
-            // What is halved is this import, whichever has become the oldest.
-            (id, limit) = (Some(at.import_id), limit / 2);
-        }
-    }
-
-    async fn run_chunk(&self, id: Option<ImportId>, limit: i64) -> Result<Chunk, Error> {
-        let mut tx = self.store.begin("run_stock_import").await?;
-        let Some(claimed) = stock_imports::claim(&mut tx, id).await? else { return Ok(Chunk::Nothing) };
-        let done = async {
-            let import = do_chunk(&mut tx, &claimed, limit).await?;
+        retry("run_stock_import", || async {
+            let mut tx = self.store.begin("run_stock_import").await?;
+            let Some(claimed) = stock_imports::claim(&mut tx, id).await? else { return Ok(None) };
+            let import = do_next_rows(&mut tx, &claimed).await?;
             tx.commit().await?;
-            Ok(import)
-        };
-        match done.await {
-            Ok(import) => Ok(Chunk::Done(import)),
-            Err(error) if is_about_rows(&error) => Ok(Chunk::Refused { at: Place::from(&claimed), error }),
-            Err(error) => Err(error),
-        }
+            Ok(Some(import))
+        })
+        .await
     }
+}
 
-    /// Fails the row at which a chunk of one row was refused, unless somebody else has come past it meanwhile.
-    async fn fail_row(&self, at: Place) -> Result<Option<StockImport>, Error> {
-        let mut tx = self.store.begin("fail_import_row").await?;
-        let claimed = stock_imports::claim(&mut tx, Some(at.import_id)).await?;
-        let Some(claimed) = claimed.filter(|claimed| Place::from(claimed) == at) else { return Ok(None) };
-        let rows = stock_imports::list_rows(&mut tx, claimed.import.id, None, claimed.last_row, 1).await?;
-        let pending = rows.iter().filter(|row| row.status == RowStatus::Pending);
-        let detail = "could not be written; the reason was logged";
-        let outcomes: Vec<RowOutcome> = pending
-            .map(|row| RowOutcome { row: row.row, outcome: Err(RowError::new(RowError::ROW, detail)) })
-            .collect();
-        let import = write_outcomes(&mut tx, &claimed, &rows, &outcomes).await?;
-        tx.commit().await?;
-        Ok(Some(import))
+/// Does a chunk. One that cannot be written because of its rows is halved until it can: a row that never can fails alone.
+/// Meanwhile the import stays claimed, so the row that fails is the one that was refused, whoever else works on imports.
+async fn do_next_rows(tx: &mut Tx, claimed: &ClaimedImport) -> Result<StockImport, Error> {
+    let mut limit = CHUNK;
+    loop {
+        let mut part = tx.begin_part().await?;
+        let error = match do_chunk(&mut part, claimed, limit).await {
+            Ok(import) => {
+                part.keep().await?;
+                return Ok(import);
+            }
+            Err(error) if is_about_rows(&error) => error,
+            Err(error) => return Err(error),
+        };
+        part.undo().await?;
+        tracing::error!(%error, import_id = %claimed.import.id, after_row = claimed.last_row, rows = limit,
+            "rows of an import cannot be written");
+        if limit == 1 {
+            return fail_row(tx, claimed).await;
+        }
+        limit /= 2;
     }
+}
+
+/// Fails the next row, which cannot be written.
+async fn fail_row(conn: &mut Conn, claimed: &ClaimedImport) -> Result<StockImport, Error> {
+    let rows = stock_imports::list_rows(conn, claimed.import.id, None, claimed.last_row, 1).await?;
+    let pending = rows.iter().filter(|row| row.status == RowStatus::Pending);
+    let detail = "could not be written; the reason was logged";
+    let outcomes: Vec<RowOutcome> = pending
+        .map(|row| RowOutcome { row: row.row, outcome: Err(RowError::new(RowError::ROW, detail)) })
+        .collect();
+    write_outcomes(conn, claimed, &rows, &outcomes).await
 }
 
 /// Whether an error is about the rows that were to be written. Of any other, such as a privilege that is missing, every row

@@ -15,7 +15,7 @@ use std::{
 };
 
 use sqlx::{
-    PgPool, Postgres,
+    Connection as _, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -173,6 +173,43 @@ impl Tx {
     /// Rolls back, awaited, so that its locks are free when this returns.
     pub async fn rollback(self) -> Result<(), Error> {
         Ok(self.inner.rollback().await?)
+    }
+
+    /// Begins a part that can be undone by itself: a savepoint.
+    pub async fn begin_part(&mut self) -> Result<Part<'_>, Error> {
+        Ok(Part { inner: self.inner.begin().await? })
+    }
+}
+
+/// A part of a transaction. Dropping it undoes what it did, and frees the row locks that it took.
+#[derive(Debug)]
+pub struct Part<'a> {
+    inner: sqlx::Transaction<'a, Postgres>,
+}
+
+impl Part<'_> {
+    /// Keeps what it did, for the transaction to commit.
+    pub async fn keep(self) -> Result<(), Error> {
+        Ok(self.inner.commit().await?)
+    }
+
+    /// Undoes what it did, awaited.
+    pub async fn undo(self) -> Result<(), Error> {
+        Ok(self.inner.rollback().await?)
+    }
+}
+
+impl Deref for Part<'_> {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.inner
+    }
+}
+
+impl DerefMut for Part<'_> {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.inner
     }
 }
 
