@@ -43,7 +43,8 @@ impl App {
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let mut check = Validator::default();
-        HoldSeconds::require(&mut check, extend.seconds, "/seconds");
+        let most = self.settings.limits.max_ttl_seconds;
+        HoldSeconds::require_up_to(&mut check, most, extend.seconds, "/seconds");
         check.finish().map_err(Error::Invalid)?;
         retry("extend_reservation", || async {
             let mut tx = self.store.begin("extend_reservation").await?;

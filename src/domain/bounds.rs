@@ -91,6 +91,13 @@ impl PartialSchema for UnitDelta {
 
 impl ToSchema for UnitDelta {}
 
+impl HoldSeconds {
+    /// The same where a deployment allows `most`.
+    pub fn require_up_to(check: &mut Validator, most: i64, value: i64, pointer: impl Into<String>) {
+        check.require((1..=most).contains(&value), pointer, format!("must be 1 to {most}"));
+    }
+}
+
 fn integer(range: &RangeInclusive<i64>) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::Integer)

@@ -169,11 +169,8 @@ impl NewOrder {
         Text::require(&mut check, self.customer_id.as_deref(), "/customer_id");
         Metadata::require(&mut check, &self.metadata);
         let ttl_seconds = self.reservation_ttl_seconds.unwrap_or(limits.default_ttl_seconds);
-        check.require(
-            (1..=limits.max_ttl_seconds).contains(&ttl_seconds),
-            "/reservation_ttl_seconds",
-            format!("must be 1 to {}", limits.max_ttl_seconds),
-        );
+        let most = limits.max_ttl_seconds;
+        HoldSeconds::require_up_to(&mut check, most, ttl_seconds, "/reservation_ttl_seconds");
         check.require(
             (1..=MAX_LINES).contains(&self.lines.len()),
             "/lines",
