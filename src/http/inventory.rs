@@ -170,7 +170,7 @@ pub(super) async fn transfer(
         ("created_lt" = Option<DateTime<Utc>>, Query),
         ("limit" = Option<PageSize>, Query),
         ("starting_after" = Option<MovementId>, Query)),
-    responses((status = 200, body = Page<StockMovement>))
+    responses((status = 200, body = Page<StockMovement>)), extensions(("x-problems" = json!(["inconsistent_fields"])))
 )]
 pub(super) async fn list_movements(
     State(state): State<ApiState>,
