@@ -129,7 +129,9 @@ fn attempt_start(options: &StackOptions) -> Result<Started> {
 
 fn port_taken(error: &Error) -> bool {
     let text = format!("{error:#}").to_lowercase();
-    text.contains("address already in use") || text.contains("eaddrinuse")
+    // epmd says nothing, and takes it for an epmd that runs already.
+    let epmd = text.contains("epmd ended at its start (exit status: 0)");
+    epmd || text.contains("address already in use") || text.contains("eaddrinuse")
 }
 
 /// The result of a thread; its panic goes on here.
