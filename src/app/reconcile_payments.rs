@@ -3,7 +3,7 @@
 //! This is the guarantee behind the events: it finds payments whose event was lost, or whose outcome stayed unknown, and
 //! those that the provider has told of. A payment is looked up a minute after its last change, then after waits that
 //! double to a quarter of an hour, for as long as something is owed; so once the provider answers, it is settled within
-//! 19 minutes ([`LONGEST_WAIT_SECONDS`] and its jitter), and in any case two days after it was made: see
+//! 19 minutes ([`LONGEST_WAIT_SECONDS`] and its jitter), and in any case two days after it was asked for: see
 //! `authorize_payment`.
 //!
 //! So are refunds that have no outcome, and captures and voids that were asked for.

@@ -110,8 +110,11 @@ async fn settle(
         return change.emit(EventType::PaymentRefunded, payment);
     }
     payments::mark(conn, payment, from, "a refund failed").await?;
-    // An answer that was on its way meanwhile may say what was: one more look-up finds what is.
-    Ok(payment_lookups::mark_soon(conn, payment.id).await?)
+    if refunded < before.0 {
+        // An answer that was on its way meanwhile may say what was: one more look-up finds what is.
+        payment_lookups::mark_soon(conn, payment.id).await?;
+    }
+    Ok(())
 }
 
 async fn tell_failed(conn: &mut Conn, change: &mut OrderChange, failed: &[RefundId]) -> Result<(), Error> {

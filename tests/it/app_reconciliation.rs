@@ -4,7 +4,7 @@
 use holdfast::{
     app::Progress,
     domain::ids::{PaymentId, RefundId},
-    store::payment_lookups::{self, FIRST_WAIT_SECONDS, IDLE_WAIT_SECONDS, LONGEST_WAIT_SECONDS},
+    store::payment_lookups::{FIRST_WAIT_SECONDS, IDLE_WAIT_SECONDS, LONGEST_WAIT_SECONDS},
 };
 use serde_json::{Value, json};
 
@@ -14,25 +14,11 @@ use crate::support::{
     app::TestApp,
     eventually,
     faulty_provider::Fault,
-    payments::{is_unknown, moves, new_event, paying},
-    webhooks::event,
+    payments::{A_MINUTE, is_unknown, moves, new_event, paying, status, wait},
 };
-
-/// A little longer than a payment has to be settled by events.
-const A_MINUTE: f64 = FIRST_WAIT_SECONDS + 1.0;
 
 /// Longer than any wait, jitter included.
 const LONG: f64 = LONGEST_WAIT_SECONDS * 1.25 + 1.0;
-
-async fn status(test: &TestApp, id: PaymentId) -> Value {
-    test.payment(id).await["status"].clone()
-}
-
-/// Seconds until the next look-up; `None` where there will be none.
-async fn wait(test: &TestApp) -> Option<f64> {
-    let query = "SELECT extract(epoch FROM next_lookup_at - now())::float8 FROM payment";
-    sqlx::query_scalar(query).fetch_one(&mut *test.conn().await).await.unwrap()
-}
 
 /// The one refund and its status.
 async fn refund_of(test: &TestApp) -> (RefundId, String) {
@@ -85,11 +71,9 @@ async fn an_answer_that_is_given_up_after_the_payment_was_settled_changes_nothin
     let meanwhile = async {
         let asked = async || moves(&test, payment_id).await[0] == 1;
         eventually("the provider was asked", PATIENCE, asked).await;
-        for expected in ["authorized", "captured"] {
-            test.payments_age(A_MINUTE).await;
-            assert_eq!(elsewhere.reconcile_payments(10).await.unwrap(), 1);
-            assert_eq!(status(&test, payment_id).await, expected);
-        }
+        test.payments_age(A_MINUTE).await;
+        assert_eq!(elsewhere.reconcile_payments(10).await.unwrap(), 1);
+        assert_eq!(status(&test, payment_id).await, "captured");
         provider.becomes(Fault::None);
     };
     let (late, ()) = tokio::join!(late, meanwhile);
@@ -222,6 +206,7 @@ async fn what_was_never_asked_for_is_asked_for_however_old_it_is() {
             (refund_of(&test).await.1.as_str(), moves(&test, payment_id).await),
             ("succeeded", [1, 1, 1])
         );
+        assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
         test.finish().await;
     }
 }
@@ -238,64 +223,6 @@ async fn a_refund_of_a_dead_order_that_was_refused_is_not_made_again_and_again()
         (refund_of(&test).await.1.as_str(), test.count("SELECT count(*) FROM refund").await),
         ("failed", 1)
     );
-    test.finish().await;
-}
-
-#[tokio::test]
-async fn money_that_comes_for_a_dead_order_goes_back_without_any_event() {
-    let (test, order_id, payment_id) = paying("pm_sandbox_error_after_authorize").await;
-    assert!(is_unknown(&test.authorize(payment_id).await));
-    test.run_out(&order_id.to_string(), 1.0).await;
-    assert_eq!(test.expire(order_id).await, 1);
-    test.payments_age(A_MINUTE).await;
-    assert_eq!(test.reconcile().await, 1);
-    assert_eq!(status(&test, payment_id).await, "voided");
-    assert_eq!(test.sandbox.summary().await["voided"], 1);
-    assert_eq!(wait(&test).await, None);
-    test.finish().await;
-}
-
-#[tokio::test]
-async fn money_that_waits_for_the_merchant_is_voided_with_its_order_without_any_event() {
-    let test = TestApp::start().await;
-    test.stock("a", 5).await;
-    let order_id = test.placed(&[("a", 1)]).await;
-    let body = json!({ "method": "card", "payment_token": "pm_card_visa", "capture_method": "manual" });
-    let payment = test.api.post(&format!("/v1/orders/{order_id}/payments"), &body).await.expect(201);
-    let payment_id: PaymentId = id(&payment).parse().unwrap();
-    test.authorize(payment_id).await.unwrap();
-    test.payments_age(A_MINUTE).await;
-    assert_eq!(test.reconcile().await, 1);
-    test.api.cancel(&order_id).await.expect(200);
-    assert!(wait(&test).await.unwrap() <= FIRST_WAIT_SECONDS);
-    // A look-up that the provider asks for does not end the look-ups of money that is still there.
-    sqlx::query("UPDATE payment SET next_lookup_at = now(), updated_at = now()")
-        .execute(&mut *test.conn().await)
-        .await
-        .unwrap();
-    assert_eq!(test.reconcile().await, 1);
-    assert_eq!(status(&test, payment_id).await, "authorized");
-    assert!(wait(&test).await.unwrap() <= FIRST_WAIT_SECONDS * 1.25);
-    test.payments_age(FIRST_WAIT_SECONDS * 1.25 + 1.0).await;
-    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
-    assert_eq!(status(&test, payment_id).await, "voided");
-    assert_eq!(test.sandbox.summary().await["voided"], 1);
-    test.finish().await;
-}
-
-#[tokio::test]
-async fn a_payment_that_waits_for_the_customer_of_a_dead_order_is_given_up() {
-    let (mut test, order_id, payment_id) = paying("pm_sandbox_requires_action").await;
-    let provider = test.make_faulty(Fault::AnswerLost);
-    assert!(is_unknown(&test.authorize(payment_id).await));
-    provider.becomes(Fault::None);
-    test.run_out(&order_id.to_string(), 1.0).await;
-    assert_eq!(test.expire(order_id).await, 1);
-    // The event of that finds nothing to let go of yet.
-    assert_eq!(test.release(order_id).await, Progress::Done);
-    test.payments_age(A_MINUTE).await;
-    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
-    assert_eq!(status(&test, payment_id).await, "voided");
     test.finish().await;
 }
 
@@ -393,54 +320,6 @@ async fn two_processes_share_the_look_ups() {
     }
     assert_eq!(test.sandbox.summary().await["intents"], 40);
     other.store.close().await;
-    test.finish().await;
-}
-
-#[tokio::test]
-async fn what_the_provider_tells_during_a_look_up_is_looked_up_again() {
-    let (test, _, payment_id) = paying("pm_card_visa").await;
-    test.authorize(payment_id).await.unwrap();
-    test.capture(payment_id).await.unwrap();
-    let reference = test.payment(payment_id).await["provider_reference"].as_str().unwrap().to_owned();
-    let tell = async |id: &str| {
-        test.api.webhook(&event(id, "payment_intent.succeeded", &reference, "")).await.expect(200);
-    };
-    tell("evt_1").await;
-    let due = payment_lookups::claim(&mut *test.conn().await, 10).await.unwrap();
-    assert_eq!(due.len(), 1);
-    assert!(!due[0].is_overdue);
-    tell("evt_2").await;
-    payment_lookups::mark_settled(&mut *test.conn().await, &due[0]).await.unwrap();
-    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
-    assert_eq!(test.count("SELECT count(*) FROM provider_event WHERE processed_at IS NULL").await, 0);
-    test.finish().await;
-}
-
-#[tokio::test]
-async fn what_the_provider_has_told_stays_due_when_an_older_answer_is_recorded() {
-    let (test, _, payment_id) = paying("pm_card_visa").await;
-    test.authorize(payment_id).await.unwrap();
-    let told = event("evt_1", "payment_intent.succeeded", "pi_unknown", &payment_id.to_string());
-    test.api.webhook(&told).await.expect(200);
-    test.capture(payment_id).await.unwrap();
-    assert!(wait(&test).await.unwrap() <= 0.0);
-    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
-    test.finish().await;
-}
-
-#[tokio::test]
-async fn what_the_provider_has_told_is_looked_up_though_the_look_up_of_it_ended_in_a_crash() {
-    let (test, _, payment_id) = paying("pm_card_visa").await;
-    test.authorize(payment_id).await.unwrap();
-    let told = event("evt_1", "payment_intent.succeeded", "pi_unknown", &payment_id.to_string());
-    test.api.webhook(&told).await.expect(200);
-    // Claimed by a process that dies; meanwhile another one records something else.
-    assert_eq!(payment_lookups::claim(&mut *test.conn().await, 10).await.unwrap().len(), 1);
-    test.capture(payment_id).await.unwrap();
-    assert!(wait(&test).await.unwrap() <= FIRST_WAIT_SECONDS);
-    test.payments_age(A_MINUTE).await;
-    assert_eq!((test.reconcile().await, wait(&test).await), (1, None));
-    assert_eq!(test.count("SELECT count(*) FROM provider_event WHERE processed_at IS NULL").await, 0);
     test.finish().await;
 }
 

@@ -98,3 +98,17 @@ pub(crate) async fn moves(test: &TestApp, id: PaymentId) -> [i64; 3] {
     let counts = test.sandbox.payment(id).await;
     ["authorizations", "captures", "refunds"].map(|name| counts[name].as_i64().unwrap())
 }
+
+/// A little longer than a payment has to be settled by events.
+pub(crate) const A_MINUTE: f64 = FIRST_WAIT_SECONDS + 1.0;
+
+/// Where a payment stands.
+pub(crate) async fn status(test: &TestApp, id: PaymentId) -> Value {
+    test.payment(id).await["status"].clone()
+}
+
+/// Seconds until the next look-up of the one payment; `None` where there will be none.
+pub(crate) async fn wait(test: &TestApp) -> Option<f64> {
+    let query = "SELECT extract(epoch FROM next_lookup_at - now())::float8 FROM payment";
+    sqlx::query_scalar(query).fetch_one(&mut *test.conn().await).await.unwrap()
+}
