@@ -6,6 +6,7 @@ use holdfast::{
     app::{Cause, Error, Handling, Progress},
     domain::ids::{EventId, OrderId, PaymentId},
     provider::ProviderError,
+    store::payment_lookups::FIRST_WAIT_SECONDS,
 };
 use serde_json::Value;
 
