@@ -6,6 +6,7 @@ such as an unknown SKU. The checks here keep that exact: such a rule has a code 
 
 import itertools
 import os
+from urllib.parse import quote, unquote
 
 import schemathesis
 
@@ -48,8 +49,10 @@ def spare_what_the_run_needs(case):
 def keep_to_the_pattern(case):
     """In a path a name now and then holds a control character, although its pattern allows visible characters only."""
     for name, value in (case.path_parameters or {}).items():
-        if isinstance(value, str):
-            case.path_parameters[name] = "".join(c for c in value if c.isprintable()) or "x"
+        text = unquote(value) if isinstance(value, str) else ""
+        if not text.isprintable():
+            visible = "".join(c for c in text if c.isprintable())
+            case.path_parameters[name] = quote(visible, safe="") or "x"
 
 
 def make_new(case):
