@@ -65,15 +65,17 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the last such write may delay the end of the process.
 const LAST_UPKEEP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the handlers share.
-#[derive(Clone)]
-pub(crate) struct ApiState {
-    app: Arc<App>,
-    access: Arc<access::AccessTable>,
-    keys: Arc<key_cache::KeyCache>,
-    limits: Arc<rate_limit::RateLimits>,
+/// What the handlers share, in one allocation: every layer of every request has a handle to it.
+pub(crate) type ApiState = Arc<Shared>;
+
+/// See [`ApiState`].
+pub(crate) struct Shared {
+    app: App,
+    access: access::AccessTable,
+    keys: key_cache::KeyCache,
+    limits: rate_limit::RateLimits,
     /// Turns to look a key up.
-    look_ups: Arc<Semaphore>,
+    look_ups: Semaphore,
     in_progress: Arc<idempotency::InProgress>,
     streams: Arc<Semaphore>,
     /// Fires when the process stops: whoever waits is answered with what there is.
@@ -106,7 +108,7 @@ impl Api {
     }
 }
 
-impl ApiState {
+impl Shared {
     /// What is done beside the requests, for as long as there may be any.
     async fn upkeep(&self) -> Infallible {
         loop {
@@ -173,16 +175,16 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, Ap
     let limits = BodyLimits::new(settings);
     let (routes, mut document) = routes(limits).split_for_parts();
     let text = openapi::complete(&mut document, &app.settings.limits);
-    let state = ApiState {
-        app: Arc::new(app),
-        access: Arc::new(access::AccessTable::new(&document)),
-        keys: Arc::default(),
-        look_ups: Arc::new(Semaphore::new(auth::LOOK_UPS)),
-        limits: Arc::new(rate_limit::RateLimits::new(settings.rate_limit)),
+    let state = Arc::new(Shared {
+        app,
+        access: access::AccessTable::new(&document),
+        keys: key_cache::KeyCache::default(),
+        look_ups: Semaphore::new(auth::LOOK_UPS),
+        limits: rate_limit::RateLimits::new(settings.rate_limit),
         in_progress: Arc::default(),
         streams: Arc::new(Semaphore::new(settings.max_streams)),
         stopping,
-    };
+    });
     let routes = routes
         .route_layer(middleware::from_fn_with_state(state.clone(), idempotency::count_once))
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize))
