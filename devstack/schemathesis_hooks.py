@@ -65,6 +65,19 @@ def make_new(case):
         case.body["client_reference"] = f"order-{next(numbers)}"
 
 
+def walk_on(case):
+    """Most steps of a walk are to succeed, or no walk gets as far as a delivery. Fuzzing sends what is left out here."""
+    if case.meta.phase.name.value != "stateful" or next(numbers) % 4 == 0:
+        return
+    case.headers.pop("If-Match", None)
+    if case.path == "/v1/orders/{id}/payments":
+        case.headers["Prefer"] = "wait=2"
+    # Made-up ids of lines are of no order; without them it is all of them.
+    if isinstance(case.body, dict) and "{id}" in case.path:
+        for field in ("amount", "lines", "location_id"):
+            case.body.pop(field, None)
+
+
 @schemathesis.hook
 def before_call(ctx, case, kwargs):
     case.body = without_fractions(case.body)
@@ -72,6 +85,7 @@ def before_call(ctx, case, kwargs):
     if is_positive(case):
         keep_to_the_pattern(case)
         make_new(case)
+        walk_on(case)
 
 
 @schemathesis.serializer("application/x-ndjson")
