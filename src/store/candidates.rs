@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Conn, Error,
-    inventory::{LockedLevel, level_key},
+    inventory::{LevelRow, LockedLevel, level_key, level_of, time_after_locks},
 };
 use crate::domain::inventory::{InventoryLevel, LocationId, Sku};
 
@@ -22,7 +22,8 @@ pub struct LockedCandidate {
 
 /// Every candidate of these SKUs: by SKU, best first. Nothing is locked.
 pub async fn list(conn: &mut Conn, skus: &[&str]) -> Result<Vec<InventoryLevel>, Error> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        LevelRow,
         "SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
                 low_stock_threshold, version
          FROM inventory_level l JOIN location p ON p.id = l.location_id
@@ -32,20 +33,7 @@ pub async fn list(conn: &mut Conn, skus: &[&str]) -> Result<Vec<InventoryLevel>,
     )
     .fetch_all(conn)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(InventoryLevel {
-                key: level_key(&row.sku, &row.location_id)?,
-                on_hand: row.on_hand,
-                reserved: row.reserved,
-                committed: row.committed,
-                safety_stock: row.safety_stock,
-                backorder_limit: row.backorder_limit,
-                low_stock_threshold: row.low_stock_threshold,
-                version: row.version,
-            })
-        })
-        .collect()
+    rows.into_iter().map(InventoryLevel::try_from).collect()
 }
 
 /// Locks in key order and reads the levels of these SKUs, at one location each or at all there are, with the time of the
@@ -70,20 +58,10 @@ pub async fn lock(
     )
     .fetch_all(&mut *conn)
     .await?;
-    // Read after the wait for the row locks, so that time never runs backwards from one order of a SKU to the next.
-    let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(conn).await?;
+    let now = time_after_locks(conn).await?;
     let mut candidates = Vec::with_capacity(rows.len());
     for row in rows {
-        let level = InventoryLevel {
-            key: level_key(&row.sku, &row.location_id)?,
-            on_hand: row.on_hand,
-            reserved: row.reserved,
-            committed: row.committed,
-            safety_stock: row.safety_stock,
-            backorder_limit: row.backorder_limit,
-            low_stock_threshold: row.low_stock_threshold,
-            version: row.version,
-        };
+        let level = level_of!(row);
         let locked = LockedLevel { level, fence: (row.fence_epoch, row.fence) };
         candidates.push(LockedCandidate { locked, priority: row.priority });
     }

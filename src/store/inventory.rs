@@ -7,6 +7,24 @@ use chrono::{DateTime, Utc};
 use super::{Conn, Error, error::parse, expect_rows};
 use crate::domain::inventory::{InventoryLevel, LevelChange, LevelKey};
 
+/// The level in a row of a query. Each query with more columns than a level has a row type of its own.
+macro_rules! level_of {
+    ($row:expr) => {
+        InventoryLevel {
+            key: level_key(&$row.sku, &$row.location_id)?,
+            on_hand: $row.on_hand,
+            reserved: $row.reserved,
+            committed: $row.committed,
+            safety_stock: $row.safety_stock,
+            backorder_limit: $row.backorder_limit,
+            low_stock_threshold: $row.low_stock_threshold,
+            version: $row.version,
+        }
+    };
+}
+
+pub(super) use level_of;
+
 /// A level as it was read under its row lock, with the newest fencing token that wrote it.
 #[derive(Debug, Clone)]
 pub struct LockedLevel {
@@ -49,24 +67,19 @@ pub async fn lock_levels(
     )
     .fetch_all(&mut *conn)
     .await?;
-    // Read after the wait for the row locks, so that time never runs backwards from one order of a SKU to the next.
-    let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(conn).await?;
+    let now = time_after_locks(conn).await?;
     let mut levels = BTreeMap::new();
     for row in rows {
         let fence = (row.fence_epoch, row.fence);
-        let level = InventoryLevel {
-            key: level_key(&row.sku, &row.location_id)?,
-            on_hand: row.on_hand,
-            reserved: row.reserved,
-            committed: row.committed,
-            safety_stock: row.safety_stock,
-            backorder_limit: row.backorder_limit,
-            low_stock_threshold: row.low_stock_threshold,
-            version: row.version,
-        };
+        let level = level_of!(row);
         levels.insert(level.key.clone(), LockedLevel { level, fence });
     }
     Ok((levels, now))
+}
+
+/// The database's time, read after the wait for row locks: so it never runs backwards from one order of a SKU to the next.
+pub(super) async fn time_after_locks(conn: &mut Conn) -> Result<DateTime<Utc>, Error> {
+    Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(conn).await?)
 }
 
 /// One level.
@@ -220,32 +233,23 @@ pub async fn move_counters(
 }
 
 /// A level as it is stored.
-struct LevelRow {
-    sku: String,
-    location_id: String,
-    on_hand: i64,
-    reserved: i64,
-    committed: i64,
-    safety_stock: i64,
-    backorder_limit: i64,
-    low_stock_threshold: Option<i64>,
-    version: i64,
+pub(super) struct LevelRow {
+    pub(super) sku: String,
+    pub(super) location_id: String,
+    pub(super) on_hand: i64,
+    pub(super) reserved: i64,
+    pub(super) committed: i64,
+    pub(super) safety_stock: i64,
+    pub(super) backorder_limit: i64,
+    pub(super) low_stock_threshold: Option<i64>,
+    pub(super) version: i64,
 }
 
 impl TryFrom<LevelRow> for InventoryLevel {
     type Error = Error;
 
     fn try_from(row: LevelRow) -> Result<Self, Error> {
-        Ok(Self {
-            key: level_key(&row.sku, &row.location_id)?,
-            on_hand: row.on_hand,
-            reserved: row.reserved,
-            committed: row.committed,
-            safety_stock: row.safety_stock,
-            backorder_limit: row.backorder_limit,
-            low_stock_threshold: row.low_stock_threshold,
-            version: row.version,
-        })
+        Ok(level_of!(row))
     }
 }
 
