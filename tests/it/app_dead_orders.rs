@@ -1,13 +1,10 @@
 //! A dead order keeps no money, though no event says so: look-ups find what is still there.
 
-use holdfast::{app::Progress, domain::ids::PaymentId, store::payment_lookups::FIRST_WAIT_SECONDS};
-use serde_json::json;
+use holdfast::{app::Progress, store::payment_lookups::FIRST_WAIT_SECONDS};
 
 use crate::support::{
-    api::id,
-    app::TestApp,
     faulty_provider::Fault,
-    payments::{A_MINUTE, is_unknown, paying, status, wait},
+    payments::{A_MINUTE, is_unknown, paying, paying_by_hand, status, wait},
 };
 
 #[tokio::test]
@@ -26,12 +23,7 @@ async fn money_that_comes_for_a_dead_order_goes_back_without_any_event() {
 
 #[tokio::test]
 async fn money_that_waits_for_the_merchant_is_voided_with_its_order_without_any_event() {
-    let test = TestApp::start().await;
-    test.stock("a", 5).await;
-    let order_id = test.placed(&[("a", 1)]).await;
-    let body = json!({ "method": "card", "payment_token": "pm_card_visa", "capture_method": "manual" });
-    let payment = test.api.post(&format!("/v1/orders/{order_id}/payments"), &body).await.expect(201);
-    let payment_id: PaymentId = id(&payment).parse().unwrap();
+    let (test, order_id, payment_id) = paying_by_hand().await;
     test.authorize(payment_id).await.unwrap();
     test.payments_age(A_MINUTE).await;
     assert_eq!(test.reconcile().await, 1);

@@ -10,11 +10,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     PATIENCE,
-    api::id,
     app::TestApp,
     eventually,
     faulty_provider::Fault,
-    payments::{A_MINUTE, is_unknown, moves, new_event, paying, status, wait},
+    payments::{A_MINUTE, is_unknown, moves, new_event, paying, paying_by_hand, status, wait},
 };
 
 /// Longer than any wait, jitter included.
@@ -125,12 +124,7 @@ async fn a_refund_of_unknown_outcome_is_settled_once() {
 
 #[tokio::test]
 async fn what_was_asked_for_is_carried_out_though_its_events_are_lost() {
-    let test = TestApp::start().await;
-    test.stock("a", 5).await;
-    let order_id = test.placed(&[("a", 1)]).await;
-    let body = json!({ "method": "card", "payment_token": "pm_card_visa", "capture_method": "manual" });
-    let payment = test.api.post(&format!("/v1/orders/{order_id}/payments"), &body).await.expect(201);
-    let payment_id: PaymentId = id(&payment).parse().unwrap();
+    let (test, _, payment_id) = paying_by_hand().await;
     let ask = async |what: &str, body: Value| {
         let answer = test.api.post(&format!("/v1/payments/{payment_id}/{what}"), &body).await;
         assert!(answer.status < 300, "{what}: {}", answer.text);

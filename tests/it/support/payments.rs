@@ -8,9 +8,10 @@ use holdfast::{
     provider::ProviderError,
     store::payment_lookups::FIRST_WAIT_SECONDS,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
+    api::id,
     app::{Setup, TestApp},
     faulty_provider::{Fault, FaultyProvider},
 };
@@ -29,6 +30,17 @@ pub(crate) async fn paying(token: &str) -> (TestApp, OrderId, PaymentId) {
     let order_id = test.placed(&[("a", 1)]).await;
     let payment_id = test.paying(&order_id, token).await;
     (test, order_id.parse().unwrap(), payment_id.parse().unwrap())
+}
+
+/// A test with one order, and a payment of it whose money is captured on request.
+pub(crate) async fn paying_by_hand() -> (TestApp, String, PaymentId) {
+    let test = TestApp::start().await;
+    test.stock("a", 5).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let body = json!({ "method": "card", "payment_token": "pm_card_visa", "capture_method": "manual" });
+    let payment = test.api.post(&format!("/v1/orders/{order_id}/payments"), &body).await.expect(201);
+    let payment_id = id(&payment).parse().unwrap();
+    (test, order_id, payment_id)
 }
 
 impl TestApp {
