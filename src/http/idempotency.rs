@@ -97,14 +97,13 @@ pub(super) async fn count_once(State(state): State<ApiState>, mut request: Reque
     };
     let keyed = Arc::new(Keyed { key, fingerprint: OnceLock::new() });
     request.extensions_mut().insert(keyed.clone());
-    let (path, request_id) =
-        (request.uri().path().to_owned(), request.extensions().get::<RequestId>().cloned());
+    let (uri, request_id) = (request.uri().clone(), request.extensions().get::<RequestId>().cloned());
     let response = next.run(request).await;
     let is_final = response.extensions().get::<Problem>().is_some_and(Problem::is_final);
     match keyed.request(response.status()) {
         Some(refused) if is_final => {
             let request_id = request_id.map_or_else(String::new, |id| id.0);
-            store_refusal(&state, &refused, super::problem::render(response, &request_id, &path)).await
+            store_refusal(&state, &refused, super::problem::render(response, &request_id, uri.path())).await
         }
         _ => response,
     }
