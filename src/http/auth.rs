@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::{
     ApiState,
     access::Access,
+    idempotency,
     key_cache::Known,
     problem::{self, Problem},
     rate_limit::{self, Allowance},
@@ -28,6 +29,7 @@ use crate::{
 /// How many keys are looked up at a time: few enough to leave the connections of the pool to others.
 pub(super) const LOOK_UPS: usize = 4;
 
+/// The layer of every route of the document: who may pass is answered, a POST once.
 pub(super) async fn authorize(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let needed = match state.access.find(path, request.method()) {
@@ -44,7 +46,7 @@ pub(super) async fn authorize(State(state): State<ApiState>, mut request: Reques
         rate_limit::spent(wait)
     } else if caller.scopes.allow(needed) {
         request.extensions_mut().insert(caller);
-        next.run(request).await
+        idempotency::answer_once(&state, caller, request, next).await
     } else {
         let detail = format!("the API key needs the scope {needed}");
         Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail).into_response()

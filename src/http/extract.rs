@@ -130,10 +130,12 @@ fn parse_body<T: DeserializeOwned>(bytes: &[u8], value: &Value) -> Result<T, Pro
     if let Some(pointer) = find_list_for_object(value) {
         return Err(Problem::invalid(Invalid::field(pointer, "must be an object")));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = pointer(error.path());
-        Problem::invalid(field_error(pointer, &without_position(&error.into_inner())))
+    serde_json::from_slice(bytes).map_err(|error| {
+        // Read again, to learn at which field: that costs a copy of each field's name.
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let place = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err();
+        let pointer = place.map(|error| pointer(error.path())).unwrap_or_default();
+        Problem::invalid(field_error(pointer, &without_position(&error)))
     })
 }
 

@@ -1,7 +1,7 @@
-//! What makes every POST count once: the one layer that reads `Idempotency-Key`, for all routes that need an API key.
+//! What makes every POST count once: the one place that reads `Idempotency-Key`, for all routes that need an API key.
 //!
 //! A request that takes effect stores its answer in the transaction of its effect, and its repetition finds it there
-//! (`app::answer`). This layer does the rest: it refuses a POST without a key; it refuses a key whose first request is still
+//! (`app::answer`). This does the rest: it refuses a POST without a key; it refuses a key whose first request is still
 //! being answered by this process (one that another process answers is waited for, under the row locks of what it
 //! changes); and it stores a refusal that is final, so that its repetition is refused too, whatever has changed since.
 //!
@@ -15,7 +15,7 @@ use std::{
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{HeaderMap, Method, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -80,9 +80,11 @@ impl Keyed {
     }
 }
 
-pub(super) async fn count_once(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
-    let caller = request.extensions().get::<Caller>().copied();
-    let (Some(caller), &Method::POST) = (caller, request.method()) else { return next.run(request).await };
+/// Answers the request of a caller that may make it: a POST counts once.
+pub(super) async fn answer_once(state: &ApiState, caller: Caller, mut request: Request, next: Next) -> Response {
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
     let header = match header(request.headers()) {
         Ok(header) => header,
         Err(problem) => return problem.into_response(),
@@ -102,8 +104,8 @@ pub(super) async fn count_once(State(state): State<ApiState>, mut request: Reque
     let is_final = response.extensions().get::<Problem>().is_some_and(Problem::is_final);
     match keyed.request(response.status()) {
         Some(refused) if is_final => {
-            let request_id = request_id.map_or_else(String::new, |id| id.0);
-            store_refusal(&state, &refused, super::problem::render(response, &request_id, uri.path())).await
+            let request_id = request_id.as_ref().map_or("", |id| &id.0);
+            store_refusal(state, &refused, super::problem::render(response, request_id, uri.path())).await
         }
         _ => response,
     }

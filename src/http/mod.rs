@@ -12,7 +12,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
@@ -78,6 +77,8 @@ pub(crate) struct Shared {
     look_ups: Semaphore,
     in_progress: Arc<idempotency::InProgress>,
     streams: Arc<Semaphore>,
+    /// The OpenAPI document.
+    openapi: openapi::Text,
     /// Fires when the process stops: whoever waits is answered with what there is.
     stopping: CancellationToken,
 }
@@ -183,22 +184,23 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, Ap
         limits: rate_limit::RateLimits::new(settings.rate_limit),
         in_progress: Arc::default(),
         streams: Arc::new(Semaphore::new(settings.max_streams)),
+        openapi: text,
         stopping,
     });
     let routes = routes
-        .route_layer(middleware::from_fn_with_state(state.clone(), idempotency::count_once))
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize))
-        .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json").persist_authorization(false)))
-        .layer(Extension(text));
+        .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json").persist_authorization(false)));
     (with_contract(routes, limits).with_state(state.clone()), state)
 }
 
 /// What holds for every route and for what is none: limits, an id for each request, errors as problem documents.
+///
+/// All of it is one layer, as what a key has to do with is another: axum copies a route with every layer in it for each
+/// layer that a request passes, so six layers cost an order 20 copies where two cost three.
 fn with_contract<S: Clone + Send + Sync + 'static>(routes: Router<S>, limits: BodyLimits) -> Router<S> {
     routes
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(middleware::from_fn_with_state(limits, request_id::identify))
 }
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Extension,
+    extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
 };
@@ -23,6 +23,7 @@ use utoipa::{
 };
 
 use super::{
+    ApiState,
     access::{self, Access},
     idempotency,
     if_match::EntityTags,
@@ -263,6 +264,6 @@ fn idempotency_key() -> Parameter {
     get, operation_id = "read_openapi", path = "/openapi.json", tag = "contract", security(()),
     responses((status = 200, body = serde_json::Value))
 )]
-pub(super) async fn read(Extension(text): Extension<Text>) -> impl IntoResponse {
-    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], text.0.to_string())
+pub(super) async fn read(State(state): State<ApiState>) -> impl IntoResponse {
+    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], state.openapi.0.to_string())
 }

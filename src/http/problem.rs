@@ -308,7 +308,7 @@ pub(super) async fn method_not_allowed() -> Problem {
 }
 
 /// A handler panicked: a bug. The client learns only that.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the cause over")]
+#[expect(clippy::needless_pass_by_value, reason = "a caught panic hands its cause over")]
 pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response {
     let cause =
         cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());

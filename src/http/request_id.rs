@@ -1,12 +1,15 @@
 //! Every request has an id: the client's `X-Request-Id` where it is usable, a new one where not. It is in the answer, in
 //! problem documents, in the logs, and as correlation id in the events that follow.
 
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
 use axum::{
     extract::{Request, State},
     http::{HeaderName, HeaderValue},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -23,32 +26,33 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of the request being answered.
 #[derive(Debug, Clone)]
-pub(super) struct RequestId(pub(super) String);
+pub(super) struct RequestId(pub(super) Arc<str>);
 
 impl RequestId {
     /// What the changes of this request follow from.
     pub(super) fn cause(&self) -> Cause {
-        Cause { correlation_id: Some(self.0.clone()), causation_id: None }
+        Cause { correlation_id: Some(self.0.to_string()), causation_id: None }
     }
 }
 
-/// What every request is given: its id, its place in a trace, and the limits of its body, which its route may widen. One layer for all of it,
-/// because each costs allocations.
+/// What every request is given: its id, its place in a trace, and the limits of its body, which its route may widen. A handler
+/// that panics ends its request only.
 pub(super) async fn identify(State(limits): State<BodyLimits>, mut request: Request, next: Next) -> Response {
     let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
     // What a client sends goes into logs and events: nothing that is long or could pass for something else.
     let usable = given.filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
-    let id = usable.map_or_else(new_id, str::to_owned);
+    let id: Arc<str> = usable.map_or_else(|| new_id().into(), Arc::from);
     let observed = Observed::begin(&request);
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     let trace = TraceContext::begin(request.headers());
     let trace_id = trace.trace_id();
-    let span = tracing::info_span!("request", method = %request.method(), path, request_id = id, %trace_id);
+    let span = tracing::info_span!("request", method = %request.method(), path = uri.path(), request_id = &*id, %trace_id);
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(limits);
-    let response = next.run(request).instrument(span).await;
+    let answered = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
+    let response = answered.await.unwrap_or_else(problem::panicked);
     observed.end(response.status());
-    let mut response = finish(response, &id, &path);
+    let mut response = finish(response, &id, uri.path());
     if let Some(value) = trace.header_value() {
         response.headers_mut().insert(trace_context::RESPONSE_HEADER, value);
     }

@@ -36,15 +36,16 @@ pub(super) fn respond(answer: Answer) -> Response {
 
 /// The same, with the entity tag of the order that it is.
 pub(super) fn respond_with_order(answer: Answer) -> Response {
-    let version = told(&answer).and_then(|told| told.version);
-    let tag = version.map(etag);
+    let tag = told(&answer).and_then(|told| told.version).map(etag);
     (tag, respond(answer)).into_response()
 }
 
-/// The same, with the place of the order that it is.
+/// The same, with the place of the order too.
 pub(super) fn respond_with_new_order(answer: Answer) -> Response {
-    let place = location(&answer, "/v1/orders");
-    (place, respond_with_order(answer)).into_response()
+    let told = told(&answer);
+    let place = told.as_ref().and_then(|told| location_of(&told.id, "/v1/orders"));
+    let tag = told.and_then(|told| told.version).map(etag);
+    (place, tag, respond(answer)).into_response()
 }
 
 /// The same, with the place of the thing in `collection` that it is.
