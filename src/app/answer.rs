@@ -81,6 +81,10 @@ impl App {
 }
 
 pub(super) fn to_json(body: &impl Serialize) -> Result<String, Error> {
-    serde_json::to_string(body)
+    // An order of one line has 700 bytes: not one reallocation for most.
+    let mut text = Vec::with_capacity(1024);
+    let written = serde_json::to_writer(&mut text, body).map_err(|error| error.to_string());
+    written
+        .and_then(|()| String::from_utf8(text).map_err(|error| error.to_string()))
         .map_err(|error| store::Error::Inconsistent(format!("an answer does not serialize: {error}")).into())
 }

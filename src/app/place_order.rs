@@ -56,7 +56,8 @@ impl App {
                     tokio::time::sleep(STALE_FENCE_PAUSE).await;
                 }
                 Placed::Short(items) => {
-                    if reaped || !self.reap_expired(&items, cause).await? {
+                    // Boxed: what few orders need, all would carry.
+                    if reaped || !Box::pin(self.reap_expired(&items, cause)).await? {
                         return Err(Conflict::InsufficientStock { items }.into());
                     }
                     reaped = true;

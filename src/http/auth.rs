@@ -72,6 +72,16 @@ async fn authenticate(
     if let Known::Valid(caller) = state.keys.find(&hash) {
         return Ok(caller);
     }
+    // Boxed: few requests come here, and all would carry what it needs.
+    Box::pin(look_up(state, &hash, extensions)).await?.ok_or_else(refuse)
+}
+
+/// Looks a key up that is not known to be valid.
+async fn look_up(
+    state: &ApiState,
+    hash: &[u8; 32],
+    extensions: &Extensions,
+) -> Result<Option<Caller>, Response> {
     // Those before it wait for the database at most this long each.
     let turn = timeout(state.app.store.patience(), state.look_ups.acquire());
     let Ok(Ok(_turn)) = turn.await else {
@@ -79,13 +89,12 @@ async fn authenticate(
         return Err(Problem::from(error).into_response());
     };
     // Of many requests under one key that come at once, the first has looked it up for all of them.
-    match state.keys.find(&hash) {
-        Known::Valid(caller) => return Ok(caller),
+    match state.keys.find(hash) {
+        Known::Valid(caller) => return Ok(Some(caller)),
         Known::Stale => {}
         Known::Nothing => state.limits.admit_address(extensions)?,
     }
-    let found = find_key(state, &hash).await.map_err(|error| Problem::from(error).into_response())?;
-    found.ok_or_else(refuse)
+    find_key(state, hash).await.map_err(|error| Problem::from(error).into_response())
 }
 
 async fn find_key(state: &ApiState, hash: &[u8; 32]) -> Result<Option<Caller>, store::Error> {

@@ -199,7 +199,10 @@ fn fingerprint(path: &str, body: &Value) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(path.as_bytes());
     hash.update(b"\n");
-    hash.update(body.to_string().as_bytes());
+    let mut text = Vec::with_capacity(512);
+    // Invariant: a value serializes, and writing to a vector cannot fail.
+    let _ = serde_json::to_writer(&mut text, body);
+    hash.update(&text);
     hash.finalize().into()
 }
 

@@ -81,7 +81,12 @@ impl Keyed {
 }
 
 /// Answers the request of a caller that may make it: a POST counts once.
-pub(super) async fn answer_once(state: &ApiState, caller: Caller, mut request: Request, next: Next) -> Response {
+pub(super) async fn answer_once(
+    state: &ApiState,
+    caller: Caller,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;
     }
@@ -105,7 +110,8 @@ pub(super) async fn answer_once(state: &ApiState, caller: Caller, mut request: R
     match keyed.request(response.status()) {
         Some(refused) if is_final => {
             let request_id = request_id.as_ref().map_or("", |id| &id.0);
-            store_refusal(state, &refused, super::problem::render(response, request_id, uri.path())).await
+            let response = super::problem::render(response, request_id, uri.path());
+            Box::pin(store_refusal(state, &refused, response)).await
         }
         _ => response,
     }
