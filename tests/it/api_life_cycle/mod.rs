@@ -10,6 +10,7 @@ mod headers;
 mod lapsed;
 mod lists;
 mod refunds;
+mod repetitions;
 mod returns;
 mod shipments;
 mod split_lines;
