@@ -22,6 +22,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::{app::App, config::Http};
 
 mod access;
+mod answers;
 mod api_keys;
 mod auth;
 mod body;
