@@ -7,6 +7,7 @@ mod capture;
 mod dead_orders;
 mod extend;
 mod headers;
+mod keys;
 mod lapsed;
 mod lists;
 mod refunds;
