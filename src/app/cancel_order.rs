@@ -189,13 +189,11 @@ async fn carry_out(
 }
 
 fn refuse_status(change: &OrderChange, cancel: &CancelOrder) -> Result<(), Error> {
-    let status = change.order.status;
     let in_parts = [OrderStatus::PendingPayment, OrderStatus::Confirmed, OrderStatus::PartiallyFulfilled];
-    let allowed = match cancel.lines {
+    change.require_status(|status| match cancel.lines {
         Some(_) => in_parts.contains(&status),
         None => status.may_become(OrderStatus::Canceled),
-    };
-    if allowed { Ok(()) } else { Err(change.invalid_transition()) }
+    })
 }
 
 /// The order's live payment. Canceling under one that the provider has not decided could take money for nothing.

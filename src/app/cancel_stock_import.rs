@@ -32,13 +32,8 @@ impl App {
             if let Some(answer) = answer::find(&mut tx, request).await? {
                 return Ok(answer);
             }
-            if !import.status.may_become(ImportStatus::Canceled) {
-                let allowed = import.status.allowed().iter().map(|status| status.as_str()).collect();
-                let current_status = import.status.as_str();
-                return Err(
-                    Conflict::InvalidStateTransition { kind: "import", current_status, allowed }.into()
-                );
-            }
+            let permits = |status: ImportStatus| status.may_become(ImportStatus::Canceled);
+            Conflict::require_status("import", import.status, permits)?;
             let canceled = stock_imports::mark_canceled(&mut tx, id).await?;
             let answer = answer::store(&mut tx, request, &canceled).await?;
             tx.commit().await?;

@@ -70,9 +70,7 @@ impl App {
                 return Ok(answer);
             }
             change.require_version(expected)?;
-            if !may_ship(&change) {
-                return Err(change.invalid_transition());
-            }
+            change.require_status(may_ship)?;
             refuse_unpaid(&mut tx, &change).await?;
             let uncovered = list_uncovered(&mut tx, order_id).await?;
             let location_id = choose_location(create.location_id.as_ref(), &uncovered)?;
@@ -103,8 +101,8 @@ impl App {
 }
 
 /// Whether the order has stock that was paid and may be in the building.
-pub(super) fn may_ship(change: &OrderChange) -> bool {
-    matches!(change.order.status, OrderStatus::Confirmed | OrderStatus::PartiallyFulfilled)
+pub(super) const fn may_ship(status: OrderStatus) -> bool {
+    matches!(status, OrderStatus::Confirmed | OrderStatus::PartiallyFulfilled)
 }
 
 /// Whether the order still has the payment that its stock was committed by. No payment of it changes under its lock.

@@ -8,6 +8,7 @@ use crate::{
         inventory::LocationId,
         open_orders::OwnerKind,
         reservation::Shortage,
+        status::Status,
         validation::{Invalid, Rule},
     },
     lock::LockError,
@@ -83,6 +84,9 @@ pub enum Conflict {
         current_status: &'static str,
         /// The statuses that may follow it.
         allowed: Vec<&'static str>,
+        /// Whether none of those that may ever follow allows it either.
+        #[serde(skip)]
+        is_final: bool,
     },
     /// A payment of the order is not decided yet.
     #[error("payment {payment_id} of the order is not decided yet")]
@@ -206,12 +210,29 @@ pub enum Conflict {
 }
 
 impl Conflict {
+    /// Fails unless the status is one that permits what was asked.
+    pub(super) fn require_status<S: Status>(
+        kind: &'static str,
+        current: S,
+        permits: impl Fn(S) -> bool,
+    ) -> Result<(), Self> {
+        if permits(current) {
+            return Ok(());
+        }
+        Err(Self::InvalidStateTransition {
+            kind,
+            current_status: current.as_str(),
+            allowed: current.allowed().iter().map(|status| status.as_str()).collect(),
+            is_final: !current.may_reach(permits),
+        })
+    }
+
     /// Whether the request is answered for good: the answer is stored under its idempotency key. Of a conflict that may end,
-    /// such as too little stock, nothing is stored: nothing happened, and a repetition may win.
+    /// such as too little stock or a status that others follow, nothing is stored: nothing happened, and a repetition may win.
     pub const fn is_final(&self) -> bool {
         match self {
+            Self::InvalidStateTransition { is_final, .. } => *is_final,
             Self::DuplicateClientReference { .. }
-            | Self::InvalidStateTransition { .. }
             | Self::PaymentAlreadySucceeded { .. }
             | Self::ExtensionLimitReached { .. }
             | Self::ReservationExpired {} => true,

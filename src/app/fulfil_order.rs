@@ -58,7 +58,7 @@ impl App {
 }
 
 async fn insert_shipments(conn: &mut Conn, change: &mut OrderChange) -> Result<(), Error> {
-    if !may_ship(change) || !is_paid(conn, change.order.id).await? {
+    if !may_ship(change.order.status) || !is_paid(conn, change.order.id).await? {
         return Ok(());
     }
     let mut by_location = BTreeMap::<LocationId, Vec<(ReservationId, i64)>>::new();
@@ -78,7 +78,7 @@ async fn ship_everything(
     handling: &Handling,
 ) -> Result<(), Error> {
     let order_id = change.order.id;
-    if !may_ship(change) || !is_paid(conn, order_id).await? {
+    if !may_ship(change.order.status) || !is_paid(conn, order_id).await? {
         return Ok(());
     }
     let mut unsent = shipments::list_of_order(conn, order_id).await?;

@@ -58,9 +58,7 @@ impl OrderChange {
 
     /// Moves the order on, if its status allows that.
     pub(super) fn become_status(&mut self, next: OrderStatus) -> Result<(), Error> {
-        if !self.order.status.may_become(next) {
-            return Err(self.invalid_transition());
-        }
+        self.require_status(|status| status.may_become(next))?;
         self.order.status = next;
         Ok(())
     }
@@ -70,14 +68,9 @@ impl OrderChange {
         self.cancel_reason = reason;
     }
 
-    /// The conflict that says what the order's status allows.
-    pub(super) fn invalid_transition(&self) -> Error {
-        Conflict::InvalidStateTransition {
-            kind: "order",
-            current_status: self.order.status.as_str(),
-            allowed: self.order.status.allowed().iter().map(|status| status.as_str()).collect(),
-        }
-        .into()
+    /// Fails unless the order's status permits what was asked.
+    pub(super) fn require_status(&self, permits: impl Fn(OrderStatus) -> bool) -> Result<(), Error> {
+        Ok(Conflict::require_status("order", self.order.status, permits)?)
     }
 
     /// Adds an event to the order's history.

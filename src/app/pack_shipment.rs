@@ -7,7 +7,7 @@ use super::{
     Answer, App, Cause, Error,
     create_shipment::refuse_unpaid,
     retry::retry,
-    shipment_change::{Begun, advance, refuse_transition},
+    shipment_change::{Begun, advance, require_transition},
 };
 use crate::{
     domain::{
@@ -47,7 +47,7 @@ impl App {
                 Begun::New(change) => change,
             };
             let (next, event) = (ShipmentStatus::Packed, EventType::ShipmentPacked);
-            refuse_transition(&begun.shipment, next)?;
+            require_transition(&begun.shipment, next)?;
             refuse_unpaid(&mut begun.tx, &begun.order).await?;
             let tracking = pack.tracking.as_ref();
             advance(&mut begun.tx, &mut begun.order, &mut begun.shipment, next, tracking, event).await?;

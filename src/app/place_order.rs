@@ -34,7 +34,10 @@ impl App {
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let draft = order.validate(&self.settings.limits).map_err(Error::Invalid)?;
-        let admission = self.engine.admit()?;
+        let admission = match self.engine.admit() {
+            Ok(admission) => admission,
+            Err(refusal) => return self.find_placed(&request, refusal).await,
+        };
         let now = Instant::now();
         let deadline = now + self.settings.lock_timeout;
         let mut keys: Vec<String> = draft.lines.iter().map(|line| line.sku.to_string()).collect();
@@ -48,7 +51,10 @@ impl App {
         });
         let mut reaped = false;
         loop {
-            let guard = self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await?;
+            let guard = match self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await {
+                Ok(guard) => guard,
+                Err(refusal) => return self.find_placed(&placement.request, refusal.into()).await,
+            };
             match self.engine.place(placement.clone(), guard, admission.clone()).await? {
                 Placed::Answer(answer) => return Ok(answer),
                 Placed::StaleFence => {
@@ -62,6 +68,19 @@ impl App {
                     }
                     reaped = true;
                 }
+            }
+        }
+    }
+
+    /// What the request was answered when it was placed before: that needs no room and no lock. Else why it is refused.
+    async fn find_placed(&self, request: &IdempotentRequest, refusal: Error) -> Result<Answer, Error> {
+        match self.engine.find_answer(request).await {
+            Ok(Some(answer)) => Ok(answer),
+            Err(Error::IdempotencyKeyReused) => Err(Error::IdempotencyKeyReused),
+            Ok(None) => Err(refusal),
+            Err(error) => {
+                tracing::warn!(%error, "whether an order was placed before cannot be looked up");
+                Err(refusal)
             }
         }
     }

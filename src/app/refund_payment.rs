@@ -64,9 +64,9 @@ impl App {
                 return Ok(answer);
             }
             let mut payment = change.lock_payment(&mut tx, id).await?;
-            if !matches!(payment.status, PaymentStatus::Captured | PaymentStatus::PartiallyRefunded) {
-                return Err(invalid_transition(&payment));
-            }
+            require_status(&payment, |status| {
+                matches!(status, PaymentStatus::Captured | PaymentStatus::PartiallyRefunded)
+            })?;
             let lines = orders::list_lines(&mut tx, order_id).await?;
             let draft = draft(new, &payment, &lines)?;
             let named = draft.lines.clone();
@@ -85,14 +85,12 @@ impl App {
     }
 }
 
-/// The conflict that says what the payment's status allows.
-pub(super) fn invalid_transition(payment: &Payment) -> Error {
-    Conflict::InvalidStateTransition {
-        kind: "payment",
-        current_status: payment.status.as_str(),
-        allowed: payment.status.allowed().iter().map(|status| status.as_str()).collect(),
-    }
-    .into()
+/// Fails unless the payment's status permits what was asked.
+pub(super) fn require_status(
+    payment: &Payment,
+    permits: impl Fn(PaymentStatus) -> bool,
+) -> Result<(), Error> {
+    Ok(Conflict::require_status("payment", payment.status, permits)?)
 }
 
 fn exceeds(payment: &Payment) -> Error {

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange,
-    refund_payment::invalid_transition, retry::retry,
+    Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, refund_payment::require_status,
+    retry::retry,
 };
 use crate::{
     domain::{
@@ -52,12 +52,8 @@ impl App {
                 return Ok(answer);
             }
             let payment = change.lock_payment(&mut tx, id).await?;
-            if payment.status != PaymentStatus::Authorized {
-                return Err(invalid_transition(&payment));
-            }
-            if change.order.status.is_dead() {
-                return Err(change.invalid_transition());
-            }
+            require_status(&payment, |status| status == PaymentStatus::Authorized)?;
+            change.require_status(|status| !status.is_dead())?;
             let is_asked = payment.capture_requested_amount.or(payment.amount_capturing).is_some();
             if is_asked || payment.void_requested_at.is_some() {
                 return Err(Conflict::PaymentInProgress { payment_id: id }.into());

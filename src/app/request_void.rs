@@ -8,8 +8,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange,
-    refund_payment::invalid_transition, retry::retry,
+    Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange, refund_payment::require_status,
+    retry::retry,
 };
 use crate::{
     domain::{
@@ -53,9 +53,9 @@ impl App {
                 return Ok(answer);
             }
             let payment = change.lock_payment(&mut tx, id).await?;
-            if !matches!(payment.status, PaymentStatus::RequiresAction | PaymentStatus::Authorized) {
-                return Err(invalid_transition(&payment));
-            }
+            require_status(&payment, |status| {
+                matches!(status, PaymentStatus::RequiresAction | PaymentStatus::Authorized)
+            })?;
             let status = change.order.status;
             if !status.is_dead() && status != OrderStatus::PendingPayment {
                 return Err(Conflict::OrderNeedsPayment { order_id, current_status: status.as_str() }.into());

@@ -10,7 +10,7 @@ use super::{
     Answer, App, Cause, Error,
     order_change::OrderChange,
     retry::retry,
-    shipment_change::{Begun, refuse_transition},
+    shipment_change::{Begun, require_transition},
     stock_events::write_crossings,
 };
 use crate::{
@@ -97,7 +97,7 @@ pub(super) async fn give_back(
     shipment: &mut Shipment,
     back: &GiveBack<'_>,
 ) -> Result<(), Error> {
-    refuse_transition(shipment, ShipmentStatus::Returned)?;
+    require_transition(shipment, ShipmentStatus::Returned)?;
     let order_id = order.order.id;
     let pieces = shipments::list_pieces(conn, order_id, shipment.id).await?;
     let left = |piece: &Piece| piece.quantity - piece.quantity_returned;

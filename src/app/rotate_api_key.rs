@@ -82,5 +82,6 @@ pub(super) fn unknown(id: ApiKeyId) -> Error {
 /// A key that has ended stays ended.
 pub(super) fn not_live(key: &ApiKey) -> Error {
     let current_status = if key.revoked_at.is_some() { "revoked" } else { "expired" };
-    Conflict::InvalidStateTransition { kind: "API key", current_status, allowed: Vec::new() }.into()
+    let allowed = Vec::new();
+    Conflict::InvalidStateTransition { kind: "API key", current_status, allowed, is_final: true }.into()
 }

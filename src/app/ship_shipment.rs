@@ -9,7 +9,7 @@ use super::{
     order_change::OrderChange,
     pack_shipment::validate_tracking,
     retry::retry,
-    shipment_change::{Begun, advance, refuse_transition},
+    shipment_change::{Begun, advance, require_transition},
     stock_events::take_reservations,
 };
 use crate::{
@@ -60,7 +60,7 @@ impl App {
                 Begun::Answered(answer) => return Ok(answer),
                 Begun::New(change) => change,
             };
-            refuse_transition(&begun.shipment, ShipmentStatus::Shipped)?;
+            require_transition(&begun.shipment, ShipmentStatus::Shipped)?;
             refuse_unpaid(&mut begun.tx, &begun.order).await?;
             let tracking = ship.tracking.as_ref();
             let sent = send(&mut begun.tx, &mut begun.order, &mut begun.shipment, tracking, actor).await?;

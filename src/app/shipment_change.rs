@@ -68,21 +68,13 @@ pub(super) async fn advance(
     tracking: Option<&Tracking>,
     event_type: EventType,
 ) -> Result<(), Error> {
-    refuse_transition(shipment, next)?;
+    require_transition(shipment, next)?;
     shipments::mark(conn, shipment.id, shipment.status, next, tracking).await?;
     shipment.status = next;
     order.emit_shipment(event_type, shipment.id)
 }
 
-/// The conflict that says what the shipment's status allows, unless it allows `next`.
-pub(super) fn refuse_transition(shipment: &Shipment, next: ShipmentStatus) -> Result<(), Error> {
-    if shipment.status.may_become(next) {
-        return Ok(());
-    }
-    Err(Conflict::InvalidStateTransition {
-        kind: "shipment",
-        current_status: shipment.status.as_str(),
-        allowed: shipment.status.allowed().iter().map(|status| status.as_str()).collect(),
-    }
-    .into())
+/// Fails unless the shipment's status allows `next`.
+pub(super) fn require_transition(shipment: &Shipment, next: ShipmentStatus) -> Result<(), Error> {
+    Ok(Conflict::require_status("shipment", shipment.status, |status| status.may_become(next))?)
 }

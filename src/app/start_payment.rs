@@ -48,9 +48,7 @@ impl App {
         change.require_version(expected)?;
         refuse_live_payment(&mut tx, order_id).await?;
         let order = &change.order;
-        if order.status != OrderStatus::PendingPayment {
-            return Err(change.invalid_transition());
-        }
+        change.require_status(|status| status == OrderStatus::PendingPayment)?;
         if order.is_overdue {
             return Err(Conflict::ReservationExpired {}.into());
         }

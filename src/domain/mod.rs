@@ -23,7 +23,7 @@ pub mod purchase_limit;
 pub mod refund;
 pub mod reservation;
 pub mod shipment;
-mod status;
+pub(crate) mod status;
 pub mod stock_file;
 pub mod stock_import;
 pub mod validation;

@@ -1,6 +1,9 @@
 //! Bearer API keys: who calls, and whether the key allows what the operation asks for. Nothing else.
 //!
 //! A key counts in the header `Authorization`, once, and nowhere else. Whatever is wrong with it, the answer is the same.
+//! An answer that goes on for long looks again from time to time: see [`revoked`].
+
+use std::time::Duration;
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -8,7 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     ApiState,
@@ -25,6 +28,9 @@ use crate::{
         api_keys::{self, Caller},
     },
 };
+
+/// How often the key of an answer that goes on is looked at again. Most looks find it in memory.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// How many keys are looked up at a time: few enough to leave the connections of the pool to others.
 pub(super) const LOOK_UPS: usize = 4;
@@ -95,6 +101,26 @@ async fn look_up(
         Known::Nothing => state.limits.admit_address(extensions)?,
     }
     find_key(state, hash).await.map_err(|error| Problem::from(error).into_response())
+}
+
+/// The hash of the key that a request came with.
+pub(super) fn key_hash(headers: &HeaderMap) -> Option<[u8; 32]> {
+    bearer(headers).map(hash_secret)
+}
+
+/// Ends when the key is found to be valid no more. While the database does not say, it is as valid as it was.
+pub(super) async fn revoked(state: ApiState, hash: [u8; 32]) {
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let is_known = || matches!(state.keys.find(&hash), Known::Valid(_));
+        if is_known() {
+            continue;
+        }
+        let Ok(_turn) = state.look_ups.acquire().await else { return };
+        if !is_known() && matches!(find_key(&state, &hash).await, Ok(None)) {
+            return;
+        }
+    }
 }
 
 async fn find_key(state: &ApiState, hash: &[u8; 32]) -> Result<Option<Caller>, store::Error> {

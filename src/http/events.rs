@@ -15,17 +15,13 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures_util::stream;
+use futures_util::{FutureExt as _, future::BoxFuture, stream};
 use serde::Serialize;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep_until},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 use utoipa::ToSchema;
 
 use super::{
-    ApiState,
+    ApiState, auth,
     extract::{IdPath, Query},
     orders,
     problem::Problem,
@@ -40,7 +36,7 @@ use crate::{
     store::events::PlacedEvent,
 };
 
-/// A stream ends then, and its client comes back: so a key that was revoked does not listen for ever.
+/// A stream ends then, and its client comes back: wherever a balancer sends it by then.
 const LONGEST_STREAM: Duration = Duration::from_hours(1);
 
 /// A comment is sent when nothing else was for so long: proxies keep the connection, and a client that has gone is noticed.
@@ -82,7 +78,8 @@ impl From<EventPage> for EventsPage {
 
 /// How the client wants to read.
 pub(super) struct Reading {
-    is_stream: bool,
+    /// As a stream, under the key with this hash; `None`: a page.
+    streamed_to: Option<[u8; 32]>,
     last_event_id: Option<i64>,
 }
 
@@ -106,7 +103,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
                 detail,
             ));
         }
-        Ok(Self { is_stream, last_event_id: last.flatten() })
+        // Invariant: every route of events needs a key.
+        let key = || auth::key_hash(&parts.headers).ok_or_else(Problem::internal);
+        let streamed_to = is_stream.then(key).transpose()?;
+        Ok(Self { streamed_to, last_event_id: last.flatten() })
     }
 }
 
@@ -163,8 +163,8 @@ async fn read(
     let starting_after = query.take_number("starting_after", &EventPlace::RANGE)?;
     let limit = query.take_limit()?;
     query.finish()?;
-    if reading.is_stream {
-        return stream(state, followed, reading.last_event_id.or(starting_after)).await;
+    if let Some(key) = reading.streamed_to {
+        return stream(state, key, followed, reading.last_event_id.or(starting_after)).await;
     }
     let page = state.app.list_events(followed, starting_after.unwrap_or(0), limit).await?;
     Ok(Json(EventsPage::from(page)).into_response())
@@ -173,20 +173,24 @@ async fn read(
 /// A stream and what it lasts for.
 struct Streaming {
     follower: Follower,
-    stopping: CancellationToken,
-    end: Instant,
+    /// Ends when the stream is to.
+    over: BoxFuture<'static, ()>,
     _room: OwnedSemaphorePermit,
 }
 
-async fn stream(state: &ApiState, followed: Followed, after: Option<i64>) -> Result<Response, Problem> {
+async fn stream(
+    state: &ApiState,
+    key: [u8; 32],
+    followed: Followed,
+    after: Option<i64>,
+) -> Result<Response, Problem> {
     let room = Arc::clone(&state.streams).try_acquire_owned().map_err(|_| {
         let detail = "as many streams are open as there may be";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail).retry_after(1)
     })?;
     let streaming = Streaming {
         follower: state.app.follow_events(followed, after).await?,
-        stopping: state.stopping.clone(),
-        end: Instant::now() + LONGEST_STREAM,
+        over: over(state.clone(), key).boxed(),
         _room: room,
     };
     let begin = stream::once(async { Ok(Event::default().retry(RETRY).comment("from here on")) });
@@ -195,12 +199,20 @@ async fn stream(state: &ApiState, followed: Followed, after: Option<i64>) -> Res
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }
 
+/// Ends when a stream under this key has to: the process stops, it was open for long, or the key is valid no more.
+async fn over(state: ApiState, key: [u8; 32]) {
+    tokio::select! {
+        () = state.stopping.cancelled() => {}
+        () = sleep(LONGEST_STREAM) => {}
+        () = auth::revoked(state.clone(), key) => {}
+    }
+}
+
 /// The next event, or the end of the stream.
 async fn next(mut streaming: Streaming) -> Option<(Result<Event, Infallible>, Streaming)> {
     let event = tokio::select! {
         event = streaming.follower.next() => event,
-        () = streaming.stopping.cancelled() => return None,
-        () = sleep_until(streaming.end) => return None,
+        () = &mut streaming.over => return None,
     };
     let event = match event.inspect_err(|error| tracing::warn!(%error, "a stream of events ends")).ok()? {
         Step::Event(event) => event,

@@ -21,6 +21,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::{app::App, config::Http};
 
 mod access;
+mod answers;
 mod api_keys;
 mod auth;
 mod body;
@@ -189,8 +190,14 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, Ap
     });
     let routes = routes
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize))
-        .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json").persist_authorization(false)));
+        .merge(pages());
     (with_contract(routes, limits).with_state(state.clone()), state)
+}
+
+/// The page to try the API with. What it has no file for is at no route, like any other path.
+fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let pages = SwaggerUi::new("/docs").config(Config::from("/openapi.json").persist_authorization(false));
+    Router::from(pages).layer(middleware::map_response(problem::page_or_unknown))
 }
 
 /// What holds for every route and for what is none: limits, an id for each request, errors as problem documents.

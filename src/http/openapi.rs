@@ -2,20 +2,19 @@
 //! operation asks for, and that is what `auth` enforces ([`access`]).
 //!
 //! A handler says what is its own: path, scope, body, answers, and by `x-problems` the codes of its refusals. What all
-//! operations of a kind have in common is added here ([`complete`]).
+//! operations of a kind have in common is added here ([`complete`]), their answers by [`answers`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
 };
-use serde_json::json;
 use utoipa::{
     OpenApi, ToSchema,
     openapi::{
-        Content, HeaderBuilder, Ref, RefOr, Required, Response, ResponseBuilder,
+        RefOr, Required,
         path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn},
         schema::{ObjectBuilder, Schema, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -25,11 +24,11 @@ use utoipa::{
 use super::{
     ApiState,
     access::{self, Access},
-    idempotency,
+    answers, idempotency,
     if_match::EntityTags,
     inventory::LevelCursor,
     links, problem,
-    problem_codes::{self, ProblemCode},
+    problem_codes::ProblemCode,
 };
 use crate::domain::{
     bounds::{EventPlace, HoldSeconds, PageSize, RowNumber},
@@ -43,7 +42,9 @@ use crate::domain::{
         description = "Order processing that does not oversell, does not charge twice and does not lose an event.\n\n\
             Amounts are integers in the minor unit of their currency; no integer is written with a fraction. Every POST takes an `Idempotency-Key` and takes \
             effect once. Every error is a problem document (RFC 9457) whose `code` is stable: see `/problems`. A request may carry \
-            `X-Request-Id` and `traceparent` (W3C Trace Context).",
+            `X-Request-Id` and `traceparent` (W3C Trace Context).\n\n\
+            A path that is none of these is answered with 404 `unknown_route`, a method that its path does not take with 405 \
+            `method_not_allowed`: see the responses of the components.",
         license(name = "MIT", identifier = "MIT")
     ),
     servers((url = "/")),
@@ -104,6 +105,7 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi, limits: &OrderLi
     for (method, operation) in operations(document) {
         complete_operation(&method, operation);
     }
+    answers::add_shared(document);
     links::add(document);
     let hold = document.components.as_mut().and_then(|all| all.schemas.get_mut(HoldSeconds::name().as_ref()));
     if let Some(RefOr::T(Schema::Object(hold))) = hold {
@@ -115,7 +117,7 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi, limits: &OrderLi
 
 fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
     let needs_key = matches!(access::of(operation), Some(Access::Key(_)));
-    let mut codes: Vec<&str> = vec!["internal_error"];
+    let mut codes: Vec<&str> = answers::OF_EVERY_OPERATION.to_vec();
     let own = operation.extensions.as_mut().and_then(|extensions| extensions.remove("x-problems"));
     let own: Vec<String> = own.and_then(|codes| serde_json::from_value(codes).ok()).unwrap_or_default();
     codes.extend(own.iter().map(String::as_str));
@@ -126,24 +128,14 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
         codes.push("outcome_unknown");
     }
     if operation.request_body.is_some() {
-        codes.extend([
-            "malformed_request",
-            "request_timeout",
-            "malformed_json",
-            "body_too_large",
-            "unsupported_media_type",
-            "validation_failed",
-        ]);
+        codes.extend(["malformed_json", "body_too_large", "unsupported_media_type", "validation_failed"]);
     }
     let parameters = operation.parameters.get_or_insert_default();
     if needs_key && *method == HttpMethod::Post {
         codes.extend(["idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_in_use"]);
         codes.push("idempotency_key_reused");
         parameters.push(RefOr::T(idempotency_key()));
-        let replayed = "`true`: the answer that the same request got before.";
-        for response in operation.responses.responses.values_mut() {
-            add_header(response, "Idempotent-Replayed", replayed);
-        }
+        answers::add_replayed(&mut operation.responses);
     }
     if parameters.iter().any(is_query) {
         codes.push("validation_failed");
@@ -153,15 +145,8 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
             parameter.schema = parameter.schema.take().map(without_null);
         }
     }
-    for (status, codes) in by_status(&codes) {
-        operation.responses.responses.insert(status, RefOr::T(problem_response(&codes)));
-    }
-    for (status, response) in &mut operation.responses.responses {
-        describe(status, response);
-        add_header(response, "X-Request-Id", "The id of the request: the client's own where it sent one.");
-        let trace = "`00-trace_id-span_id-flags`: the trace that the request belongs to.";
-        add_header(response, "traceresponse", trace);
-    }
+    answers::add_problems(&mut operation.responses, &codes);
+    answers::complete(&mut operation.responses, needs_key);
 }
 
 /// A parameter may be absent. It is never null, as what is optional in a body may be.
@@ -193,56 +178,6 @@ fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
 
 fn is_query(parameter: &RefOr<Parameter>) -> bool {
     matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query)
-}
-
-fn by_status(codes: &[&str]) -> BTreeMap<String, Vec<&'static ProblemCode>> {
-    let mut by_status = BTreeMap::<String, Vec<&'static ProblemCode>>::new();
-    for code in codes.iter().filter_map(|code| problem_codes::find(code)) {
-        let codes = by_status.entry(code.status.to_string()).or_default();
-        if !codes.iter().any(|known| known.code == code.code) {
-            codes.push(code);
-        }
-    }
-    by_status
-}
-
-fn problem_response(codes: &[&'static ProblemCode]) -> Response {
-    let lines: Vec<String> =
-        codes.iter().map(|code| format!("- `{}`: {}", code.code, code.meaning)).collect();
-    let mut content = Content::new(Some(Ref::from_schema_name("Problem")));
-    let example = |code: &ProblemCode| json!({ "summary": code.code, "value": problem::example(code) });
-    content.examples = codes
-        .iter()
-        .filter_map(|code| Some((code.code.to_owned(), serde_json::from_value(example(code)).ok()?)))
-        .collect();
-    let response =
-        ResponseBuilder::new().description(lines.join("\n")).content(problem::CONTENT_TYPE, content);
-    let retryable = codes.iter().any(|code| code.retryable);
-    let retry_after = HeaderBuilder::new()
-        .schema(Some(ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build()))
-        .description(Some("Seconds to wait before asking again."))
-        .build();
-    if retryable { response.header("Retry-After", retry_after).build() } else { response.build() }
-}
-
-/// An answer that a handler says nothing of has the name of its status.
-fn describe(status: &str, response: &mut RefOr<Response>) {
-    if let RefOr::T(response) = response
-        && response.description.is_empty()
-    {
-        let name = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
-        name.unwrap_or_default().clone_into(&mut response.description);
-    }
-}
-
-fn add_header(response: &mut RefOr<Response>, name: &str, description: &str) {
-    if let RefOr::T(response) = response {
-        let header = HeaderBuilder::new()
-            .schema(Some(ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build()))
-            .description(Some(description))
-            .build();
-        response.headers.insert(name.to_owned(), header.into());
-    }
 }
 
 fn idempotency_key() -> Parameter {

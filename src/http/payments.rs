@@ -49,7 +49,7 @@ pub(super) async fn start(
     let (request, cause) = (write.idempotent(StatusCode::CREATED)?, write.cause());
     let answer = state.app.start_payment(&request, order_id, expected.as_ref(), &write.body, &cause).await?;
     let place = location(&answer, "/v1/payments");
-    let response = wait.respond(&state, answer, PaymentStatus::Processing).await?;
+    let response = wait.respond(&state, answer, PaymentStatus::Processing).await;
     Ok((place, response).into_response())
 }
 

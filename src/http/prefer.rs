@@ -62,18 +62,15 @@ impl Wait {
 
     /// The answer to a request whose body is a payment: where the client waits, the payment once it has left `status`. A
     /// replayed answer is replaced in the same way by how the payment stands.
-    pub(super) async fn respond(
-        self,
-        state: &ApiState,
-        answer: Answer,
-        status: PaymentStatus,
-    ) -> Result<Response, Problem> {
+    ///
+    /// The request has taken effect: whatever becomes of the waiting, it is not answered with an error of that.
+    pub(super) async fn respond(self, state: &ApiState, answer: Answer, status: PaymentStatus) -> Response {
         #[derive(Deserialize)]
         struct Named {
             id: PaymentId,
         }
         let (Some(wait), Ok(Named { id })) = (self.0, serde_json::from_str(&answer.body)) else {
-            return Ok(respond(answer));
+            return respond(answer);
         };
         let enough = async {
             tokio::select! {
@@ -82,7 +79,13 @@ impl Wait {
                 () = state.stopping.cancelled() => {}
             }
         };
-        let payment = state.app.await_payment(id, status, enough).await?;
+        let payment = match state.app.await_payment(id, status, enough).await {
+            Ok(payment) => payment,
+            Err(error) => {
+                tracing::warn!(%error, "a payment that a client waits for cannot be read");
+                return respond(answer);
+            }
+        };
         let mut response = if payment.status == PaymentStatus::Failed {
             let (payment_id, decline_code) = (payment.id, payment.decline_code);
             Problem::from(Error::Conflict(Conflict::PaymentDeclined { payment_id, decline_code }))
@@ -98,7 +101,7 @@ impl Wait {
         if answer.replayed {
             headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
-        Ok(response)
+        response
     }
 }
 

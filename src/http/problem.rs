@@ -303,6 +303,11 @@ pub(super) async fn unknown_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown_route", "there is nothing at this path")
 }
 
+/// A page, or what is answered where there is none: whoever serves pages has no problem documents.
+pub(super) async fn page_or_unknown(page: Response) -> Response {
+    if page.status().is_client_error() { unknown_route().await.into_response() } else { page }
+}
+
 pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
 }

@@ -3,14 +3,13 @@
 
 use axum::{
     Json,
-    extract::Path,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problem::Problem;
+use super::{extract::IdPath, problem::Problem};
 
 /// A code, as it is explained.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -117,7 +116,7 @@ pub(super) async fn list() -> Json<&'static [ProblemCode]> {
     params(("code" = String, Path, example = "insufficient_stock")),
     responses((status = 200, body = ProblemCode)), extensions(("x-problems" = json!(["not_found"])))
 )]
-pub(super) async fn read(Path(code): Path<String>) -> Response {
+pub(super) async fn read(IdPath(code): IdPath<String>) -> Response {
     let missing =
         || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such code").into_response();
     find(&code).map_or_else(missing, |code| Json(code).into_response())

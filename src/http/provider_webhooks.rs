@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::IntoResponse,
 };
 use serde_json::json;
 
-use super::{ApiState, body, problem::Problem};
+use super::{ApiState, body, extract::IdPath, problem::Problem};
 
 /// Where Stripe puts its signature.
 const SIGNATURE: &str = "stripe-signature";
@@ -28,7 +28,7 @@ const SIGNATURE: &str = "stripe-signature";
 )]
 pub(super) async fn receive(
     State(state): State<ApiState>,
-    Path(provider): Path<String>,
+    IdPath(provider): IdPath<String>,
     request: Request,
 ) -> Result<impl IntoResponse, Problem> {
     let (parts, body) = request.into_parts();

@@ -216,6 +216,8 @@ async fn an_order_whose_level_somebody_keeps_locked_does_not_take_its_neighbours
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_is_answered_503_and_loses_nothing() {
     let (test, held) = held(ReservationOptions { queue: 4, ..ONE_LANE }).await;
+    test.stock("a", 1).await;
+    let before = test.api.post_as("before", "/v1/orders", &order(&[("a", 1)])).await;
     let mut accepted = vec![send(&test.api, order(&[("held", 1)]))];
     blocked(&test, 1).await;
     for queued in 1..=3 {
@@ -225,12 +227,15 @@ async fn a_full_queue_is_answered_503_and_loses_nothing() {
     let refused = test.api.post_as("again", "/v1/orders", &order(&[("held", 1)])).await;
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.problem(503, "overloaded")["retryable"], true);
+    // What was placed before needs no room.
+    let repeated = test.api.post_as("before", "/v1/orders", &order(&[("a", 1)])).await;
+    assert_eq!((repeated.status, repeated.replayed(), &repeated.text), (201, true, &before.text));
     held.release().await;
     assert!(answers(accepted).await.iter().all(|(status, _)| *status == 201));
     let again = test.api.post_as("again", "/v1/orders", &order(&[("held", 1)])).await;
     assert!(!again.replayed());
     again.expect(201);
-    assert_eq!(test.count("SELECT count(*) FROM orders").await, 5);
+    assert_eq!(test.count("SELECT count(*) FROM orders").await, 6);
     test.finish().await;
 }
 

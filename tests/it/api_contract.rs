@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{api::send, app::TestApp, contract};
 
@@ -49,11 +49,20 @@ async fn every_operation_is_described_whole() {
         assert!(operation.get("x-problems").is_none(), "{what}");
         let responses = operation["responses"].as_object().unwrap();
         assert!(responses.keys().any(|status| status.starts_with('2')), "{what}");
+        for status in ["400", "408", "414", "431", "500", "503"] {
+            assert!(responses.contains_key(status), "{what} {status}");
+        }
         for (status, response) in responses {
+            let response = contract::resolved(&document, response);
             assert!(!response["description"].as_str().unwrap().is_empty(), "{what} {status}");
             assert!(response["headers"]["X-Request-Id"].is_object(), "{what} {status}");
             let examples = response["content"]["application/problem+json"]["examples"].as_object();
             assert_eq!(examples.is_some(), status.as_str() >= "400", "{what} {status}");
+            let is_limited =
+                operation["security"] != json!([{}]) && !["401", "414", "431"].contains(&&status[..]);
+            for name in ["RateLimit", "RateLimit-Policy"] {
+                assert_eq!(response["headers"][name].is_object(), is_limited, "{what} {status} {name}");
+            }
         }
         if let Some(body) = operation.get("requestBody") {
             let (_, content) = body["content"].as_object().unwrap().iter().next().unwrap();
@@ -61,6 +70,12 @@ async fn every_operation_is_described_whole() {
             let example = named.map_or(&content["example"], |schema| &schema["example"]);
             assert!(example.is_object() || example.is_string(), "{what} has no example");
         }
+    }
+    // Some are of requests that no operation takes.
+    let all = send(test.api.bare(Method::GET, "/problems")).await.expect(200);
+    let text = document.to_string();
+    for code in all.as_array().unwrap().iter().map(|code| code["code"].as_str().unwrap()) {
+        assert!(text.contains(&format!("\"summary\":\"{code}\"")), "{code} is in no answer");
     }
     let mut found = BTreeSet::new();
     references(&document, &mut found);

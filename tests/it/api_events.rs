@@ -10,7 +10,7 @@ use crate::support::{
     app::{Setup, TestApp},
     eventually,
 };
-use holdfast::worker::WorkerKind;
+use holdfast::{domain::access::Scope, worker::WorkerKind};
 
 /// A stream, read event by event.
 struct Stream {
@@ -201,4 +201,32 @@ async fn a_process_that_stops_ends_its_streams() {
     let mut stream = Stream::open(&test.api, "/v1/events", None).await;
     let (ended, ()) = tokio::join!(stream.next(), test.finish());
     assert_eq!(ended, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_ends_ends_its_streams_and_no_other() {
+    let test = TestApp::start().await;
+    test.stock("a", 5).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let path = format!("/v1/orders/{order_id}/events");
+    let mut others = Stream::open(&test.api, &path, Some(1)).await;
+    let revoked = test.new_key("revoked", &[Scope::OrdersRead]).await;
+    let expired = test.new_key("expired", &[Scope::OrdersRead]).await;
+    let mut ending = Vec::new();
+    for key in [&revoked, &expired] {
+        let api = test.api.with_secret(&key.secret);
+        ending.push(Stream::open(&api, &path, Some(1)).await);
+        ending.push(Stream::open(&api, "/v1/events", None).await);
+    }
+    let keys = "/v1/api-keys";
+    test.api.post(&format!("{keys}/{}/revoke", revoked.key.id), &json!({})).await.expect(200);
+    let soon = json!({ "old_key_expires_in_seconds": 1 });
+    test.api.post(&format!("{keys}/{}/rotate", expired.key.id), &soon).await.expect(201);
+    for mut stream in ending {
+        assert_eq!(stream.next().await, None);
+    }
+    // The look that ended them has passed this one by.
+    test.api.cancel(&order_id).await.expect(200);
+    assert_eq!(others.next().await.unwrap().id, 2);
+    test.finish().await;
 }

@@ -1,10 +1,15 @@
 //! What the idempotency key of a request does, beyond making it take effect once.
 
+use std::{sync::Arc, time::Duration};
+
+use holdfast::app::App;
 use serde_json::json;
 
 use crate::support::{
-    api::{order, send},
+    api::order,
     app::TestApp,
+    tcp_proxy::{TcpProxy, Traffic},
+    zookeeper::{self, Locks},
 };
 
 #[tokio::test]
@@ -38,15 +43,26 @@ async fn a_refusal_that_may_end_is_not_kept() {
     test.finish().await;
 }
 
+/// Whether an order was placed needs no lock to be said.
 #[tokio::test]
-async fn every_post_needs_one_key() {
-    let test = TestApp::start().await;
-    let order_id = "ord_00000000000000000000000000000000";
-    for path in ["/v1/orders", &format!("/v1/orders/{order_id}/cancel"), "/v1/inventory/adjustments"] {
-        let post = || test.api.request(reqwest::Method::POST, path).json(&json!({}));
-        send(post()).await.problem(400, "idempotency_key_missing");
-        let twice = post().header("Idempotency-Key", "a").header("Idempotency-Key", "b");
-        send(twice).await.problem(400, "idempotency_key_invalid");
-    }
+async fn a_placed_order_is_answered_again_while_zookeeper_is_away() {
+    let mut test = TestApp::start().await;
+    test.stock("a", 5).await;
+    let proxy = TcpProxy::start(zookeeper::shared()).await;
+    let manager = Locks::new(zookeeper::shared()).manager_through(proxy.address()).await;
+    let mut app = App { locks: Arc::new(manager), ..test.app.clone() };
+    app.settings.lock_timeout = Duration::from_millis(500);
+    let api = test.serve(app).await;
+    let (path, body) = ("/v1/orders", order(&[("a", 1)]));
+    let first = api.post_as("k", path, &body).await;
+    assert_eq!(first.status, 201);
+    proxy.allow(Traffic::None);
+    proxy.cut();
+    let again = api.post_as("k", path, &body).await;
+    assert_eq!((again.status, again.replayed(), &again.text), (201, true, &first.text));
+    assert_eq!(again.header("location"), first.header("location"));
+    api.post_as("k", path, &order(&[("a", 2)])).await.problem(422, "idempotency_key_reused");
+    api.post_as("new", path, &body).await.problem(503, "lock_unavailable");
+    assert_eq!(test.count("SELECT count(*) FROM orders").await, 1);
     test.finish().await;
 }

@@ -138,3 +138,27 @@ async fn a_stopping_process_answers_who_waits() {
     test.stop().await;
     assert_eq!(waiting.await.unwrap().expect(201)["status"], "processing");
 }
+
+/// The payment is there, and its event: what becomes of the waiting makes no error of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_be_told_the_outcome_is_told_what_was_begun() {
+    let test = started(&[]).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let key = new_key();
+    let waiting = pay(&test, &order_id, "pm_card_visa", &key, "wait=1");
+    let unreadable = async {
+        let begun = async || test.count("SELECT count(*) FROM payment").await == 1;
+        eventually("the payment is committed", PATIENCE, begun).await;
+        let hide = "ALTER TABLE payment RENAME TO hidden";
+        sqlx::query(hide).execute(&mut *test.conn().await).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(waiting, unreadable);
+    assert_eq!((answer.header("preference-applied"), answer.replayed()), ("", false));
+    let begun = answer.expect(201);
+    assert_eq!(begun["status"], "processing");
+    let show = "ALTER TABLE hidden RENAME TO payment";
+    sqlx::query(show).execute(&mut *test.conn().await).await.unwrap();
+    let again = pay(&test, &order_id, "pm_card_visa", &key, "return=minimal").await;
+    assert_eq!((again.replayed(), &again.body), (true, &begun));
+    test.finish().await;
+}

@@ -1,8 +1,8 @@
 //! Measures whether clients that hold connections and say nothing, or drip their headers, make the others slower: the
 //! latency of orders with nobody else there, beside that with thousands of such clients.
 //!
-//! `cargo build --release && cargo run --release --example idle_connections [IDLE [SLOW]]`, on private servers. Each round
-//! measures both; the last line holds the medians.
+//! `cargo build --release && cargo run --release --example idle_connections [IDLE [SLOW [MILLISECONDS]]]`, on private servers.
+//! Each round measures both, for so long each; the last line holds the medians.
 #![allow(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
 
 use std::{
@@ -23,7 +23,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 const ROUNDS: usize = 5;
-const MEASURED: Duration = Duration::from_secs(5);
 /// Clients that place orders.
 const CLIENTS: usize = 8;
 /// How often a slow client sends a byte of its headers.
@@ -36,27 +35,28 @@ const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: api\r\n\r\n";
 fn main() {
     let count = |at: usize, default: usize| env::args().nth(at).map_or(default, |text| text.parse().unwrap());
     let (idle, slow) = (count(1, 10_000), count(2, 300));
+    let measured = Duration::from_millis(count(3, 5_000) as u64);
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let options = StackOptions { zookeeper_nodes: 0, rabbitmq_nodes: 0, ..StackOptions::default() };
     let stack = Stack::start(options).unwrap();
     let (address, key) = start_api(&stack, idle + slow + 100);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(rounds(address, &key, idle, slow));
+    runtime.block_on(rounds(address, &key, idle, slow, measured));
 }
 
-async fn rounds(address: SocketAddr, key: &str, idle: usize, slow: usize) {
-    measure(address, key).await;
+async fn rounds(address: SocketAddr, key: &str, idle: usize, slow: usize, measured: Duration) {
+    measure(address, key, measured).await;
     let (mut quiet, mut loaded) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
-        quiet.push(measure(address, key).await);
+        quiet.push(measure(address, key, measured).await);
         let stop = CancellationToken::new();
         let mut others = JoinSet::new();
         for _ in 0..slow {
             others.spawn(stop.clone().run_until_cancelled_owned(drip(address)));
         }
         let held = open(address, idle).await;
-        loaded.push(measure(address, key).await);
+        loaded.push(measure(address, key, measured).await);
         let still_open = held.iter().filter(|stream| is_open(stream)).count();
         println!(
             "round {round}: quiet {}, with {still_open} idle and {slow} slow clients {}",
@@ -82,6 +82,7 @@ fn start_api(stack: &Stack, connections: usize) -> (SocketAddr, String) {
         ("HOLDFAST__LOCK__BACKEND", "none".to_owned()),
         ("HOLDFAST__HTTP__BIND", address.to_string()),
         ("HOLDFAST__HTTP__MAX_CONNECTIONS", connections.to_string()),
+        ("HOLDFAST__HTTP__RATE_LIMIT__REQUESTS_PER_SECOND", "0".to_owned()),
     ] {
         environment.push((name.to_owned(), value));
     }
@@ -96,7 +97,7 @@ fn start_api(stack: &Stack, connections: usize) -> (SocketAddr, String) {
     };
     run("migrate", &["migrate"]);
     run("stock", &["stock", "import", stock.to_str().unwrap()]);
-    let output = run("keys", &["keys", "create", "--name", "idle"]);
+    let output = run("keys", &["keys", "create", "--name", "idle", "--scopes", "orders:write"]);
     let key = output.lines().find(|line| line.starts_with("hf_")).unwrap().to_owned();
     stack.spawn("api", &binary, &["api"], &environment).unwrap();
     let deadline = Instant::now() + Duration::from_mins(1);
@@ -129,8 +130,8 @@ fn median_p99(latencies: &[Latency]) -> Duration {
 }
 
 /// Places orders for a while, each client one after the other.
-async fn measure(address: SocketAddr, key: &str) -> Latency {
-    let until = Instant::now() + MEASURED;
+async fn measure(address: SocketAddr, key: &str, measured: Duration) -> Latency {
+    let until = Instant::now() + measured;
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let key = key.to_owned();

@@ -15,12 +15,16 @@ use std::{
     hash::{BuildHasher as _, Hash},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::timeout,
+};
 
-use super::{Answer, Error};
+use super::{Answer, Error, answer};
 use crate::{
     domain::{new_order::OrderDraft, open_orders::OpenOrderCaps, reservation::Shortage},
     lock::{LockGuard, LockOwner},
@@ -46,6 +50,11 @@ use limits_seen::LimitsSeen;
 use metrics::METRICS;
 use queue::{Batch, Limits, Queue, Wants};
 use rendered::Rendered;
+
+/// How many orders that cannot be placed look at a time whether they were before, and how long each waits for its turn: a
+/// flood that is refused leaves the database to those that are not, and is refused soon.
+const LOOK_UPS: usize = 4;
+const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How orders are batched.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +127,7 @@ struct Engine {
     options: ReservationOptions,
     owner: LockOwner,
     room: Arc<Semaphore>,
+    look_ups: Semaphore,
     state: Mutex<State>,
     hashes: RandomState,
     clock: DatabaseClock,
@@ -140,6 +150,7 @@ impl ReservationEngine {
             options,
             owner: LockOwner::new(),
             room: Arc::new(Semaphore::new(options.queue)),
+            look_ups: Semaphore::new(LOOK_UPS),
             state: Mutex::new(State { queue: Queue::new(limits), lanes_busy: 0 }),
             hashes: RandomState::new(),
             clock: DatabaseClock::default(),
@@ -165,6 +176,14 @@ impl ReservationEngine {
         })?;
         METRICS.under_way.increment(1);
         Ok(Arc::new(Room { _permit: permit }))
+    }
+
+    /// What a request that cannot be placed now was answered before, if it was.
+    pub(super) async fn find_answer(&self, request: &IdempotentRequest) -> Result<Option<Answer>, Error> {
+        let Ok(Ok(_turn)) = timeout(LOOK_UP_PATIENCE, self.0.look_ups.acquire()).await else {
+            return Ok(None);
+        };
+        answer::find(&mut *self.0.store.conn().await?, request).await
     }
 
     /// Places an order whose SKUs `guard` holds. The order is carried out even if nobody waits for the answer.

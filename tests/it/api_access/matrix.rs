@@ -2,14 +2,9 @@
 //! nobody can forget one.
 
 use holdfast::domain::access::Scope;
-use reqwest::{Method, RequestBuilder};
-use serde_json::{Value, json};
-use uuid::Uuid;
+use reqwest::Method;
 
-use crate::support::{
-    api::{Api, send},
-    app::TestApp,
-};
+use crate::support::{api::send, app::TestApp, operations::operations};
 
 /// What needs no key. Whoever adds to this list says why it may be public.
 const PUBLIC: [&str; 7] = [
@@ -21,65 +16,6 @@ const PUBLIC: [&str; 7] = [
     "GET /readyz",
     "POST /v1/provider-webhooks/{provider}",
 ];
-
-/// An operation of the document.
-#[derive(Debug)]
-struct Operation {
-    method: Method,
-    /// As the document has it.
-    template: String,
-    /// With something for each parameter.
-    path: String,
-    /// `None`: public.
-    scope: Option<String>,
-}
-
-impl Operation {
-    fn name(&self) -> String {
-        format!("{} {}", self.method, self.template)
-    }
-
-    fn request(&self, api: &Api, query: &str) -> RequestBuilder {
-        self.dress(api.bare(self.method.clone(), &format!("{}{query}", self.path)))
-    }
-
-    fn request_with(&self, api: &Api, secret: &str) -> RequestBuilder {
-        self.request(api, "").bearer_auth(secret)
-    }
-
-    /// With everything that a write needs but a sensible body.
-    fn dress(&self, request: RequestBuilder) -> RequestBuilder {
-        if self.method == Method::GET {
-            return request;
-        }
-        request.header("Idempotency-Key", Uuid::now_v7().to_string()).json(&json!({}))
-    }
-}
-
-async fn operations(api: &Api) -> Vec<Operation> {
-    let document = send(api.bare(Method::GET, "/openapi.json")).await.expect(200);
-    let mut operations = Vec::new();
-    for (template, item) in document["paths"].as_object().unwrap() {
-        for (method, operation) in item.as_object().unwrap() {
-            let [requirement] = operation["security"].as_array().unwrap().as_slice() else {
-                panic!("{method} {template} says more than one thing of its security");
-            };
-            let scope = requirement.as_object().unwrap().values().next().map(|scopes| {
-                let [scope] = scopes.as_array().unwrap().as_slice() else { panic!("{template}: {scopes}") };
-                scope.as_str().unwrap().to_owned()
-            });
-            let parts = template.split('/').map(|part| if part.starts_with('{') { "x" } else { part });
-            operations.push(Operation {
-                method: method.to_uppercase().parse().unwrap(),
-                template: template.clone(),
-                path: parts.collect::<Vec<_>>().join("/"),
-                scope,
-            });
-        }
-    }
-    assert!(operations.len() > 15, "{operations:?}");
-    operations
-}
 
 #[tokio::test]
 async fn every_operation_but_the_known_public_ones_needs_a_scope() {
@@ -150,30 +86,5 @@ async fn whoever_may_not_is_refused_everywhere_and_nothing_is_written() {
             );
         }
     }
-    test.finish().await;
-}
-
-/// A refused request leaves its key to who may use it: the answer of one client is never another's.
-#[tokio::test]
-async fn an_idempotency_key_is_of_its_client_on_every_post() {
-    let test = TestApp::start().await;
-    test.stock("a", 9).await;
-    let shop = test.new_key("shop", &[Scope::Admin]).await;
-    let shop = test.api.with_secret(&shop.secret);
-    let order = json!({ "currency": "USD", "lines": [{ "sku": "a", "quantity": 1, "unit_amount": 1000 }] });
-    let adjustment = json!({ "items": [{ "sku": "a", "delta": 1 }] });
-    let key = json!({ "name": "n", "scopes": ["orders:read"] });
-    for (path, body) in
-        [("/v1/orders", &order), ("/v1/inventory/adjustments", &adjustment), ("/v1/api-keys", &key)]
-    {
-        let (first, others) = (test.api.post_as("k", path, body).await, shop.post_as("k", path, body).await);
-        assert_eq!((first.status, others.status, others.replayed()), (201, 201, false), "{path}");
-        assert!(
-            test.api.post_as("k", path, body).await.replayed()
-                && shop.post_as("k", path, body).await.replayed()
-        );
-    }
-    let ids: Value = test.api.get("/v1/orders").await.expect(200);
-    assert_eq!(ids["data"].as_array().unwrap().len(), 2);
     test.finish().await;
 }

@@ -1,10 +1,11 @@
 //! How many clients may be connected.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use super::{LIVEZ, Served, connect_until_refused};
 use crate::support::{
     PATIENCE, eventually,
+    programs::idle_connections,
     raw_http::RawHttp,
     system::{Servers, System},
 };
@@ -82,4 +83,16 @@ async fn clients_get_no_descriptors_that_the_database_needs() {
     let address = system.url("api-b").trim_start_matches("http://").parse().unwrap();
     let open = connect_until_refused(address).await;
     assert!(open.len() <= 11, "{}", open.len());
+}
+
+/// The measurement is run by hand, with many thousands; here it is seen to work.
+#[test]
+fn connections_that_say_nothing_are_held_beside_those_that_order() {
+    let output = Command::new(idle_connections()).args(["50", "5", "200"]).output().unwrap();
+    let (told, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}{error}");
+    let (rounds, medians): (Vec<&str>, Vec<&str>) = told.lines().partition(|line| line.starts_with("round "));
+    assert_eq!(rounds.len(), 5, "{told}");
+    assert!(rounds.iter().all(|round| round.contains("with 50 idle and 5 slow clients")), "{told}");
+    assert!(medians.last().is_some_and(|last| last.starts_with("median p99: quiet ")), "{told}");
 }

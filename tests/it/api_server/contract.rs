@@ -20,6 +20,14 @@ async fn what_is_not_there_and_what_is_not_allowed_is_a_problem() {
         ("GET /%2e%2e/%00%0d%0a%1b[31m", 404, "unknown_route", None),
         ("GET /%ff", 404, "unknown_route", None),
         ("GET /v1/orders/%ff", 404, "not_found", None),
+        ("GET /problems/none", 404, "not_found", None),
+        ("GET /problems/%ff", 404, "not_found", None),
+        ("POST /v1/provider-webhooks/%ff", 404, "not_found", None),
+        ("GET /v1/payments/%ff", 404, "not_found", None),
+        ("GET /v1/inventory/%ff/main", 422, "validation_failed", None),
+        ("GET /v1/inventory/a/%ff", 422, "validation_failed", None),
+        ("GET /docs/nothing", 404, "unknown_route", None),
+        ("GET /docs/%ff", 404, "unknown_route", None),
         ("OPTIONS *", 404, "unknown_route", None),
         ("DELETE /v1/orders", 405, "method_not_allowed", Some("post,get,head")),
         ("OPTIONS /v1/orders", 405, "method_not_allowed", Some("post,get,head")),
@@ -27,6 +35,8 @@ async fn what_is_not_there_and_what_is_not_allowed_is_a_problem() {
         ("GET /v1/orders/x/cancel", 405, "method_not_allowed", Some("post")),
         ("BREW /v1/inventory/a/main", 405, "method_not_allowed", Some("put,get,head")),
         ("POST /livez", 405, "method_not_allowed", Some("get,head")),
+        ("POST /docs/", 405, "method_not_allowed", Some("get,head")),
+        ("DELETE /problems/%ff", 405, "method_not_allowed", Some("get,head")),
         ("TRACE /metrics", 405, "method_not_allowed", Some("get,head")),
     ] {
         client.send(request(line, &key)).await;

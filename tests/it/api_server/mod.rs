@@ -16,7 +16,7 @@ use holdfast::{config::Http, http};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{PATIENCE, app::TestApp, eventually, raw_http::RawHttp, setup};
+use crate::support::{self, PATIENCE, app::TestApp, eventually, raw_http::RawHttp, setup};
 
 /// An API with settings of its own.
 struct Served {
@@ -30,6 +30,8 @@ impl Served {
     /// With time-outs that no test here meets by accident, and otherwise the settings of the tests.
     async fn start(change: impl FnOnce(&mut Http)) -> Self {
         let test = TestApp::start().await;
+        // Before anything is served that has little room.
+        support::contract::document(&format!("http://{}", test.api.address())).await;
         let mut settings = setup::settings().http;
         for time in [
             &mut settings.header_timeout_ms,

@@ -4,13 +4,28 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::sandbox::http_client;
+
 static DOCUMENT: OnceCell<Value> = OnceCell::const_new();
 
 /// The document of the API at this address. All that a test run starts serve the same.
-pub(crate) async fn document(http: &reqwest::Client, url: &str) -> &'static Value {
-    let fetch =
-        || async { http.get(format!("{url}/openapi.json")).send().await.unwrap().json().await.unwrap() };
+pub(crate) async fn document(url: &str) -> &'static Value {
+    let fetch = async || {
+        let answer = http_client().get(format!("{url}/openapi.json")).send().await.unwrap();
+        answer.json().await.unwrap()
+    };
     DOCUMENT.get_or_init(fetch).await
+}
+
+/// The document, once a test has read it.
+pub(crate) fn known() -> &'static Value {
+    DOCUMENT.get().expect("a test that sends raw bytes has the document read before")
+}
+
+/// What stands here, or where it is referred to.
+pub(crate) fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let Some(reference) = value["$ref"].as_str() else { return value };
+    document.pointer(reference.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{reference} is nothing"))
 }
 
 /// The operation of a request, if there is one.
@@ -37,7 +52,7 @@ pub(crate) fn assert_documented(
     code: Option<&str>,
 ) {
     let Some(operation) = operation(document, method, path) else { return };
-    let response = &operation["responses"][status.to_string()];
+    let response = resolved(document, &operation["responses"][status.to_string()]);
     assert!(response.is_object(), "{method} {path} answers {status} {code:?}, which is not documented");
     if let Some(code) = code {
         let example = &response["content"]["application/problem+json"]["examples"][code];

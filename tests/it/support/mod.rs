@@ -12,6 +12,7 @@ pub(crate) mod gate;
 pub(crate) mod history;
 pub(crate) mod lock_system;
 pub(crate) mod meeting;
+pub(crate) mod operations;
 pub(crate) mod payments;
 pub(crate) mod programs;
 pub(crate) mod raw_http;

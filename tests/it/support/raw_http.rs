@@ -1,7 +1,9 @@
-//! A client of HTTP that sends exactly the bytes it is told to, and sees how the connection ends.
+//! A client of HTTP that sends exactly the bytes it is told to, and sees how the connection ends. What is answered to a request
+//! of the API is held to the API's document.
 
-use std::{io::ErrorKind, net::SocketAddr};
+use std::{collections::VecDeque, io::ErrorKind, net::SocketAddr};
 
+use reqwest::Method;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -9,13 +11,57 @@ use tokio::{
     time::timeout,
 };
 
-use super::PATIENCE;
+use super::{PATIENCE, contract};
 
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct RawHttp<S = TcpStream> {
     stream: S,
     received: Vec<u8>,
+    asked: Asked,
+}
+
+/// The requests that were sent and are not answered yet.
+#[derive(Debug, Default)]
+struct Asked {
+    requests: VecDeque<(Method, String)>,
+    /// The line that is being sent.
+    line: Vec<u8>,
+}
+
+impl Asked {
+    /// Whatever looks like the first line of a request is one. One that does not is refused, and nothing after it is read.
+    fn note(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if byte != b'\n' {
+                self.line.push(byte);
+                continue;
+            }
+            let line = String::from_utf8_lossy(&self.line).into_owned();
+            self.line.clear();
+            let parts: Vec<&str> = line.trim_end().split(' ').collect();
+            if let [method, target, version] = parts[..]
+                && version.starts_with("HTTP/1.")
+                && let Ok(method) = method.parse()
+            {
+                let path = target.split('?').next().unwrap_or_default();
+                self.requests.push_back((method, path.to_owned()));
+            }
+        }
+    }
+
+    /// Holds the answer to the oldest request to the document.
+    fn check(&mut self, answer: &RawAnswer) {
+        if answer.status < 200 {
+            return;
+        }
+        let Some((method, path)) = self.requests.pop_front() else { return };
+        // HEAD is answered as GET.
+        let method = if method == Method::HEAD { Method::GET } else { method };
+        let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let code = problem["code"].as_str().filter(|_| answer.status >= 400);
+        contract::assert_documented(contract::known(), (&method, &path), answer.status, code);
+    }
 }
 
 /// An answer as it came.
@@ -38,6 +84,7 @@ pub(crate) enum Ending {
 
 impl RawHttp {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        contract::document(&format!("http://{address}")).await;
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self::over(stream)
@@ -53,7 +100,7 @@ impl RawHttp {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp<S> {
     pub(crate) fn over(stream: S) -> Self {
-        Self { stream, received: Vec::new() }
+        Self { stream, received: Vec::new(), asked: Asked::default() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -62,6 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp<S> {
 
     /// Gives whether the connection takes the bytes.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.asked.note(bytes.as_ref());
         timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the bytes are taken").is_ok()
     }
 
@@ -115,6 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp<S> {
             let length = self.until(|received| (received.len() >= length).then_some(length)).await;
             answer.body = self.take(length);
         }
+        self.asked.check(&answer);
         answer
     }
 
