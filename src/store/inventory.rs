@@ -121,7 +121,8 @@ pub struct LevelFilter {
 }
 
 /// Levels in key order. Made and planned for its filters: see `orders::list`. A list by location or by what is left walks
-/// through the levels: there are as many as the catalogue has, and an index would be paid for with every order.
+/// through the levels: there are as many as the catalogue has (a million take 0.7 s), and an index would be paid for with
+/// every order.
 pub async fn list_levels(
     conn: &mut Conn,
     filter: &LevelFilter,
