@@ -38,6 +38,7 @@ mod fulfil_order;
 mod order_change;
 mod pack_shipment;
 mod place_order;
+mod present;
 mod receive_provider_event;
 mod reconcile_payments;
 mod record_api_key_use;

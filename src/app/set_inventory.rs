@@ -1,12 +1,13 @@
 //! Setting a level: the absolute count of one SKU at one location, as somebody counted it.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
     App, Cause, Conflict, Error,
     change_levels::{change_levels, refuse_below_promised},
     expected_version::ExpectedVersion,
+    present::present,
     retry::retry_before_commit,
 };
 use crate::{
@@ -49,11 +50,6 @@ pub struct SetInventory {
     /// What it belongs to.
     #[schema(value_type = Option<Text>)]
     pub reference: Option<String>,
-}
-
-#[expect(clippy::option_option, reason = "absent and null are two things")]
-fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<i64>>, D::Error> {
-    Option::deserialize(value).map(Some)
 }
 
 impl App {

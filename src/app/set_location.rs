@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{App, Error, retry::retry_before_commit};
+use super::{App, Error, expected_version::ExpectedVersion, present::present, retry::retry_before_commit};
 use crate::{
     domain::{
         bounds::{Priority, Text},
@@ -13,40 +13,42 @@ use crate::{
     store::locations::{self, NewLocation},
 };
 
-/// A request to set a location. Makes it if there is none; what is absent is as if it had never been set.
+/// A request to set a location. Makes it if there is none.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "name": "Warehouse north", "priority": 10 }))]
 pub struct SetLocation {
-    /// What people call it.
+    /// What people call it; nothing if `null`; unchanged if absent.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Text>)]
-    pub name: Option<String>,
+    pub name: Option<Option<String>>,
     /// Which location is taken from first: lower before higher, then by id.
     #[schema(value_type = Priority)]
     pub priority: i32,
-    /// Whether new orders are taken from it without naming it.
-    #[serde(default = "active")]
-    pub is_active: bool,
-}
-
-const fn active() -> bool {
-    true
+    /// Whether new orders are taken from it without naming it; unchanged if absent, and of a new location `true`.
+    pub is_active: Option<bool>,
 }
 
 impl App {
     /// Sets a location, and answers with it.
     ///
     /// # Errors
-    /// Invalid fields.
-    pub async fn set_location(&self, id: &LocationId, set: &SetLocation) -> Result<Location, Error> {
+    /// Invalid fields; another version than expected.
+    pub async fn set_location(
+        &self,
+        id: &LocationId,
+        expected: Option<&ExpectedVersion>,
+        set: &SetLocation,
+    ) -> Result<Location, Error> {
+        let name = set.name.as_ref().map(Option::as_deref);
         let mut check = Validator::default();
-        Text::require(&mut check, set.name.as_deref(), "/name");
+        Text::require(&mut check, name.flatten(), "/name");
         Priority::require(&mut check, i64::from(set.priority), "/priority");
         check.finish().map_err(Error::Invalid)?;
-        let name = set.name.as_deref();
         let location = NewLocation { id, name, priority: set.priority, is_active: set.is_active };
         retry_before_commit("set_location", || async {
             let mut tx = self.store.begin("set_location").await?;
+            ExpectedVersion::require(expected, locations::lock(&mut tx, id).await?)?;
             let stored = locations::upsert(&mut tx, &location).await?;
             tx.commit().await?;
             Ok(stored)

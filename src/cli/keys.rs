@@ -8,7 +8,7 @@ use crate::{
     app::{CreateApiKey, NewApiKey, Once, RotateApiKey},
     config::Config,
     domain::{access::Scope, ids::ApiKeyId},
-    store::api_keys::{self, ApiKey},
+    store::api_keys::{self, ApiKey, ApiKeyFilter},
 };
 
 /// API keys.
@@ -47,7 +47,8 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
             print_new(&now(app.create_api_key(&CreateApiKey { name, scopes }, None).await?)?);
         }
         KeysCommand::List => {
-            let keys = api_keys::list(&mut *app.store.conn().await?, None, i64::MAX).await?;
+            let everything = ApiKeyFilter::default();
+            let keys = api_keys::list(&mut *app.store.conn().await?, &everything, i64::MAX).await?;
             super::print(&keys.iter().map(line).collect::<String>())?;
         }
         KeysCommand::Rotate { id, expires_in } => {

@@ -98,6 +98,8 @@ pub struct Location {
     pub priority: i32,
     /// Whether new orders are taken from it without naming it.
     pub is_active: bool,
+    /// Grows with every change.
+    pub version: i64,
     /// When it was first known.
     pub created_at: DateTime<Utc>,
     /// When it was last set.

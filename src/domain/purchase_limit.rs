@@ -16,4 +16,6 @@ pub struct PurchaseLimit {
     pub quantity: i64,
     /// Only orders placed within this time count; null: all of them.
     pub window_seconds: Option<i64>,
+    /// Grows with every change. No version comes again, also where the limit is deleted and made anew.
+    pub version: i64,
 }

@@ -17,8 +17,12 @@ use super::{
 };
 use crate::{
     app::{CreateApiKey, NewApiKey, Once, RevokeApiKey, RotateApiKey},
-    domain::{bounds::PageSize, ids::ApiKeyId},
-    store::api_keys::{self, ApiKey},
+    domain::{
+        access::Scope,
+        bounds::PageSize,
+        ids::{ApiKeyId, ClientId},
+    },
+    store::api_keys::{self, ApiKey, ApiKeyFilter},
 };
 
 /// Makes a key, of a client of its own. The secret is in the first answer only.
@@ -35,11 +39,13 @@ pub(super) async fn create(
     Ok(answer_with_new(state.app.create_api_key(&write.body, Some(&request)).await?))
 }
 
-/// Keys, the newest first, without their secrets.
+/// Keys, the newest first, without their secrets. With `scope` those that were given it: an `admin` may do everything, and is
+/// listed under that alone.
 #[utoipa::path(
     get, operation_id = "list_api_keys", path = "/v1/api-keys", tag = "API keys",
     security(("api_key" = ["admin"])),
-    params(("starting_after" = Option<ApiKeyId>, Query),
+    params(("client_id" = Option<ClientId>, Query), ("is_live" = Option<bool>, Query),
+        ("scope" = Option<Scope>, Query), ("starting_after" = Option<ApiKeyId>, Query),
         ("limit" = Option<PageSize>, Query)),
     responses((status = 200, body = Page<ApiKey>))
 )]
@@ -47,11 +53,16 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     mut query: Query,
 ) -> Result<impl IntoResponse, Problem> {
-    let starting_after = query.take("starting_after")?;
+    let filter = ApiKeyFilter {
+        client_id: query.take("client_id")?,
+        is_live: query.take("is_live")?,
+        scope: query.take("scope")?,
+        starting_after: query.take("starting_after")?,
+    };
     let limit = query.take_limit()?;
     query.finish()?;
     let mut conn = state.app.store.conn().await?;
-    let found = api_keys::list(&mut conn, starting_after, limit + 1).await?;
+    let found = api_keys::list(&mut conn, &filter, limit + 1).await?;
     Ok(Json(Page::new(found, limit)))
 }
 
@@ -66,9 +77,7 @@ pub(super) async fn read(
     IdPath(id): IdPath<ApiKeyId>,
 ) -> Result<impl IntoResponse, Problem> {
     let found = api_keys::find(&mut *state.app.store.conn().await?, id).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no API key {id}")))
+    found.map(Json).ok_or_else(|| Problem::not_found("API key", id))
 }
 
 /// Makes a second live key of the same client, which may do the same. The secret is in the first answer only.

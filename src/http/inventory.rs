@@ -26,7 +26,7 @@ use crate::{
         movement::{MovementId, MovementType, StockMovement},
     },
     store::{
-        inventory,
+        inventory::{self, LevelFilter},
         movements::{self, MovementFilter},
     },
 };
@@ -60,11 +60,13 @@ struct LevelPage {
     next: Option<String>,
 }
 
-/// Levels, by SKU and location.
+/// Levels, by SKU and location. With `is_low_stock` only those of which nothing is left, or no more than their
+/// `low_stock_threshold`; or only the others.
 #[utoipa::path(
     get, operation_id = "list_levels", path = "/v1/inventory", tag = "inventory",
     security(("api_key" = ["orders:read"])),
-    params(("sku" = Option<Sku>, Query), ("starting_after" = Option<LevelCursor>, Query),
+    params(("sku" = Option<Sku>, Query), ("location_id" = Option<LocationId>, Query),
+        ("is_low_stock" = Option<bool>, Query), ("starting_after" = Option<LevelCursor>, Query),
         ("limit" = Option<PageSize>, Query)),
     responses((status = 200, body = LevelPage))
 )]
@@ -72,21 +74,19 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     mut query: Query,
 ) -> Result<impl IntoResponse, Problem> {
-    let sku: Option<Sku> = query.take("sku")?;
-    let starting_after: Option<LevelCursor> = query.take("starting_after")?;
+    let filter = LevelFilter {
+        sku: query.take("sku")?,
+        location_id: query.take("location_id")?,
+        is_low_stock: query.take("is_low_stock")?,
+        starting_after: query.take("starting_after")?.map(|LevelCursor(key)| key),
+    };
     let limit = query.take_limit()?;
     query.finish()?;
-    let after = starting_after.map(|cursor| cursor.0);
     let mut conn = state.app.store.conn().await?;
-    // One more to know whether there is a next page, and one that may be the last of the page before.
-    let sku = sku.as_ref().map(Sku::as_str);
-    let mut levels = inventory::list_levels(&mut conn, sku, after.as_ref(), limit + 2).await?;
-    levels.retain(|level| Some(&level.key) != after.as_ref());
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = levels.len() > limit;
-    levels.truncate(limit);
-    let next = levels.last().filter(|_| has_more).map(|level| LevelCursor(level.key.clone()).to_string());
-    Ok(Json(LevelPage { data: levels.into_iter().map(LevelView::from).collect(), has_more, next }))
+    let Page { data, has_more } =
+        Page::new(inventory::list_levels(&mut conn, &filter, limit + 1).await?, limit);
+    let next = data.last().filter(|_| has_more).map(|level| LevelCursor(level.key.clone()).to_string());
+    Ok(Json(LevelPage { data: data.into_iter().map(LevelView::from).collect(), has_more, next }))
 }
 
 /// The level of a SKU at a location.

@@ -20,6 +20,7 @@ struct Lead {
 const ID: &[(&str, &str)] = &[("id", "$response.body#/id")];
 const ORDER_ID: &[(&str, &str)] = &[("id", "$response.body#/order_id")];
 const PAYMENT_ID: &[(&str, &str)] = &[("id", "$response.body#/payment_id")];
+const PAYMENT_QUERY: &[(&str, &str)] = &[("payment_id", "$response.body#/payment_id")];
 const LEVEL: &[(&str, &str)] = &[("sku", "$response.body#/sku"), ("location", "$response.body#/location_id")];
 const LEVEL_QUERY: &[(&str, &str)] =
     &[("sku", "$response.body#/sku"), ("location_id", "$response.body#/location_id")];
@@ -71,6 +72,7 @@ const LEADS: &[Lead] = &[
         parameters: PAYMENT_ID,
         to: &["read_payment", "list_refunds_of_payment"],
     },
+    Lead { from: &["refund_payment"], parameters: PAYMENT_QUERY, to: &["list_refunds"] },
     Lead {
         from: &[
             "create_shipment",

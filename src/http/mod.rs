@@ -135,6 +135,7 @@ fn routes(bodies: BodyLimits) -> OpenApiRouter<ApiState> {
         .routes(routes!(payments::capture))
         .routes(routes!(payments::void))
         .routes(routes!(refunds::create, refunds::list_of_payment))
+        .routes(routes!(refunds::list))
         .routes(routes!(refunds::read))
         .routes(routes!(shipments::create, shipments::list_of_order))
         .routes(routes!(shipments::list))

@@ -130,7 +130,7 @@ pub(super) async fn require(conn: &mut Conn, id: OrderId) -> Result<(), Problem>
     if orders::exists(conn, id).await? { Ok(()) } else { Err(Problem::not_found("order", id)) }
 }
 
-/// An order with its payments, refunds and shipments.
+/// An order with its payments, refunds and shipments, each the oldest first.
 #[utoipa::path(
     get, operation_id = "read_order", path = "/v1/orders/{id}", tag = "orders",
     security(("api_key" = ["orders:read"])), params(("id" = OrderId, Path)),

@@ -23,7 +23,10 @@ use crate::{
         ids::{OrderId, PaymentId},
         payment::{NewPayment, Payment, PaymentStatus},
     },
-    store::payments::{self, PaymentFilter},
+    store::{
+        Conn,
+        payments::{self, PaymentFilter},
+    },
 };
 
 /// Starts the payment of an order.
@@ -94,6 +97,7 @@ pub(super) async fn void(
     get, operation_id = "list_payments", path = "/v1/payments", tag = "payments",
     security(("api_key" = ["orders:read"])),
     params(("order_id" = Option<OrderId>, Query), ("status" = Option<PaymentStatus>, Query),
+        ("created_gte" = Option<DateTime<Utc>>, Query), ("created_lt" = Option<DateTime<Utc>>, Query),
         ("starting_after" = Option<PaymentId>, Query), ("limit" = Option<PageSize>, Query)),
     responses((status = 200, body = Page<Payment>))
 )]
@@ -104,12 +108,43 @@ pub(super) async fn list(
     let filter = PaymentFilter {
         order_id: query.take("order_id")?,
         status: query.take("status")?,
+        created_gte: query.take_time("created_gte")?,
+        created_lt: query.take_time("created_lt")?,
         starting_after: query.take("starting_after")?,
     };
     let limit = query.take_limit()?;
     query.finish()?;
+    page(&mut *state.app.store.conn().await?, &filter, limit).await
+}
+
+/// The payments of an order, the newest first.
+#[utoipa::path(
+    get, operation_id = "list_payments_of_order", path = "/v1/orders/{id}/payments", tag = "payments",
+    security(("api_key" = ["orders:read"])),
+    params(("id" = OrderId, Path), ("status" = Option<PaymentStatus>, Query),
+        ("starting_after" = Option<PaymentId>, Query), ("limit" = Option<PageSize>, Query)),
+    responses((status = 200, body = Page<Payment>)), extensions(("x-problems" = json!(["not_found"])))
+)]
+pub(super) async fn list_of_order(
+    State(state): State<ApiState>,
+    IdPath(order_id): IdPath<OrderId>,
+    mut query: Query,
+) -> Result<impl IntoResponse, Problem> {
+    let filter = PaymentFilter {
+        order_id: Some(order_id),
+        status: query.take("status")?,
+        starting_after: query.take("starting_after")?,
+        ..PaymentFilter::default()
+    };
+    let limit = query.take_limit()?;
+    query.finish()?;
     let mut conn = state.app.store.conn().await?;
-    Ok(Json(Page::new(payments::list(&mut conn, &filter, limit + 1).await?, limit)))
+    orders::require(&mut conn, order_id).await?;
+    page(&mut conn, &filter, limit).await
+}
+
+async fn page(conn: &mut Conn, filter: &PaymentFilter, limit: i64) -> Result<Json<Page<Payment>>, Problem> {
+    Ok(Json(Page::new(payments::list(conn, filter, limit + 1).await?, limit)))
 }
 
 /// A payment.
@@ -124,19 +159,4 @@ pub(super) async fn read(
 ) -> Result<impl IntoResponse, Problem> {
     let found = payments::find(&mut *state.app.store.conn().await?, id).await?;
     found.map(Json).ok_or_else(|| Problem::not_found("payment", id))
-}
-
-/// The payments of an order, the oldest first.
-#[utoipa::path(
-    get, operation_id = "list_payments_of_order", path = "/v1/orders/{id}/payments", tag = "payments",
-    security(("api_key" = ["orders:read"])), params(("id" = OrderId, Path)),
-    responses((status = 200, body = Page<Payment>)), extensions(("x-problems" = json!(["not_found"])))
-)]
-pub(super) async fn list_of_order(
-    State(state): State<ApiState>,
-    IdPath(order_id): IdPath<OrderId>,
-) -> Result<impl IntoResponse, Problem> {
-    let mut conn = state.app.store.conn().await?;
-    orders::require(&mut conn, order_id).await?;
-    Ok(Json(Page { data: payments::list_of_order(&mut conn, order_id).await?, has_more: false }))
 }

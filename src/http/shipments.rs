@@ -23,7 +23,10 @@ use crate::{
         inventory::LocationId,
         shipment::{Shipment, ShipmentStatus},
     },
-    store::shipments::{self, ShipmentFilter},
+    store::{
+        Conn,
+        shipments::{self, ShipmentFilter},
+    },
 };
 
 /// Creates a shipment of stock that is paid, lies at one location and is in no other shipment.
@@ -48,27 +51,13 @@ pub(super) async fn create(
     Ok(respond_with_new(answer, "/v1/shipments"))
 }
 
-/// The shipments of an order, the oldest first.
-#[utoipa::path(
-    get, operation_id = "list_shipments_of_order", path = "/v1/orders/{id}/shipments", tag = "shipments",
-    security(("api_key" = ["orders:read"])), params(("id" = OrderId, Path)),
-    responses((status = 200, body = Page<Shipment>)), extensions(("x-problems" = json!(["not_found"])))
-)]
-pub(super) async fn list_of_order(
-    State(state): State<ApiState>,
-    IdPath(order_id): IdPath<OrderId>,
-) -> Result<impl IntoResponse, Problem> {
-    let mut conn = state.app.store.conn().await?;
-    orders::require(&mut conn, order_id).await?;
-    Ok(Json(Page { data: shipments::list_of_order(&mut conn, order_id).await?, has_more: false }))
-}
-
 /// Shipments, the newest first.
 #[utoipa::path(
     get, operation_id = "list_shipments", path = "/v1/shipments", tag = "shipments",
     security(("api_key" = ["orders:read"])),
     params(("order_id" = Option<OrderId>, Query), ("status" = Option<ShipmentStatus>, Query),
-        ("location_id" = Option<LocationId>, Query), ("starting_after" = Option<ShipmentId>, Query),
+        ("location_id" = Option<LocationId>, Query), ("created_gte" = Option<DateTime<Utc>>, Query),
+        ("created_lt" = Option<DateTime<Utc>>, Query), ("starting_after" = Option<ShipmentId>, Query),
         ("limit" = Option<PageSize>, Query)),
     responses((status = 200, body = Page<Shipment>))
 )]
@@ -80,12 +69,43 @@ pub(super) async fn list(
         order_id: query.take("order_id")?,
         status: query.take("status")?,
         location_id: query.take("location_id")?,
+        created_gte: query.take_time("created_gte")?,
+        created_lt: query.take_time("created_lt")?,
         starting_after: query.take("starting_after")?,
     };
     let limit = query.take_limit()?;
     query.finish()?;
+    page(&mut *state.app.store.conn().await?, &filter, limit).await
+}
+
+/// The shipments of an order, the newest first.
+#[utoipa::path(
+    get, operation_id = "list_shipments_of_order", path = "/v1/orders/{id}/shipments", tag = "shipments",
+    security(("api_key" = ["orders:read"])),
+    params(("id" = OrderId, Path), ("status" = Option<ShipmentStatus>, Query),
+        ("starting_after" = Option<ShipmentId>, Query), ("limit" = Option<PageSize>, Query)),
+    responses((status = 200, body = Page<Shipment>)), extensions(("x-problems" = json!(["not_found"])))
+)]
+pub(super) async fn list_of_order(
+    State(state): State<ApiState>,
+    IdPath(order_id): IdPath<OrderId>,
+    mut query: Query,
+) -> Result<impl IntoResponse, Problem> {
+    let filter = ShipmentFilter {
+        order_id: Some(order_id),
+        status: query.take("status")?,
+        starting_after: query.take("starting_after")?,
+        ..ShipmentFilter::default()
+    };
+    let limit = query.take_limit()?;
+    query.finish()?;
     let mut conn = state.app.store.conn().await?;
-    Ok(Json(Page::new(shipments::list(&mut conn, &filter, limit + 1).await?, limit)))
+    orders::require(&mut conn, order_id).await?;
+    page(&mut conn, &filter, limit).await
+}
+
+async fn page(conn: &mut Conn, filter: &ShipmentFilter, limit: i64) -> Result<Json<Page<Shipment>>, Problem> {
+    Ok(Json(Page::new(shipments::list(conn, filter, limit + 1).await?, limit)))
 }
 
 /// A shipment.

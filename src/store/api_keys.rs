@@ -185,18 +185,36 @@ pub async fn find(conn: &mut Conn, id: ApiKeyId) -> Result<Option<ApiKey>, Error
     row.map(ApiKey::try_from).transpose()
 }
 
+/// What to list.
+#[derive(Debug, Clone, Default)]
+pub struct ApiKeyFilter {
+    /// Only keys of this client.
+    pub client_id: Option<ClientId>,
+    /// Only keys that are accepted, or only those that are not.
+    pub is_live: Option<bool>,
+    /// Only keys that were given this scope.
+    pub scope: Option<Scope>,
+    /// Only keys made before this one.
+    pub starting_after: Option<ApiKeyId>,
+}
+
 /// Keys, the newest first.
-pub async fn list(
-    conn: &mut Conn,
-    starting_after: Option<ApiKeyId>,
-    limit: i64,
-) -> Result<Vec<ApiKey>, Error> {
+pub async fn list(conn: &mut Conn, filter: &ApiKeyFilter, limit: i64) -> Result<Vec<ApiKey>, Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT id, client_id, name, scopes, created_at, last_used_at, expires_at, revoked_at,
                   revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AS "is_live!"
-           FROM api_key WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2"#,
-        starting_after.map(ApiKeyId::uuid),
+           FROM api_key
+           WHERE ($1::uuid IS NULL OR client_id = $1)
+             AND ($2::boolean IS NULL
+                  OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())) = $2)
+             AND ($3::text IS NULL OR $3 = ANY(scopes))
+             AND ($4::uuid IS NULL OR id < $4)
+           ORDER BY id DESC LIMIT $5"#,
+        filter.client_id.map(ClientId::uuid),
+        filter.is_live,
+        filter.scope.map(Scope::as_str),
+        filter.starting_after.map(ApiKeyId::uuid),
         limit,
     )
     .fetch_all(conn)

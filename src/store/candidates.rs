@@ -25,7 +25,7 @@ pub async fn list(conn: &mut Conn, skus: &[&str]) -> Result<Vec<InventoryLevel>,
     let rows = sqlx::query_as!(
         LevelRow,
         "SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
-                low_stock_threshold, version
+                low_stock_threshold, l.version
          FROM inventory_level l JOIN location p ON p.id = l.location_id
          WHERE l.sku = ANY($1) AND p.is_active
          ORDER BY l.sku, p.priority, l.location_id",
@@ -46,7 +46,7 @@ pub async fn lock(
         wanted.iter().map(|(sku, location_id)| (sku.as_str(), location_id.map(LocationId::as_str))).unzip();
     let rows = sqlx::query!(
         r#"SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
-                  low_stock_threshold, version, fence_epoch, fence, CASE WHEN p.is_active THEN p.priority END AS priority
+                  low_stock_threshold, l.version, fence_epoch, fence, CASE WHEN p.is_active THEN p.priority END AS priority
            FROM inventory_level l
            JOIN UNNEST($1::text[], $2::text[]) AS k (sku, location_id)
              ON l.sku = k.sku AND l.location_id = COALESCE(k.location_id, l.location_id)

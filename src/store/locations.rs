@@ -7,17 +7,17 @@ use chrono::{DateTime, Utc};
 use super::{Conn, Error, error::parse};
 use crate::domain::inventory::{Location, LocationId};
 
-/// A location that is to be stored.
+/// A location that is to be made, or set. What is `None` stays as it is: of a new one, without name and active.
 #[derive(Debug, Clone, Copy)]
 pub struct NewLocation<'a> {
     /// Its id.
     pub id: &'a LocationId,
-    /// What people call it.
-    pub name: Option<&'a str>,
+    /// What people call it, or that it has no name.
+    pub name: Option<Option<&'a str>>,
     /// 0 to 1000, lower first.
     pub priority: i32,
     /// Whether new orders are taken from it without naming it.
-    pub is_active: bool,
+    pub is_active: Option<bool>,
 }
 
 /// A location as it is stored.
@@ -26,6 +26,7 @@ struct Row {
     name: Option<String>,
     priority: i32,
     is_active: bool,
+    version: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -34,21 +35,30 @@ impl TryFrom<Row> for Location {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let Row { id, name, priority, is_active, created_at, updated_at } = row;
-        Ok(Self { id: parse(&id, "location.id")?, name, priority, is_active, created_at, updated_at })
+        let Row { id, name, priority, is_active, version, created_at, updated_at } = row;
+        let id = parse(&id, "location.id")?;
+        Ok(Self { id, name, priority, is_active, version, created_at, updated_at })
     }
 }
 
-/// Makes a location, or sets everything of the one that is there.
+/// Takes the row lock of a location. Gives its version, if there is one.
+pub async fn lock(conn: &mut Conn, id: &LocationId) -> Result<Option<i64>, Error> {
+    let query = sqlx::query_scalar!("SELECT version FROM location WHERE id = $1 FOR UPDATE", id.as_str());
+    Ok(query.fetch_optional(conn).await?)
+}
+
+/// Makes a location, or sets the one that is there.
 pub async fn upsert(conn: &mut Conn, location: &NewLocation<'_>) -> Result<Location, Error> {
     let row = sqlx::query_as!(
         Row,
-        "INSERT INTO location (id, name, priority, is_active) VALUES ($1, $2, $3, $4)
+        "INSERT INTO location AS l (id, name, priority, is_active) VALUES ($1, $3, $4, COALESCE($5, true))
          ON CONFLICT (id) DO UPDATE
-         SET name = EXCLUDED.name, priority = EXCLUDED.priority, is_active = EXCLUDED.is_active, updated_at = now()
-         RETURNING id, name, priority, is_active, created_at, updated_at",
+         SET name = CASE WHEN $2 THEN EXCLUDED.name ELSE l.name END, priority = EXCLUDED.priority,
+             is_active = COALESCE($5, l.is_active), version = l.version + 1, updated_at = now()
+         RETURNING id, name, priority, is_active, version, created_at, updated_at",
         location.id.as_str(),
-        location.name,
+        location.name.is_some(),
+        location.name.flatten(),
         location.priority,
         location.is_active,
     )
@@ -61,7 +71,7 @@ pub async fn upsert(conn: &mut Conn, location: &NewLocation<'_>) -> Result<Locat
 pub async fn find(conn: &mut Conn, id: &LocationId) -> Result<Option<Location>, Error> {
     let row = sqlx::query_as!(
         Row,
-        "SELECT id, name, priority, is_active, created_at, updated_at FROM location WHERE id = $1",
+        "SELECT id, name, priority, is_active, version, created_at, updated_at FROM location WHERE id = $1",
         id.as_str(),
     )
     .fetch_optional(conn)
@@ -77,13 +87,19 @@ pub async fn find_known(conn: &mut Conn, ids: &[&LocationId]) -> Result<HashSet<
     known.iter().map(|id| parse(id, "location.id")).collect()
 }
 
-/// Locations by id, from the one after `after` on.
-pub async fn list(conn: &mut Conn, after: Option<&LocationId>, limit: i64) -> Result<Vec<Location>, Error> {
+/// Locations by id: those that are active, or are not, if it is said, and from the one after `after` on.
+pub async fn list(
+    conn: &mut Conn,
+    is_active: Option<bool>,
+    after: Option<&LocationId>,
+    limit: i64,
+) -> Result<Vec<Location>, Error> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT id, name, priority, is_active, created_at, updated_at FROM location
-         WHERE id > COALESCE($1, '') ORDER BY id LIMIT $2",
+        "SELECT id, name, priority, is_active, version, created_at, updated_at FROM location
+         WHERE id > COALESCE($1, '') AND ($2::boolean IS NULL OR is_active = $2) ORDER BY id LIMIT $3",
         after.map(LocationId::as_str),
+        is_active,
         limit,
     )
     .fetch_all(conn)

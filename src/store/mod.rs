@@ -21,6 +21,7 @@ use sqlx::{
 
 pub mod api_keys;
 pub mod candidates;
+mod created;
 pub mod dead_letters;
 mod error;
 pub mod events;

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::{Conn, Error, error::parse, expect_rows, payment_lookups::FIRST_WAIT_SECONDS};
+use super::{Conn, Error, created, error::parse, expect_rows, payment_lookups::FIRST_WAIT_SECONDS};
 use crate::domain::{
     ids::{OrderId, PaymentId},
     payment::{Payment, PaymentStatus},
@@ -254,6 +254,10 @@ pub struct PaymentFilter {
     pub order_id: Option<OrderId>,
     /// Only payments in this status.
     pub status: Option<PaymentStatus>,
+    /// Only those asked for at this time or later.
+    pub created_gte: Option<DateTime<Utc>>,
+    /// Only those asked for before this time.
+    pub created_lt: Option<DateTime<Utc>>,
     /// Only payments asked for before this one.
     pub starting_after: Option<PaymentId>,
 }
@@ -267,6 +271,7 @@ pub async fn list(conn: &mut Conn, filter: &PaymentFilter, limit: i64) -> Result
     if let Some(status) = filter.status {
         query.push(" AND status = ").push_bind(status.as_str());
     }
+    created::push_range(&mut query, filter.created_gte, filter.created_lt);
     if let Some(id) = filter.starting_after {
         query.push(" AND id < ").push_bind(id.uuid());
     }

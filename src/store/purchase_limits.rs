@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::{Conn, Error, error::parse};
+use super::{Conn, Error, error::parse, expect_rows};
 use crate::domain::{inventory::Sku, purchase_limit::PurchaseLimit};
 
 /// A limit as the queries of this file give it.
@@ -17,37 +17,62 @@ struct Row {
     sku: String,
     quantity: i64,
     window_seconds: Option<i64>,
+    version: i64,
 }
 
 impl TryFrom<Row> for PurchaseLimit {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let sku = parse(&row.sku, "purchase_limit.sku")?;
-        Ok(Self { sku, quantity: row.quantity, window_seconds: row.window_seconds })
+        let Row { sku, quantity, window_seconds, version } = row;
+        Ok(Self { sku: parse(&sku, "purchase_limit.sku")?, quantity, window_seconds, version })
     }
 }
 
-/// Sets the limit of a SKU.
-pub async fn upsert(conn: &mut Conn, limit: &PurchaseLimit) -> Result<(), Error> {
-    sqlx::query!(
-        "INSERT INTO purchase_limit (sku, quantity, window_seconds) VALUES ($1, $2, $3)
-         ON CONFLICT ON CONSTRAINT purchase_limit_pkey
-         DO UPDATE SET quantity = EXCLUDED.quantity, window_seconds = EXCLUDED.window_seconds, updated_at = now()",
-        limit.sku.as_str(),
-        limit.quantity,
-        limit.window_seconds,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+/// A limit that is to be made, or set.
+#[derive(Debug, Clone, Copy)]
+pub struct NewPurchaseLimit<'a> {
+    /// Which SKU.
+    pub sku: &'a Sku,
+    /// The most units that one customer may have.
+    pub quantity: i64,
+    /// Within which time, or that all orders count. `None`: as it is, and of a new one all.
+    pub window_seconds: Option<Option<i64>>,
 }
 
-/// Deletes the limit of a SKU. `false`: it has none.
-pub async fn delete(conn: &mut Conn, sku: &Sku) -> Result<bool, Error> {
+/// Takes the row lock of the limit of a SKU. Gives its version, if there is one.
+pub async fn lock(conn: &mut Conn, sku: &Sku) -> Result<Option<i64>, Error> {
+    let query =
+        sqlx::query_scalar!("SELECT version FROM purchase_limit WHERE sku = $1 FOR UPDATE", sku.as_str());
+    Ok(query.fetch_optional(conn).await?)
+}
+
+/// Sets the limit of a SKU, which is made if there is none.
+pub async fn upsert(conn: &mut Conn, limit: &NewPurchaseLimit<'_>) -> Result<PurchaseLimit, Error> {
+    // The version is taken again under the row lock: so it grows, whoever came first.
+    let row = sqlx::query_as!(
+        Row,
+        "INSERT INTO purchase_limit AS l (sku, quantity, window_seconds) VALUES ($1, $2, $4)
+         ON CONFLICT ON CONSTRAINT purchase_limit_pkey DO UPDATE
+         SET quantity = EXCLUDED.quantity,
+             window_seconds = CASE WHEN $3 THEN EXCLUDED.window_seconds ELSE l.window_seconds END,
+             version = nextval('purchase_limit_version_seq'), updated_at = now()
+         RETURNING sku, quantity, window_seconds, version",
+        limit.sku.as_str(),
+        limit.quantity,
+        limit.window_seconds.is_some(),
+        limit.window_seconds.flatten(),
+    )
+    .fetch_one(conn)
+    .await?;
+    row.try_into()
+}
+
+/// Deletes the limit of a SKU, which this transaction has locked.
+pub async fn delete(conn: &mut Conn, sku: &Sku) -> Result<(), Error> {
     let result =
         sqlx::query!("DELETE FROM purchase_limit WHERE sku = $1", sku.as_str()).execute(conn).await?;
-    Ok(result.rows_affected() == 1)
+    expect_rows(&result, 1, "delete purchase limit")
 }
 
 /// Limits by SKU, after this one if given.
@@ -58,7 +83,7 @@ pub async fn list(
 ) -> Result<Vec<PurchaseLimit>, Error> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT sku, quantity, window_seconds FROM purchase_limit
+        "SELECT sku, quantity, window_seconds, version FROM purchase_limit
          WHERE $1::text IS NULL OR sku > $1 ORDER BY sku LIMIT $2",
         starting_after.map(Sku::as_str),
         limit,
@@ -72,7 +97,7 @@ pub async fn list(
 pub async fn find(conn: &mut Conn, skus: &[&str]) -> Result<HashMap<Sku, PurchaseLimit>, Error> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT sku, quantity, window_seconds FROM purchase_limit WHERE sku = ANY($1)",
+        "SELECT sku, quantity, window_seconds, version FROM purchase_limit WHERE sku = ANY($1)",
         skus as _,
     )
     .fetch_all(conn)

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::{Conn, Error, error::parse, expect_rows};
+use super::{Conn, Error, created, error::parse, expect_rows};
 use crate::domain::{
     ids::{OrderId, PaymentId, RefundId},
     line_quantity::LineQuantity,
@@ -106,7 +107,7 @@ pub async fn find(conn: &mut Conn, id: RefundId) -> Result<Option<Refund>, Error
     Ok(read(conn, &[id.uuid()]).await?.pop())
 }
 
-/// A payment's refunds, oldest first.
+/// A payment's refunds, all of them, oldest first.
 pub async fn list_of_payment(conn: &mut Conn, id: PaymentId) -> Result<Vec<Refund>, Error> {
     let query = sqlx::query_scalar!("SELECT id FROM refund WHERE payment_id = $1", id.uuid());
     let ids = query.fetch_all(&mut *conn).await?;
@@ -123,6 +124,48 @@ pub async fn list_of_order(conn: &mut Conn, id: OrderId) -> Result<Vec<Refund>, 
     read(conn, &ids).await
 }
 
+/// What to list.
+#[derive(Debug, Clone, Default)]
+pub struct RefundFilter {
+    /// Only refunds of this order's payments.
+    pub order_id: Option<OrderId>,
+    /// Only refunds of this payment.
+    pub payment_id: Option<PaymentId>,
+    /// Only refunds in this status.
+    pub status: Option<RefundStatus>,
+    /// Only those decided at this time or later.
+    pub created_gte: Option<DateTime<Utc>>,
+    /// Only those decided before this time.
+    pub created_lt: Option<DateTime<Utc>>,
+    /// Only refunds decided before this one.
+    pub starting_after: Option<RefundId>,
+}
+
+/// Refunds, newest first. Made and planned for its filters: see `orders::list`.
+pub async fn list(conn: &mut Conn, filter: &RefundFilter, limit: i64) -> Result<Vec<Refund>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new("SELECT id FROM refund WHERE true");
+    if let Some(order_id) = filter.order_id {
+        query.push(" AND payment_id = ANY (ARRAY (SELECT p.id FROM payment p WHERE p.order_id = ");
+        query.push_bind(order_id.uuid()).push("))");
+    }
+    if let Some(payment_id) = filter.payment_id {
+        query.push(" AND payment_id = ").push_bind(payment_id.uuid());
+    }
+    if let Some(status) = filter.status {
+        query.push(" AND status = ").push_bind(status.as_str());
+    }
+    created::push_range(&mut query, filter.created_gte, filter.created_lt);
+    if let Some(id) = filter.starting_after {
+        query.push(" AND id < ").push_bind(id.uuid());
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    let ids: Vec<Uuid> = query.build_query_scalar().persistent(false).fetch_all(&mut *conn).await?;
+    let mut refunds = read(conn, &ids).await?;
+    refunds.reverse();
+    Ok(refunds)
+}
+
+/// These refunds, oldest first.
 async fn read(conn: &mut Conn, ids: &[Uuid]) -> Result<Vec<Refund>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());

@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::{Conn, Error, error::parse, expect_rows, inventory::level_key, reservations::MovedReservation};
+use super::{
+    Conn, Error, created, error::parse, expect_rows, inventory::level_key, reservations::MovedReservation,
+};
 use crate::domain::{
     ids::{OrderId, OrderLineId, ReservationId, ShipmentId},
     inventory::{LevelKey, LocationId},
@@ -189,6 +192,10 @@ pub struct ShipmentFilter {
     pub status: Option<ShipmentStatus>,
     /// Only shipments from this location.
     pub location_id: Option<LocationId>,
+    /// Only those made at this time or later.
+    pub created_gte: Option<DateTime<Utc>>,
+    /// Only those made before this time.
+    pub created_lt: Option<DateTime<Utc>>,
     /// Only shipments made before this one.
     pub starting_after: Option<ShipmentId>,
 }
@@ -217,6 +224,7 @@ pub async fn list(conn: &mut Conn, filter: &ShipmentFilter, limit: i64) -> Resul
     if let Some(location_id) = &filter.location_id {
         query.push(" AND location_id = ").push_bind(location_id.as_str().to_owned());
     }
+    created::push_range(&mut query, filter.created_gte, filter.created_lt);
     if let Some(id) = filter.starting_after {
         query.push(" AND id < ").push_bind(id.uuid());
     }

@@ -1,5 +1,5 @@
 //! What the API says of itself is complete, and is what it does. That every answer is one that is documented is checked
-//! wherever a test gets one: see `support::contract`.
+//! wherever a test gets one through its client: see `support::contract`.
 
 use std::collections::BTreeSet;
 

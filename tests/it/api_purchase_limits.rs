@@ -61,8 +61,19 @@ async fn a_limit_is_set_read_listed_and_deleted() {
         .put(&format!("{LIMITS}/a"), &json!({ "quantity": 5, "window_seconds": 60 }))
         .await
         .expect(200);
-    assert_eq!(set, json!({ "sku": "a", "quantity": 5, "window_seconds": 60 }));
+    let version = set["version"].clone();
+    assert_eq!(set, json!({ "sku": "a", "quantity": 5, "window_seconds": 60, "version": version }));
     assert_eq!(test.api.get(&format!("{LIMITS}/a")).await.expect(200), set);
+    // What is absent stays as it is, and null takes the window away.
+    for (body, quantity, window) in [
+        (json!({ "quantity": 6 }), 6, json!(60)),
+        (json!({ "quantity": 7, "window_seconds": null }), 7, Value::Null),
+        (json!({ "quantity": 8 }), 8, Value::Null),
+    ] {
+        let set = test.api.put(&format!("{LIMITS}/a"), &body).await.expect(200);
+        assert_eq!((&set["quantity"], &set["window_seconds"]), (&json!(quantity), &window), "{body}");
+        assert_eq!(test.api.get(&format!("{LIMITS}/a")).await.expect(200), set);
+    }
     let skus = |page: &Value| {
         let limits = page["data"].as_array().unwrap();
         limits.iter().map(|limit| limit["sku"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -90,6 +101,54 @@ async fn a_limit_is_set_read_listed_and_deleted() {
         answer.problem(422, "validation_failed");
     }
     assert_eq!(test.count("SELECT count(*) FROM purchase_limit").await, 2);
+    test.finish().await;
+}
+
+/// Asks for something of the limit of SKU `a` with an `If-Match` header.
+async fn ask_if(test: &TestApp, method: Method, tag: &str, body: Option<&Value>) -> Answer {
+    let request = test.api.request(method, &format!("{LIMITS}/a")).header("If-Match", tag);
+    api::send(match body {
+        Some(body) => request.json(body),
+        None => request,
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_is_set_and_deleted_in_the_version_that_is_meant() {
+    let test = start().await;
+    let (path, body) = (format!("{LIMITS}/a"), json!({ "quantity": 3 }));
+    let put = async |tag: &str| ask_if(&test, Method::PUT, tag, Some(&body)).await;
+    let delete = async |tag: &str| ask_if(&test, Method::DELETE, tag, None).await;
+    // There is nothing that could have a version; what is not there cannot be deleted anyway.
+    assert_eq!(put("*").await.problem(412, "version_conflict")["current_version"], Value::Null);
+    delete("*").await.problem(404, "not_found");
+    let tag_of = async || test.api.get(&path).await.header("etag").to_owned();
+    let first = test.api.put(&path, &body).await.header("etag").to_owned();
+    assert_eq!(tag_of().await, first);
+    let second = put(&first).await;
+    let (tag, version) = (second.header("etag").to_owned(), second.expect(200)["version"].clone());
+    assert_eq!((format!("\"{version}\""), tag != first), (tag.clone(), true));
+    let before = test.snapshot().await;
+    for answer in [put(&first).await, delete(&first).await, delete("W/\"1\"").await] {
+        assert_eq!(answer.problem(412, "version_conflict")["current_version"], version);
+    }
+    for answer in [put("1").await, delete("1").await] {
+        answer.problem(400, "if_match_invalid");
+    }
+    assert_eq!(test.snapshot().await, before);
+    // Of many who have seen the same version, one wins.
+    let twins = join_all((0..8).map(|_| put(&tag))).await;
+    assert_eq!(twins.iter().filter(|answer| answer.status == 200).count(), 1);
+    assert!(twins.iter().all(|answer| answer.status == 200 || answer.code() == "version_conflict"));
+    // Whoever has seen a limit that was deleted has not seen the one that was made since.
+    let deleted = tag_of().await;
+    assert_eq!(delete(&deleted).await.status, 204);
+    for _ in 0..4 {
+        test.api.put(&path, &body).await.expect(200);
+        put(&deleted).await.problem(412, "version_conflict");
+        delete(&tag_of().await).await;
+    }
     test.finish().await;
 }
 
@@ -170,8 +229,8 @@ async fn a_window_forgets_what_was_bought_before() {
     assert_eq!(exceeded(buy(&test, "eve", &[("a", 1)]).await).1, [2, 2, 1]);
     aged(3601.0).await;
     buy(&test, "eve", &[("a", 1)]).await.expect(201);
-    // A longer window finds it again.
-    test.api.put(&path, &json!({ "quantity": 2 })).await.expect(200);
+    // Without a window it is found again.
+    test.api.put(&path, &json!({ "quantity": 2, "window_seconds": null })).await.expect(200);
     assert_eq!(exceeded(buy(&test, "eve", &[("a", 1)]).await).1, [2, 3, 1]);
     test.finish().await;
 }

@@ -29,6 +29,7 @@ mod app_verify;
 mod bench;
 mod cli;
 mod contract;
+mod documents;
 mod failure;
 mod readme;
 mod reported;

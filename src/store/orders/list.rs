@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder, types::Json};
 use uuid::Uuid;
 
@@ -19,12 +19,8 @@ use crate::{
         },
         payment::PaymentStatus,
     },
-    store::{Conn, Error, error::parse},
+    store::{Conn, Error, created, error::parse},
 };
-
-/// The time in an order's id is that of the process that placed it, a moment before `created_at`. Clocks that are further
-/// apart would hide orders from a list by time.
-const CLOCKS_APART: TimeDelta = TimeDelta::hours(1);
 
 /// What to list.
 #[derive(Debug, Clone, Default)]
@@ -116,14 +112,7 @@ fn statement(filter: &OrderFilter, limit: i64) -> QueryBuilder<Postgres> {
     if let Some(reference) = &filter.client_reference {
         query.push(" AND client_reference = ").push_bind(reference.clone());
     }
-    if let Some(time) = filter.created_gte {
-        query.push(" AND created_at >= ").push_bind(time);
-        query.push(" AND id >= ").push_bind(first_id(time - CLOCKS_APART));
-    }
-    if let Some(time) = filter.created_lt {
-        query.push(" AND created_at < ").push_bind(time);
-        query.push(" AND id < ").push_bind(first_id(time + CLOCKS_APART));
-    }
+    created::push_range(&mut query, filter.created_gte, filter.created_lt);
     if let Some(sku) = &filter.sku {
         // The offset keeps the planner from reading all lines of the SKU first.
         query.push(" AND EXISTS (SELECT 1 FROM order_line l WHERE l.order_id = o.id AND l.sku = ");
@@ -134,12 +123,6 @@ fn statement(filter: &OrderFilter, limit: i64) -> QueryBuilder<Postgres> {
     }
     query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
     query
-}
-
-/// The least UUIDv7 of a time.
-fn first_id(time: DateTime<Utc>) -> Uuid {
-    let milliseconds = u128::try_from(time.timestamp_millis()).unwrap_or(0);
-    Uuid::from_u128((milliseconds & 0xffff_ffff_ffff) << 80)
 }
 
 /// Where the payment of each order stands: of several, the live one, else the last.
@@ -184,19 +167,5 @@ impl OrderRow {
             }),
             lines,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ids_of_a_time_begin_at_its_first_id() {
-        let time = DateTime::from_timestamp_millis(1_800_000_000_123).expect("a time");
-        let first = first_id(time);
-        assert_eq!(first.as_u128() >> 80, 1_800_000_000_123);
-        assert!(first_id(time - TimeDelta::milliseconds(1)) < first);
-        assert_eq!(first_id(DateTime::from_timestamp_millis(-5).expect("a time")), Uuid::nil());
     }
 }

@@ -88,6 +88,41 @@ async fn keys_are_listed_page_by_page_the_newest_first() {
 }
 
 #[tokio::test]
+async fn keys_are_found_by_client_scope_and_whether_they_are_live() {
+    let test = TestApp::start().await;
+    let old = create(&test, &["orders:read", "orders:write"]).await;
+    let new = test.api.post(&path(&old, "rotate"), &json!({})).await.expect(201);
+    test.api.post(&path(&old, "revoke"), &json!({})).await.expect(200);
+    let reader = create(&test, &["orders:read"]).await;
+    let [old, new, reader, client] = [&old["id"], &new["id"], &reader["id"], &old["client_id"]];
+    let page = test.api.get(&format!("{KEYS}?scope=admin")).await.expect(200);
+    let own = &page["data"][0]["id"];
+    let client = client.as_str().unwrap();
+    for (query, expected) in [
+        (format!("client_id={client}"), vec![new, old]),
+        (format!("client_id={client}&is_live=true"), vec![new]),
+        (format!("client_id={client}&is_live=false"), vec![old]),
+        ("is_live=false".into(), vec![old]),
+        ("is_live=true".into(), vec![reader, new, own]),
+        ("scope=orders:write".into(), vec![new, old]),
+        ("scope=orders:read&is_live=true&limit=1".into(), vec![reader]),
+        ("scope=inventory:write".into(), vec![]),
+        ("scope=admin".into(), vec![own]),
+    ] {
+        let page = test.api.get(&format!("{KEYS}?{query}")).await.expect(200);
+        let ids: Vec<_> = page["data"].as_array().unwrap().iter().map(|key| &key["id"]).collect();
+        assert_eq!(ids, expected, "{query}");
+    }
+    for (query, pointer) in
+        [("is_live=yes", "?is_live"), ("scope=all", "?scope"), ("client_id=x", "?client_id")]
+    {
+        let problem = test.api.get(&format!("{KEYS}?{query}")).await.problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer);
+    }
+    test.finish().await;
+}
+
+#[tokio::test]
 async fn every_wrong_field_of_a_key_is_named() {
     let test = TestApp::start().await;
     let key = create(&test, &["orders:read"]).await;

@@ -1,6 +1,7 @@
 //! Bad input at the API: each is refused with the status, the code and the field, and nothing is written.
 
 mod everywhere;
+mod lists;
 mod orders;
 mod requests;
 

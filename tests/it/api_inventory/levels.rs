@@ -1,13 +1,10 @@
 //! Levels at the API: absolute and relative changes, conflicts, and the ledger that explains them all.
 
 use futures_util::future::join_all;
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{
-    api::{Answer, send},
-    app::TestApp,
-};
+use super::put_if;
+use crate::support::app::TestApp;
 
 /// `(type, delta_on_hand, on_hand_after, reason, reference)` of a SKU's movements, oldest first.
 async fn movements(test: &TestApp, sku: &str) -> Vec<(String, i64, i64, Option<String>, Option<String>)> {
@@ -139,14 +136,55 @@ async fn levels_are_listed_in_pages_and_by_sku() {
         after = format!("&starting_after={}", next.replace(' ', "%20"));
     }
     assert_eq!(seen, ["B@main", "a@main", "a@z", "b@main", "c@main"]);
-    let of_sku = test.api.get("/v1/inventory?sku=a").await.expect(200);
-    assert_eq!(names(&of_sku), ["a@main", "a@z"]);
+    for (query, expected) in [
+        ("sku=a", &["a@main", "a@z"][..]),
+        ("location_id=z", &["a@z"]),
+        ("location_id=main&limit=2", &["B@main", "a@main"]),
+        ("location_id=main&starting_after=a%20main", &["b@main", "c@main"]),
+        ("sku=a&location_id=main", &["a@main"]),
+        ("location_id=nowhere", &[]),
+    ] {
+        let page = test.api.get(&format!("/v1/inventory?{query}")).await.expect(200);
+        assert_eq!(names(&page), expected, "{query}");
+        assert_eq!(page["next"].is_string(), query.contains("limit"), "{query}: {page}");
+    }
+    test.api.get("/v1/inventory?location_id=a%20b").await.problem(422, "validation_failed");
     test.finish().await;
 }
 
-/// Sends a level with an `If-Match` header.
-async fn put_if(test: &TestApp, path: &str, tag: &str, body: Value) -> Answer {
-    send(test.api.request(Method::PUT, path).header("If-Match", tag).json(&body)).await
+/// The list and the events agree on what is low: what `InventoryLevel::is_low_stock` says of each level.
+#[tokio::test]
+async fn levels_that_are_low_are_listed() {
+    let test = TestApp::start().await;
+    for (sku, level, ordered) in [
+        ("none-left", json!({ "on_hand": 3 }), 3),
+        ("one-left", json!({ "on_hand": 3 }), 2),
+        ("at-threshold", json!({ "on_hand": 9, "low_stock_threshold": 5 }), 4),
+        ("over-threshold", json!({ "on_hand": 9, "low_stock_threshold": 5 }), 3),
+        ("safety", json!({ "on_hand": 3, "safety_stock": 3 }), 0),
+        ("backorder", json!({ "on_hand": 0, "backorder_limit": 2 }), 1),
+        ("below-safety", json!({ "on_hand": 3, "safety_stock": 9, "low_stock_threshold": 0 }), 0),
+    ] {
+        test.api.put(&format!("/v1/inventory/{sku}/main"), &level).await.expect(200);
+        if ordered > 0 {
+            test.placed(&[(sku, ordered)]).await;
+        }
+    }
+    let listed = async |query: &str| {
+        let page = test.api.get(&format!("/v1/inventory?{query}")).await.expect(200);
+        let skus = page["data"].as_array().unwrap().iter().map(|level| level["sku"].clone());
+        skus.collect::<Vec<_>>()
+    };
+    assert_eq!(listed("is_low_stock=true").await, ["at-threshold", "below-safety", "none-left", "safety"]);
+    assert_eq!(listed("is_low_stock=false").await, ["backorder", "one-left", "over-threshold"]);
+    assert_eq!(
+        listed("is_low_stock=true&limit=1&starting_after=at-threshold%20main").await,
+        ["below-safety"]
+    );
+    assert_eq!(listed("is_low_stock=true&location_id=north").await, Vec::<Value>::new());
+    let wrong = test.api.get("/v1/inventory?is_low_stock=1").await.problem(422, "validation_failed");
+    assert_eq!(wrong["errors"][0]["pointer"], "?is_low_stock");
+    test.finish().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Lists of orders, payments and shipments: filters, pages, and plans that do not read whole tables.
+//! Lists of orders, payments, refunds and shipments: filters and pages. What holds for every list is in `api_input::lists`.
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,46 @@ impl TestApp {
     async fn listed(&self, query: &str) -> Vec<String> {
         ids(&self.api.get(query).await.expect(200))
     }
+
+    /// The same list, page by page of one.
+    async fn paged(&self, path: &str) -> Vec<String> {
+        let mut seen: Vec<String> = Vec::new();
+        loop {
+            let after = seen.last().map(|last| format!("&starting_after={last}")).unwrap_or_default();
+            let page = self.api.get(&format!("{path}?limit=1{after}")).await.expect(200);
+            assert_eq!(ids(&page).len(), 1, "{page}");
+            seen.extend(ids(&page));
+            if page["has_more"] == false {
+                return seen;
+            }
+        }
+    }
+
+    /// An order with three payments, two of them declined, three shipments and three refunds, each the newest first. The last
+    /// refund is pending, until the next order is paid.
+    async fn order_of_threes(&self) -> (String, [Vec<Value>; 3]) {
+        let order = self.order_of(&[("a", 3)], "automatic").await;
+        for token in ["pm_card_visa_chargeDeclined", "pm_card_visa_chargeDeclined", "pm_card_visa"] {
+            self.paying(&id(&order), token).await;
+            self.pump("payment").await;
+        }
+        let order = self.api.order(&id(&order)).await;
+        let payment_id = id(&order["payments"][2]);
+        for amount in [100, 200, 300] {
+            self.shipping(&order, &[(0, 1)]).await;
+            self.ask_payment(&payment_id, "refunds", json!({ "amount": amount })).await.expect(201);
+            if amount == 200 {
+                self.pump("payment").await;
+            }
+        }
+        let order = self.api.order(&id(&order)).await;
+        let newest = |name: &str| order[name].as_array().unwrap().iter().rev().cloned().collect();
+        (id(&order), ["payments", "refunds", "shipments"].map(newest))
+    }
+}
+
+fn ids_of(things: &[Value]) -> Vec<String> {
+    things.iter().map(id).collect()
 }
 
 #[tokio::test]
@@ -130,5 +170,99 @@ async fn payments_and_shipments_are_listed_newest_first_in_pages_and_by_filter()
         test.api.get(query).await.problem(422, "validation_failed");
     }
     test.api.get("/v1/payments?sku=a").await.problem(422, "validation_failed");
+    test.settle_and_finish().await;
+}
+
+#[tokio::test]
+async fn what_belongs_to_one_order_or_payment_is_listed_in_pages_and_by_status() {
+    let test = shop().await;
+    let (order_id, [payments, refunds, shipments]) = test.order_of_threes().await;
+    let (other_id, [other_payments, ..]) = test.order_of_threes().await;
+    let (of_payment, other_payment) = (id(&payments[0]), id(&other_payments[0]));
+    let (payments, refunds, shipments) = (ids_of(&payments), ids_of(&refunds), ids_of(&shipments));
+    for (path, other, things, (status, of_status)) in [
+        (
+            format!("/v1/orders/{order_id}/payments"),
+            format!("/v1/orders/{other_id}/payments"),
+            &payments,
+            ("failed", &payments[1..]),
+        ),
+        (
+            format!("/v1/orders/{order_id}/shipments"),
+            format!("/v1/orders/{other_id}/shipments"),
+            &shipments,
+            ("pending", &shipments[..]),
+        ),
+        (
+            format!("/v1/payments/{of_payment}/refunds"),
+            format!("/v1/payments/{other_payment}/refunds"),
+            &refunds,
+            ("pending", &refunds[..0]),
+        ),
+    ] {
+        assert_eq!(things.len(), 3, "{path}");
+        assert_eq!((&test.listed(&path).await, &test.paged(&path).await), (things, things), "{path}");
+        assert_eq!(test.listed(&format!("{path}?status={status}")).await, of_status, "{path}");
+        assert_eq!(test.listed(&format!("{path}?starting_after={}", things[1])).await, things[2..], "{path}");
+        // A place in the list of another order is a place in time: nothing of that order is shown.
+        let last = test.listed(&other).await.remove(0);
+        assert_eq!(&test.listed(&format!("{path}?starting_after={last}")).await, things, "{path}");
+    }
+    for path in [format!("/v1/orders/{order_id}/shipments?status=gone"), "/v1/refunds?status=gone".into()] {
+        assert_eq!(wrong(test.api.get(&path).await, "validation_failed").0, "?status", "{path}");
+    }
+    test.settle_and_finish().await;
+}
+
+#[tokio::test]
+async fn refunds_are_listed_newest_first_in_pages_and_by_filter() {
+    let test = shop().await;
+    let (first_order, [first_payments, first, _]) = test.order_of_threes().await;
+    let (second_order, [_, second, _]) = test.order_of_threes().await;
+    let (first, second) = (ids_of(&first), ids_of(&second));
+    let all: Vec<String> = second.iter().chain(&first).cloned().collect();
+    assert_eq!((&test.listed("/v1/refunds").await, &test.paged("/v1/refunds").await), (&all, &all));
+    let payment = id(&first_payments[0]);
+    let (declined, other) = (id(&first_payments[1]), format!("payment_id={payment}&order_id={second_order}"));
+    for (query, expected) in [
+        (format!("order_id={first_order}"), first.clone()),
+        (format!("order_id={second_order}"), second.clone()),
+        (format!("payment_id={payment}"), first.clone()),
+        (format!("payment_id={payment}&order_id={first_order}"), first.clone()),
+        (format!("payment_id={declined}"), Vec::new()),
+        (other, Vec::new()),
+        ("status=pending".into(), vec![second[0].clone()]),
+        ("status=succeeded&limit=2".into(), second[1..].to_vec()),
+        ("status=failed".into(), Vec::new()),
+        (format!("status=succeeded&order_id={first_order}"), first.clone()),
+    ] {
+        assert_eq!(test.listed(&format!("/v1/refunds?{query}")).await, expected, "{query}");
+    }
+    test.settle_and_finish().await;
+}
+
+#[tokio::test]
+async fn payments_refunds_and_shipments_are_found_by_time() {
+    let test = shop().await;
+    let (_, lists) = test.order_of_threes().await;
+    for (path, things) in ["/v1/payments", "/v1/refunds", "/v1/shipments"].into_iter().zip(lists) {
+        let ids = ids_of(&things);
+        let time = |n: usize| things[n]["created_at"].as_str().unwrap();
+        let (middle, newest) = (time(1), time(0));
+        for (query, expected) in [
+            (format!("created_gte={middle}"), &ids[..2]),
+            (format!("created_lt={middle}"), &ids[2..]),
+            (format!("created_gte={middle}&created_lt={newest}"), &ids[1..2]),
+            ("created_gte=2020-01-01T00:00:00Z".into(), &ids[..]),
+            ("created_lt=2020-01-01T00:00:00Z".into(), &[]),
+        ] {
+            assert_eq!(test.listed(&format!("{path}?{query}")).await, expected, "{path}?{query}");
+        }
+        for query in ["created_gte=yesterday", "created_lt=2026-01-01"] {
+            let pointer = format!("?{}", query.split('=').next().unwrap());
+            let answer = test.api.get(&format!("{path}?{query}")).await;
+            assert_eq!(wrong(answer, "validation_failed").0, pointer, "{path}?{query}");
+        }
+    }
     test.settle_and_finish().await;
 }

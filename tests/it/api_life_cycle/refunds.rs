@@ -44,11 +44,12 @@ async fn a_refund_is_pending_until_the_provider_has_sent_the_money() {
     test.pump("payment").await;
     assert_eq!(test.money(&payment_id).await, [10_000, 10_000, 3]);
     let page = test.api.get(&format!("/v1/payments/{payment_id}/refunds")).await.expect(200);
-    let refunds = page["data"].as_array().unwrap();
-    assert_eq!(refunds.iter().map(|r| r["amount"].as_i64().unwrap()).collect::<Vec<_>>(), [3000, 1000, 6000]);
+    let mut refunds = page["data"].as_array().unwrap().clone();
+    assert_eq!(refunds.iter().map(|r| r["amount"].as_i64().unwrap()).collect::<Vec<_>>(), [6000, 1000, 3000]);
     assert!(refunds.iter().all(|refund| refund["status"] == "succeeded"));
     let order = test.api.order(&id(&order)).await;
-    assert_eq!((&order["refunds"], &order["payment_status"]), (&page["data"], &json!("refunded")));
+    refunds.reverse();
+    assert_eq!((&order["refunds"], &order["payment_status"]), (&json!(refunds), &json!("refunded")));
     let more = test.ask_payment(&payment_id, "refunds", json!({ "amount": 1 })).await;
     more.problem(409, "invalid_state_transition");
     test.settle_and_finish().await;

@@ -1,4 +1,4 @@
-//! What OpenAPI promises: every answer that a test gets is held to it.
+//! What OpenAPI promises: every answer that a test gets through `support::api` is held to it.
 
 use reqwest::Method;
 use serde_json::Value;
