@@ -44,11 +44,13 @@ pub(super) fn sum<'a>(
 ) -> Option<BTreeMap<&'a LevelKey, ReserveStock>> {
     let mut levels = BTreeMap::<&LevelKey, ReserveStock>::new();
     for (want, allocations) in taken {
-        for part in allocations.iter().flat_map(Allocation::parts) {
+        let lines = want.wanted.lines.iter().zip(allocations);
+        for (line, part) in lines.flat_map(|(line, from)| from.parts().map(move |part| (line, part))) {
             let fence = want.fence(&part.level.sku);
             let untouched = ReserveStock { quantity: 0, fence, from_shelf: false };
             let level = levels.entry(&part.level).or_insert(untouched);
             level.quantity += part.quantity;
+            level.from_shelf |= line.location_id.is_none();
             if level.fence != fence {
                 return None;
             }
@@ -216,7 +218,7 @@ mod tests {
         let written = sum([wants[1], wants[2]].map(|want| (want, one.as_slice()))).expect("one token");
         assert_eq!(
             written[&key("main")],
-            ReserveStock { quantity: 2, fence: Some((1, 7)), from_shelf: false }
+            ReserveStock { quantity: 2, fence: Some((1, 7)), from_shelf: true }
         );
     }
 

@@ -41,22 +41,6 @@ pub(super) struct Candidate {
     pub(super) backorder_limit: i64,
 }
 
-/// From where the lines of an order will be taken if it is placed at once.
-#[derive(Debug)]
-pub(in crate::app) struct Expected {
-    /// One for each line.
-    pub(super) allocations: Vec<Allocation>,
-    /// The lines whose level was chosen among several. Another is better than a backorder at that one.
-    chosen: Vec<usize>,
-}
-
-impl Expected {
-    /// The levels that were chosen among several.
-    pub(super) fn chosen(&self) -> impl Iterator<Item = &LevelKey> {
-        self.chosen.iter().filter_map(|&line| Some(&self.allocations.get(line)?.first.level))
-    }
-}
-
 impl ReservationEngine {
     /// From where an order's lines will be taken if it is placed at once. `None` if that has to be decided.
     ///
@@ -66,7 +50,7 @@ impl ReservationEngine {
         &self,
         lines: &[OrderLineDraft],
         now: Instant,
-    ) -> Result<Option<Expected>, Error> {
+    ) -> Result<Option<Vec<Allocation>>, Error> {
         let engine = &self.0;
         let (expected, due) = {
             let mut known = engine.candidates.lock();
@@ -146,9 +130,13 @@ impl Known {
     ///
     /// # Errors
     /// The SKUs of which nothing is known.
-    fn expect(&self, lines: &[OrderLineDraft], seen: &LevelsSeen) -> Result<Option<Expected>, Vec<Sku>> {
-        let mut expected = Expected { allocations: Vec::with_capacity(lines.len()), chosen: Vec::new() };
-        for (index, line) in lines.iter().enumerate() {
+    fn expect(
+        &self,
+        lines: &[OrderLineDraft],
+        seen: &LevelsSeen,
+    ) -> Result<Option<Vec<Allocation>>, Vec<Sku>> {
+        let mut expected = Vec::with_capacity(lines.len());
+        for line in lines {
             let level = match line.named_level() {
                 Some(named) => named,
                 None => match self.by_sku.get(&line.sku).map(|candidates| &**candidates) {
@@ -156,12 +144,11 @@ impl Known {
                     Some([only]) => only.key.clone(),
                     Some(several) => {
                         let Some(best) = seen.best(several, line.quantity) else { return Ok(None) };
-                        expected.chosen.push(index);
                         best.clone()
                     }
                 },
             };
-            expected.allocations.push(Allocation::whole(level, line.quantity));
+            expected.push(Allocation::whole(level, line.quantity));
         }
         Ok(Some(expected))
     }

@@ -22,7 +22,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Answer, Error};
 use crate::{
-    domain::{new_order::OrderDraft, open_orders::OpenOrderCaps, reservation::Shortage},
+    domain::{
+        allocation::Allocation, new_order::OrderDraft, open_orders::OpenOrderCaps, reservation::Shortage,
+    },
     lock::{LockGuard, LockOwner},
     store::{Store, idempotency::IdempotentRequest},
 };
@@ -39,7 +41,7 @@ mod queue;
 mod rendered;
 
 use bounds::Bounds;
-use candidates::{CandidatesSeen, Expected};
+use candidates::CandidatesSeen;
 use database_clock::DatabaseClock;
 use levels_seen::LevelsSeen;
 use limits_seen::LimitsSeen;
@@ -70,7 +72,7 @@ pub struct ReservationOptions {
 pub(super) struct Placement {
     pub(super) draft: OrderDraft,
     /// See [`ReservationEngine::expect_allocations`].
-    pub(super) expected: Option<Expected>,
+    pub(super) expected: Option<Vec<Allocation>>,
     pub(super) request: IdempotentRequest,
     pub(super) correlation_id: Option<String>,
 }
@@ -177,7 +179,7 @@ impl ReservationEngine {
         let (reply, placed) = oneshot::channel();
         let expected = self.0.clock.now().zip(placement.expected.as_ref());
         let render =
-            |(now, expected): (_, &Expected)| Rendered::new(&placement.draft, &expected.allocations, now);
+            |(now, allocations): (_, &Vec<Allocation>)| Rendered::new(&placement.draft, allocations, now);
         let rendered = expected.map(render).transpose()?;
         self.0.submit(Ticket { placement, guard, _admission: admission, rendered, reply });
         placed.await.unwrap_or_else(|_| Err(Error::Unknown("its batch ended without an answer".into())))

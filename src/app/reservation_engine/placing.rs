@@ -12,7 +12,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
-use super::{Bounds, Engine, Error, Expected, METRICS, Placed, Placement, Rendered, Ticket};
+use super::{Bounds, Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
 use crate::{
     app::{
         Cause, Conflict, answer,
@@ -84,7 +84,7 @@ impl Engine {
         }
         let expected =
             tickets.iter().filter_map(|&ticket| Some((ticket, ticket.placement.expected.as_ref()?)));
-        let expected = expected.map(|(ticket, expected)| (ticket, expected.allocations.as_slice()));
+        let expected = expected.map(|(ticket, allocations)| (ticket, allocations.as_slice()));
         let fresh = |(ticket, allocations)| fresh(ticket, allocations, now);
         let orders: Vec<_> = expected.clone().map(fresh).collect::<Result<_, _>>()?;
         let orders_placed = placed(&orders, expected);
@@ -201,14 +201,8 @@ fn expected_levels<'a>(
     if !expected.clone().all(|expected| expected.is_some()) {
         return None;
     }
-    let allocations = expected.clone().flatten().map(|expected| expected.allocations.as_slice());
-    let mut levels = reserve_stock::sum(wants.iter().copied().zip(allocations))?;
-    for chosen in expected.flatten().flat_map(Expected::chosen) {
-        if let Some(level) = levels.get_mut(chosen) {
-            level.from_shelf = true;
-        }
-    }
-    Some(levels)
+    let allocations = expected.flatten().map(Vec::as_slice);
+    reserve_stock::sum(wants.iter().copied().zip(allocations))
 }
 
 /// The order as it came, or rendered now where it came long ago.

@@ -6,7 +6,7 @@
 //! would have more open orders than he may. So it is safe as a statement of its own, before anything was read, as well as
 //! within a transaction that has. What takes more than a look at the levels it leaves to a caller who has decided: by
 //! itself it refuses to run a level out or low, which an event has to tell, to sell a SKU that has a purchase limit, and to
-//! take on backorder from a level that was chosen among several.
+//! take on backorder from a level that was chosen for a line, while another level of the SKU has something.
 //!
 //! All or nothing: where one order of the batch cannot be written, none is.
 //!
@@ -52,8 +52,9 @@ pub struct ReserveStock {
     pub quantity: i64,
     /// `(epoch, sequence)`; `None` leaves the stored token as it is.
     pub fence: Option<(i32, i64)>,
-    /// Whether all of it has to be on the shelf, for other levels come before a backorder at this one. Who has decided has
-    /// seen to that.
+    /// Whether the level was chosen for a line that names no location. Then all of it has to be on the shelf, unless no other
+    /// level of the SKU has anything: those that have may come before a backorder at this one. Who has decided has seen to
+    /// that.
     pub from_shelf: bool,
 }
 

@@ -8,7 +8,11 @@ WITH wanted AS MATERIALIZED (
                -- whoever has seen to both says so by $42.
                AND ($42 OR l.available > n.quantity AND (l.low_stock_threshold >= l.available
                                                          OR l.low_stock_threshold < l.available - n.quantity) IS NOT FALSE
-                        AND (NOT n.from_shelf OR l.available - l.backorder_limit >= n.quantity))
+                        AND (NOT n.from_shelf OR l.available - l.backorder_limit >= n.quantity
+                             -- Looked for only where the shelf is short. Whoever waits for the level may miss what came meanwhile.
+                             OR NOT EXISTS (SELECT FROM inventory_level o
+                                            WHERE o.sku = n.sku AND o.location_id <> n.location_id
+                                              AND o.on_hand + o.backorder_limit - o.reserved - o.committed - o.safety_stock > 0)))
                AS fits,
            l.available - n.quantity AS available
     FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::bigint[], $43::boolean[]) WITH ORDINALITY
