@@ -35,17 +35,12 @@ impl App {
     ) -> Result<Answer, Error> {
         let draft = order.validate(&self.settings.limits).map_err(Error::Invalid)?;
         let admission = self.engine.admit()?;
-        let now = Instant::now();
-        let deadline = now + self.settings.lock_timeout;
+        let deadline = Instant::now() + self.settings.lock_timeout;
         let mut keys: Vec<String> = draft.lines.iter().map(|line| line.sku.to_string()).collect();
         keys.sort();
         keys.dedup();
-        let placement = Arc::new(Placement {
-            expected: self.engine.expect_allocations(&draft.lines, now).await?,
-            draft,
-            request,
-            correlation_id: cause.correlation_id.clone(),
-        });
+        let placement =
+            Arc::new(Placement { draft, request, correlation_id: cause.correlation_id.clone() });
         let mut reaped = false;
         loop {
             let guard = self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await?;

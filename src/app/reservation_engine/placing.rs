@@ -83,7 +83,7 @@ impl Engine {
             return Ok(None);
         }
         let expected =
-            tickets.iter().filter_map(|&ticket| Some((ticket, ticket.placement.expected.as_ref()?)));
+            tickets.iter().filter_map(|&ticket| Some((ticket, ticket.expected.as_ref()?)));
         let expected = expected.map(|(ticket, allocations)| (ticket, allocations.as_slice()));
         let fresh = |(ticket, allocations)| fresh(ticket, allocations, now);
         let orders: Vec<_> = expected.clone().map(fresh).collect::<Result<_, _>>()?;
@@ -197,7 +197,7 @@ fn expected_levels<'a>(
     tickets: &[&'a Ticket],
     wants: &[Want<'a>],
 ) -> Option<BTreeMap<&'a LevelKey, ReserveStock>> {
-    let expected = tickets.iter().map(|ticket| ticket.placement.expected.as_ref());
+    let expected = tickets.iter().map(|ticket| ticket.expected.as_ref());
     if !expected.clone().all(|expected| expected.is_some()) {
         return None;
     }
