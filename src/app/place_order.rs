@@ -39,8 +39,7 @@ impl App {
         let mut keys: Vec<String> = draft.lines.iter().map(|line| line.sku.to_string()).collect();
         keys.sort();
         keys.dedup();
-        let placement =
-            Arc::new(Placement { draft, request, correlation_id: cause.correlation_id.clone() });
+        let placement = Arc::new(Placement { draft, request, correlation_id: cause.correlation_id.clone() });
         let mut reaped = false;
         loop {
             let guard = self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await?;

@@ -21,11 +21,7 @@ pub struct LockedCandidate {
 }
 
 /// Candidates of these SKUs, of each at most so many: by SKU, best first. Nothing is locked.
-pub async fn list(
-    conn: &mut Conn,
-    skus: &[&str],
-    limit_of_each: i64,
-) -> Result<Vec<InventoryLevel>, Error> {
+pub async fn list(conn: &mut Conn, skus: &[&str], limit_of_each: i64) -> Result<Vec<InventoryLevel>, Error> {
     let rows = sqlx::query_as!(
         LevelRow,
         r#"SELECT l.sku AS "sku!", location_id AS "location_id!", on_hand AS "on_hand!", reserved AS "reserved!",

@@ -82,8 +82,7 @@ impl Engine {
         if self.limits_seen.is_limited(levels.keys().map(|key| &key.sku)) {
             return Ok(None);
         }
-        let expected =
-            tickets.iter().filter_map(|&ticket| Some((ticket, ticket.expected.as_ref()?)));
+        let expected = tickets.iter().filter_map(|&ticket| Some((ticket, ticket.expected.as_ref()?)));
         let expected = expected.map(|(ticket, allocations)| (ticket, allocations.as_slice()));
         let fresh = |(ticket, allocations)| fresh(ticket, allocations, now);
         let orders: Vec<_> = expected.clone().map(fresh).collect::<Result<_, _>>()?;

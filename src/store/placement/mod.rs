@@ -8,6 +8,10 @@
 //! itself it refuses to run a level out or low, which an event has to tell, to sell a SKU that has a purchase limit, and to
 //! take on backorder from a level that was chosen for a line, while another level of the SKU has something.
 //!
+//! A token is compared with what is stored at the levels that are written, and with no other level of their SKU: that all
+//! orders of a SKU come under one token, and that none is older than what another of its levels has seen where something has
+//! to be decided, the caller sees to.
+//!
 //! All or nothing: where one order of the batch cannot be written, none is.
 //!
 //! The statement writes one reservation for each line. Lines that are split over locations are rare and known only to who
