@@ -12,6 +12,8 @@
 //! orders of a SKU come under one token, and that none is older than what another of its levels has seen where something has
 //! to be decided, the caller sees to.
 //!
+//! Unique keys are inserted in their order ([`columns`]), after everything that is locked.
+//!
 //! All or nothing: where one order of the batch cannot be written, none is.
 //!
 //! The statement writes one reservation for each line. Lines that are split over locations are rare and known only to who
@@ -31,7 +33,7 @@ mod columns;
 mod connections;
 mod split;
 
-use columns::{LineColumns, OrderColumns, OwnerColumns};
+use columns::{AnswerColumns, LineColumns, OrderColumns, OwnerColumns};
 pub(super) use connections::PlacementConnections;
 
 /// Refused: a level is short, unknown, was written under a newer token, would run out or low, which has to be told, or would
@@ -141,6 +143,7 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
     let fences: Vec<Option<i64>> = changes.iter().map(|change| change.fence.map(|fence| fence.1)).collect();
     let from_shelf: Vec<bool> = changes.iter().map(|change| change.from_shelf).collect();
     let orders = OrderColumns::new(&batch.orders);
+    let answers = AnswerColumns::new(&batch.orders);
     let lines = LineColumns::new(&batch.orders);
     let owners = OwnerColumns::new(&batch.orders, batch.caps);
     let row = sqlx::query_file!(
@@ -169,17 +172,17 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
         &lines.expiries,
         &lines.created,
         EventType::OrderCreated.as_str(),
-        &orders.event_ids,
-        &orders.shards,
-        &orders.subjects,
-        &orders.correlations as _,
-        &orders.bodies as _,
-        &orders.digests,
-        &orders.clients as _,
-        &orders.routes as _,
-        &orders.keys as _,
-        &orders.fingerprints as _,
-        &orders.status_codes as _,
+        &answers.event_ids,
+        &answers.shards,
+        &answers.subjects,
+        &answers.correlations as _,
+        &answers.bodies as _,
+        &answers.digests,
+        &answers.clients as _,
+        &answers.routes as _,
+        &answers.keys as _,
+        &answers.fingerprints as _,
+        &answers.status_codes as _,
         i64::try_from(keys.len()).unwrap_or(i64::MAX),
         batch.caps.per_client.is_some(),
         &owners.kinds as _,
@@ -188,6 +191,8 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
         &owners.caps,
         decided,
         &from_shelf,
+        &orders.clients,
+        &answers.order_ids,
     )
     .fetch_one(conn)
     .await?;
