@@ -116,7 +116,14 @@ impl Engine {
         wants: &[Want<'_>],
     ) -> Result<Outcomes, Error> {
         let mut tx = self.store.begin("place_orders").await?;
-        let stock = reserve_stock::lock(&mut tx, wants).await?;
+        let stock = match reserve_stock::lock(&mut tx, wants).await {
+            Ok(stock) => stock,
+            Err(error) => {
+                // Awaited: what was locked before is free when others are told.
+                let _ = tx.rollback().await;
+                return Err(error);
+            }
+        };
         self.clock.set(stock.now);
         // Under the row locks, so that a request waits for its twin instead of competing with it for the last unit.
         let requests: Vec<_> = tickets.iter().map(|ticket| &ticket.placement.request).collect();

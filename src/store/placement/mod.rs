@@ -22,6 +22,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use sqlx::Connection as _;
 
 use super::{Conn, Error, Store, idempotency::IdempotentRequest};
 use crate::domain::{
@@ -113,6 +114,14 @@ impl Store {
         match write(&mut conn, batch, false).await {
             // The server commits before it answers: without an answer the outcome is unknown.
             Err(Error::Unavailable(reason)) => Err(Error::CommitUnknown { name: "place_orders", reason }),
+            // The server tells of it before it lets go of the levels that it had locked already, and whoever looks next for
+            // what is locked would find those. This answer comes after that.
+            Err(Error::LockTimeout(reason)) => {
+                if conn.ping().await.is_ok() {
+                    self.placements.put_back(conn);
+                }
+                Err(Error::LockTimeout(reason))
+            }
             answer => {
                 self.placements.put_back(conn);
                 answer
