@@ -208,12 +208,14 @@ async fn decided_payment(conn: &mut Conn, id: OrderId) -> Result<Option<Payment>
     }
 }
 
-/// What may be canceled, in the order in which it is taken: what is in no shipment first, and of a line that is split the last
-/// choice, which may be on backorder. Units that are packed go only with the whole order.
+/// What may be canceled, in the order in which it is taken: what is in no shipment first, and of a line that is split the
+/// location that was chosen last, which may be on backorder, whatever shipments its units have been in. Units that are packed
+/// go only with the whole order.
 fn cancelable(mut stock: Vec<Reservation>, cancel: &CancelOrder) -> Vec<Reservation> {
     let is_packed = |reservation: &Reservation| matches!(reservation.shipment, Some((_, status)) if status != ShipmentStatus::Pending);
     stock.retain(|reservation| cancel.lines.is_none() || !is_packed(reservation));
-    stock.sort_by_key(|reservation| (reservation.shipment.is_some(), Reverse(reservation.id)));
+    let last_first = |held: &Reservation| (held.shipment.is_some(), Reverse((held.first_id, held.id)));
+    stock.sort_by_key(last_first);
     stock
 }
 

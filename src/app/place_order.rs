@@ -22,7 +22,8 @@ const REAP_LIMIT: i64 = 64;
 const STALE_FENCE_PAUSE: Duration = Duration::from_millis(50);
 
 impl App {
-    /// Places an order, or answers what the same request was answered before.
+    /// Places an order, or answers what the same request was answered before. What only few orders need is boxed: all would carry
+    /// its state.
     ///
     /// # Errors
     /// Invalid fields, unknown SKUs, insufficient stock, a client reference that another order has, an idempotency key
@@ -36,24 +37,20 @@ impl App {
         let draft = order.validate(&self.settings.limits).map_err(Error::Invalid)?;
         let admission = match self.engine.admit() {
             Ok(admission) => admission,
-            Err(refusal) => return self.find_placed(&request, refusal).await,
+            Err(refusal) => return Box::pin(self.find_placed(&request, refusal)).await,
         };
-        let now = Instant::now();
-        let deadline = now + self.settings.lock_timeout;
+        let deadline = Instant::now() + self.settings.lock_timeout;
         let mut keys: Vec<String> = draft.lines.iter().map(|line| line.sku.to_string()).collect();
         keys.sort();
         keys.dedup();
-        let placement = Arc::new(Placement {
-            expected: self.engine.expect_allocations(&draft.lines, now).await?,
-            draft,
-            request,
-            correlation_id: cause.correlation_id.clone(),
-        });
+        let placement = Arc::new(Placement { draft, request, correlation_id: cause.correlation_id.clone() });
         let mut reaped = false;
         loop {
             let guard = match self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await {
                 Ok(guard) => guard,
-                Err(refusal) => return self.find_placed(&placement.request, refusal.into()).await,
+                Err(refusal) => {
+                    return Box::pin(self.find_placed(&placement.request, refusal.into())).await;
+                }
             };
             match self.engine.place(placement.clone(), guard, admission.clone()).await? {
                 Placed::Answer(answer) => return Ok(answer),
@@ -62,7 +59,6 @@ impl App {
                     tokio::time::sleep(STALE_FENCE_PAUSE).await;
                 }
                 Placed::Short(items) => {
-                    // Boxed: what few orders need, all would carry.
                     if reaped || !Box::pin(self.reap_expired(&items, cause)).await? {
                         return Err(Conflict::InsufficientStock { items }.into());
                     }

@@ -3,6 +3,10 @@
 //! Under the row locks of every level, in one transaction: compare the fencing tokens, decide with
 //! [`domain::reservation::decide`](crate::domain::reservation::decide). The caller writes what was decided in the same
 //! transaction. Works on many orders at once; the number of statements does not grow with them.
+//!
+//! A lock and its token are of a SKU, and are stored at each of its levels that was written under them. So a token is stale
+//! where any level of its SKU that is looked at has a newer one, and orders of one SKU are written under one token only, from
+//! whatever levels they take.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,24 +41,31 @@ impl Want<'_> {
     }
 }
 
-/// What orders take from each level together. `None` if they take from a level under different tokens: the older ones are
-/// stale, which [`LockedStock::decide`] finds out.
+/// What orders take from each level together. `None` if they take of one SKU under different tokens, from whatever levels:
+/// the lock is the SKU's, so the older ones are stale, which [`LockedStock::decide`] finds out.
 pub(super) fn sum<'a>(
     taken: impl IntoIterator<Item = (Want<'a>, &'a [Allocation])>,
 ) -> Option<BTreeMap<&'a LevelKey, ReserveStock>> {
     let mut levels = BTreeMap::<&LevelKey, ReserveStock>::new();
     for (want, allocations) in taken {
-        for part in allocations.iter().flat_map(Allocation::parts) {
+        let lines = want.wanted.lines.iter().zip(allocations);
+        for (line, part) in lines.flat_map(|(line, from)| from.parts().map(move |part| (line, part))) {
             let fence = want.fence(&part.level.sku);
             let untouched = ReserveStock { quantity: 0, fence, from_shelf: false };
             let level = levels.entry(&part.level).or_insert(untouched);
             level.quantity += part.quantity;
+            level.from_shelf |= line.location_id.is_none();
             if level.fence != fence {
                 return None;
             }
         }
     }
-    Some(levels)
+    // The levels of a SKU stand side by side.
+    let is_one =
+        |((key, change), (next, of_next)): ((&&LevelKey, &ReserveStock), (&&LevelKey, &ReserveStock))| {
+            key.sku != next.sku || change.fence == of_next.fence
+        };
+    levels.iter().zip(levels.iter().skip(1)).all(is_one).then_some(levels)
 }
 
 /// The levels that some orders may be taken from, under their row locks.
@@ -216,8 +227,27 @@ mod tests {
         let written = sum([wants[1], wants[2]].map(|want| (want, one.as_slice()))).expect("one token");
         assert_eq!(
             written[&key("main")],
-            ReserveStock { quantity: 2, fence: Some((1, 7)), from_shelf: false }
+            ReserveStock { quantity: 2, fence: Some((1, 7)), from_shelf: true }
         );
+    }
+
+    /// Also where they take from different levels, and the statement would compare each token with its own level's alone.
+    #[test]
+    fn of_two_tokens_at_two_levels_of_one_sku_the_older_is_stale() {
+        let stock = LockedStock::new(
+            vec![candidate("main", Some(1), 3), candidate("north", Some(2), 3)],
+            DateTime::UNIX_EPOCH,
+        );
+        let (older, newer) = (guard(5), guard(7));
+        let lines = [[line(1, Some("main"))], [line(1, Some("north"))]];
+        let [main, north] = ["main", "north"].map(|location| [Allocation::whole(key(location), 1)]);
+        let wants = [want(&lines[0], &older), want(&lines[1], &newer)];
+        assert_eq!(sum([(wants[0], main.as_slice()), (wants[1], north.as_slice())]), None);
+        let decided = stock.decide(wants.iter());
+        assert_eq!(decided.decisions, [None, Some(reserved("north", 1))]);
+        let wants = [want(&lines[0], &newer), want(&lines[1], &newer)];
+        let written = sum([(wants[0], main.as_slice()), (wants[1], north.as_slice())]).expect("one token");
+        assert_eq!(written.len(), 2);
     }
 
     /// The lock is one for all levels of a SKU: a newer holder that has written any of them has overtaken this one.

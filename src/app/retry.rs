@@ -55,12 +55,12 @@ where
         if let Error::Unknown(reason) = &error {
             unknown = Some(reason.clone());
         }
-        if !again {
-            return Err(error);
-        }
-        if tries == ATTEMPTS || began.elapsed() >= PATIENCE {
-            // That this try changed nothing says nothing about an earlier one.
-            return Err(unknown.map_or(error, Error::Unknown));
+        if !again || tries == ATTEMPTS || began.elapsed() >= PATIENCE {
+            // That this try changed nothing says nothing about an earlier one, unless it has decided the request anew.
+            return Err(match (error, unknown) {
+                (Error::Store(_), Some(reason)) => Error::Unknown(reason),
+                (error, _) => error,
+            });
         }
         tracing::warn!(use_case = name, tries, %error, "trying again");
         // Spread out, so that transactions that aborted each other do not meet again.
@@ -107,5 +107,11 @@ mod tests {
         let ends = vec![Err(unknown()), Err(aborted()), Err(aborted()), Err(aborted())];
         let (answer, tries) = outcome(true, ends).await;
         assert!(matches!(answer, Err(Error::Unknown(_))) && tries == 4, "{answer:?} after {tries}");
+        let locked = store::Error::LockTimeout("a row".into());
+        let (answer, tries) = outcome(true, vec![Err(unknown()), Err(locked.into())]).await;
+        assert!(matches!(answer, Err(Error::Unknown(_))) && tries == 2, "{answer:?} after {tries}");
+        let gone = || Error::NotFound { kind: "order", id: "1".into() };
+        let (answer, _) = outcome(true, vec![Err(unknown()), Err(gone())]).await;
+        assert!(matches!(answer, Err(Error::NotFound { .. })), "{answer:?}");
     }
 }

@@ -118,16 +118,15 @@ fn decide_order(stock: &mut Stock, wanted: Wanted<'_>) -> Decision {
 }
 
 /// What the lines of an order that want this SKU from there, or from anywhere, could have had: the stock as the order met
-/// it, without what its lines that name a location want of it first.
+/// it, without what its lines that name a location were given of it first, taken in turn as they were for the decision.
 fn shortage(
     stock: &Stock,
     lines: &[OrderLineDraft],
     (sku, location_id): (&Sku, Option<&LocationId>),
 ) -> Shortage {
-    let (wanted, others): (Vec<&OrderLineDraft>, Vec<&OrderLineDraft>) = lines
-        .iter()
-        .filter(|line| line.sku == *sku)
-        .partition(|line| line.location_id.as_ref() == location_id);
+    let turns = in_turn(lines).into_iter().map(|index| &lines[index]);
+    let (wanted, others): (Vec<&OrderLineDraft>, Vec<&OrderLineDraft>) =
+        turns.filter(|line| line.sku == *sku).partition(|line| line.location_id.as_ref() == location_id);
     let mut taking = Taking::new(stock);
     if location_id.is_none() {
         for (line, candidates) in others.into_iter().filter_map(|line| Some((line, stock.candidates(line)?)))

@@ -101,6 +101,22 @@ fn what_is_short_of_several_locations_is_told_for_each() {
     assert_eq!((short.len(), &short[0].location_id, short[0].available), (1, &Some(place(1)), 3));
 }
 
+/// Lines that name one location and do not fit there together: what they leave is what they left when it was decided, in
+/// whatever order the request has them. Taken as requested the others would be told of units that they were not left.
+#[test]
+fn what_is_left_by_lines_that_compete_is_what_the_decision_left() {
+    let stock = stock(&[vec![(5, 0), (2, 0)]]);
+    let left = |location, available| LocationAvailable { location_id: place(location), available };
+    for named in [[3, 4], [4, 3]] {
+        let lines = [(0, named[0], Some(0)), (0, named[1], Some(0)), (0, 9, None)];
+        let short = shortages(decide_one(&mut stock.clone(), &lines, true));
+        let told: Vec<_> = short.iter().map(|short| (short.requested, short.available)).collect();
+        // 4 are taken, 3 do not fit any more, 1 is left.
+        assert_eq!(told, [(9, 3), (7, 5)]);
+        assert_eq!(short[0].locations, [left(0, 1), left(1, 2)]);
+    }
+}
+
 #[test]
 fn what_is_unknown_is_not_short() {
     let mut stock = stock(&[vec![(5, 0)], vec![(5, 0)]]);

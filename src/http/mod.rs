@@ -189,9 +189,8 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, Ap
         openapi: text,
         stopping,
     });
-    let routes = routes
-        .route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize))
-        .merge(pages());
+    let routes =
+        routes.route_layer(middleware::from_fn_with_state(state.clone(), auth::authorize)).merge(pages());
     (with_contract(routes, limits).with_state(state.clone()), state)
 }
 

@@ -20,16 +20,21 @@ pub struct LockedCandidate {
     pub priority: Option<i32>,
 }
 
-/// Every candidate of these SKUs: by SKU, best first. Nothing is locked.
-pub async fn list(conn: &mut Conn, skus: &[&str]) -> Result<Vec<InventoryLevel>, Error> {
+/// Candidates of these SKUs, of each at most so many: by SKU, best first. Nothing is locked.
+pub async fn list(conn: &mut Conn, skus: &[&str], limit_of_each: i64) -> Result<Vec<InventoryLevel>, Error> {
     let rows = sqlx::query_as!(
         LevelRow,
-        "SELECT l.sku, l.location_id, on_hand, reserved, committed, safety_stock, backorder_limit,
-                low_stock_threshold, l.version
-         FROM inventory_level l JOIN location p ON p.id = l.location_id
-         WHERE l.sku = ANY($1) AND p.is_active
-         ORDER BY l.sku, p.priority, l.location_id",
+        r#"SELECT l.sku AS "sku!", location_id AS "location_id!", on_hand AS "on_hand!", reserved AS "reserved!",
+                  committed AS "committed!", safety_stock AS "safety_stock!", backorder_limit AS "backorder_limit!",
+                  low_stock_threshold, version AS "version!"
+           FROM (SELECT DISTINCT UNNEST($1::text[]) AS sku) k
+           CROSS JOIN LATERAL (
+               SELECT l.*, p.priority FROM inventory_level l JOIN location p ON p.id = l.location_id
+               WHERE l.sku = k.sku AND p.is_active
+               ORDER BY p.priority, l.location_id LIMIT $2) l
+           ORDER BY l.sku, l.priority, l.location_id"#,
         skus as _,
+        limit_of_each,
     )
     .fetch_all(conn)
     .await?;

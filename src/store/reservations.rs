@@ -28,6 +28,9 @@ pub struct Reservation {
     pub order_line_id: OrderLineId,
     /// The level it takes from.
     pub level: LevelKey,
+    /// The first reservation that its line had at its level, whatever has become of it: of a line that is split, these stand
+    /// in the order in which its locations were chosen. The ids of parts that were split off later do not.
+    pub first_id: ReservationId,
     /// How many units.
     pub quantity: i64,
     /// The shipment that it is to leave with.
@@ -97,12 +100,13 @@ pub async fn list_of_order(
     status: ReservationStatus,
 ) -> Result<Vec<Reservation>, Error> {
     let rows = sqlx::query!(
-        r#"SELECT r.id, r.order_line_id, r.sku, r.location_id, r.quantity, s.id AS "shipment_id?",
-                  s.status AS "shipment_status?"
-           FROM reservation r
+        r#"SELECT r.id, r.order_line_id, r.sku, r.location_id, r.first_id AS "first_id!", r.quantity,
+                  s.id AS "shipment_id?", s.status AS "shipment_status?"
+           FROM (SELECT *, first_value(id) OVER (PARTITION BY order_line_id, location_id ORDER BY id) AS first_id
+                 FROM reservation WHERE order_id = $1) r
            LEFT JOIN shipment_line l ON l.reservation_id = r.id AND l.is_covering
            LEFT JOIN shipment s ON s.id = l.shipment_id
-           WHERE r.order_id = $1 AND r.status = $2 ORDER BY r.id"#,
+           WHERE r.status = $2 ORDER BY r.id"#,
         order_id.uuid(),
         status.as_str(),
     )
@@ -116,6 +120,7 @@ pub async fn list_of_order(
                 id: row.id.into(),
                 order_line_id: row.order_line_id.into(),
                 level: level_key(&row.sku, &row.location_id)?,
+                first_id: row.first_id.into(),
                 quantity: row.quantity,
                 shipment: row.shipment_id.map(ShipmentId::from).zip(shipment_status),
             })

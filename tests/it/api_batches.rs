@@ -20,12 +20,15 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinHandle;
 
-use crate::support::{
-    PATIENCE,
-    api::{Answer, Api, order},
-    app::{Setup, TestApp},
-    eventually,
-    tcp_proxy::{TcpProxy, Traffic},
+use crate::{
+    api_allocation::north_and_south,
+    support::{
+        PATIENCE,
+        api::{Answer, Api, order},
+        app::{Setup, TestApp},
+        eventually,
+        tcp_proxy::{TcpProxy, Traffic},
+    },
 };
 
 pub(crate) const ONE_LANE: ReservationOptions = ReservationOptions {
@@ -184,17 +187,22 @@ async fn an_order_that_cannot_be_written_does_not_take_its_neighbours_with_it() 
     test.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_whose_level_somebody_keeps_locked_does_not_take_its_neighbours_with_it() {
-    let mut test = TestApp::start().await;
-    test.stock("held", 100).await;
-    test.stock("a", 100).await;
+/// An API of one lane that does not wait long for row locks.
+async fn impatient(test: &mut TestApp) -> Api {
     let lock_timeout = Duration::from_millis(500);
     let store = Store::connect(&StoreOptions { lock_timeout, ..test.database.options() }).await.unwrap();
     let engine = ReservationEngine::new(store.clone(), ONE_LANE);
     let app = App { store, engine, ..test.app.clone() };
     test.app = app.clone();
-    let api = test.serve(app).await;
+    test.serve(app).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_level_somebody_keeps_locked_does_not_take_its_neighbours_with_it() {
+    let mut test = TestApp::start().await;
+    test.stock("held", 100).await;
+    test.stock("a", 100).await;
+    let api = impatient(&mut test).await;
     let held = Held::new(&test).await;
     let mut orders = vec![send(&api, order(&[("held", 1)]))];
     blocked(&test, 1).await;
@@ -210,6 +218,34 @@ async fn an_order_whose_level_somebody_keeps_locked_does_not_take_its_neighbours
     held.release().await;
     assert_eq!((test.api.level("a").await, test.api.level("held").await), ((100, 3, 0), (100, 0, 0)));
     api.place(&[("held", 1)]).await.expect(201);
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_passes_by_a_locked_level_that_it_is_not_expected_to_be_taken_from() {
+    let mut test = TestApp::start().await;
+    test.stock("held", 100).await;
+    north_and_south(&test, "b", 10, 10).await;
+    let api = impatient(&mut test).await;
+    // Since this order the process knows the levels of both.
+    api.place(&[("b", 1), ("held", 1)]).await.expect(201);
+    let held = Held::new(&test).await;
+    let mut south = test.database.connect().await;
+    let lock = "BEGIN; SELECT 1 FROM inventory_level WHERE sku = 'b' AND location_id = 'south' FOR UPDATE";
+    sqlx::raw_sql(lock).execute(&mut south).await.unwrap();
+    let mut orders = vec![send(&api, order(&[("held", 1)]))];
+    blocked(&test, 1).await;
+    // The last of them has to be decided, for no shelf has all of it.
+    for lines in [&[("b", 1)][..], &[("b", 1), ("held", 1)], &[("b", 11)]] {
+        orders.push(send(&api, order(lines)));
+        waiting(&test, orders.len() - 1).await;
+    }
+    let busy = (503, "database_unavailable".to_owned());
+    assert_eq!(answers(orders).await, [busy.clone(), (201, String::new()), busy.clone(), busy]);
+    held.release().await;
+    south.close().await.unwrap();
+    let reserved = "SELECT reserved FROM inventory_level WHERE sku = 'b' AND location_id = 'north'";
+    assert_eq!(test.count(reserved).await, 2);
     test.finish().await;
 }
 

@@ -10,7 +10,7 @@ use super::{
     placing::{Outcomes, undecided},
 };
 use crate::{
-    domain::{inventory::LevelKey, new_order::OrderLineDraft},
+    domain::{allocation::Allocation, inventory::LevelKey, new_order::OrderLineDraft},
     store::{self, inventory},
 };
 
@@ -58,23 +58,43 @@ impl Engine {
         let locked = inventory::find_locked(&mut tx, &skus.into_iter().collect::<Vec<_>>()).await?;
         tx.rollback().await?;
         tracing::warn!(?locked, orders = tickets.len(), "the row locks of levels were not to be had in time");
-        let may_take = |line: &OrderLineDraft, key: &LevelKey| {
-            line.sku == key.sku && line.location_id.as_ref().is_none_or(|named| *named == key.location_id)
-        };
-        let is_free = |ticket: &Ticket| {
-            let mut lines = ticket.placement.draft.lines.iter();
-            !lines.any(|line| locked.iter().any(|key| may_take(line, key)))
-        };
-        let free: Vec<&Ticket> = tickets.iter().copied().filter(|ticket| is_free(ticket)).collect();
-        let mut placed = self.place_together(&free).await?.into_iter();
-        let outcome = |ticket: &&Ticket| {
-            if is_free(ticket) {
-                return placed.next().unwrap_or_else(|| Err(undecided()));
-            }
-            Err(store::Error::LockTimeout("another transaction keeps the row lock of a level".into()).into())
-        };
-        Ok(tickets.iter().map(outcome).collect())
+        let (free, others): (Vec<usize>, Vec<usize>) =
+            (0..tickets.len()).partition(|&index| !may_take(tickets[index], &locked));
+        let mut outcomes: Vec<Option<Result<Placed, Error>>> = tickets.iter().map(|_| None).collect();
+        let of =
+            |indexes: &[usize]| -> Vec<&Ticket> { indexes.iter().map(|&index| tickets[index]).collect() };
+        if !free.is_empty() {
+            let placed = self.place_together(&of(&free)).await?;
+            free.into_iter().zip(placed).for_each(|(index, outcome)| outcomes[index] = Some(outcome));
+        }
+        // By themselves: only if one of them has to be decided, the lock is in their way after all.
+        let hopeful: Vec<usize> =
+            others.into_iter().filter(|&index| is_expected_beside(tickets[index], &locked)).collect();
+        if !hopeful.is_empty() {
+            let placed = self.place_together(&of(&hopeful)).await;
+            let placed =
+                placed.unwrap_or_else(|error| hopeful.iter().map(|_| Err(copy_of(&error))).collect());
+            hopeful.into_iter().zip(placed).for_each(|(index, outcome)| outcomes[index] = Some(outcome));
+        }
+        let busy = || store::Error::LockTimeout("another transaction keeps the row lock of a level".into());
+        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(busy().into()))).collect())
     }
+}
+
+/// Whether the order may be taken from one of these levels, if it has to be decided.
+fn may_take(ticket: &Ticket, levels: &[LevelKey]) -> bool {
+    let may_take = |line: &OrderLineDraft, key: &LevelKey| {
+        line.sku == key.sku && line.location_id.as_ref().is_none_or(|named| *named == key.location_id)
+    };
+    ticket.placement.draft.lines.iter().any(|line| levels.iter().any(|key| may_take(line, key)))
+}
+
+/// Whether the order is expected to be taken from other levels than these.
+fn is_expected_beside(ticket: &Ticket, levels: &[LevelKey]) -> bool {
+    let expected = ticket.expected.as_ref();
+    expected.is_some_and(|expected| {
+        !expected.iter().flat_map(Allocation::parts).any(|part| levels.contains(&part.level))
+    })
 }
 
 /// Tells each client, and releases each order's locks.

@@ -26,7 +26,9 @@ use tokio::{
 
 use super::{Answer, Error, answer};
 use crate::{
-    domain::{new_order::OrderDraft, open_orders::OpenOrderCaps, reservation::Shortage},
+    domain::{
+        allocation::Allocation, new_order::OrderDraft, open_orders::OpenOrderCaps, reservation::Shortage,
+    },
     lock::{LockGuard, LockOwner},
     store::{Store, idempotency::IdempotentRequest},
 };
@@ -40,10 +42,11 @@ mod limits_seen;
 mod metrics;
 mod placing;
 mod queue;
+mod recent;
 mod rendered;
 
 use bounds::Bounds;
-use candidates::{CandidatesSeen, Expected};
+use candidates::CandidatesSeen;
 use database_clock::DatabaseClock;
 use levels_seen::LevelsSeen;
 use limits_seen::LimitsSeen;
@@ -78,8 +81,6 @@ pub struct ReservationOptions {
 #[derive(Debug)]
 pub(super) struct Placement {
     pub(super) draft: OrderDraft,
-    /// See [`ReservationEngine::expect_allocations`].
-    pub(super) expected: Option<Expected>,
     pub(super) request: IdempotentRequest,
     pub(super) correlation_id: Option<String>,
 }
@@ -110,6 +111,8 @@ impl Drop for Room {
 struct Ticket {
     placement: Arc<Placement>,
     guard: LockGuard,
+    /// See [`Engine::expect_allocations`].
+    expected: Option<Vec<Allocation>>,
     /// Its client may go away before it is placed; the room that it takes is free when it is.
     _admission: Admission,
     /// The order as it will be if it is placed at once; `None` if it has to be decided. Made by whoever brings it: the lanes
@@ -186,7 +189,7 @@ impl ReservationEngine {
         answer::find(&mut *self.0.store.conn().await?, request).await
     }
 
-    /// Places an order whose SKUs `guard` holds. The order is carried out even if nobody waits for the answer.
+    /// Places an order whose SKUs `guard` holds. Once it is queued, it is carried out even if nobody waits for the answer.
     pub(super) async fn place(
         &self,
         placement: Arc<Placement>,
@@ -194,11 +197,12 @@ impl ReservationEngine {
         admission: Admission,
     ) -> Result<Placed, Error> {
         let (reply, placed) = oneshot::channel();
-        let expected = self.0.clock.now().zip(placement.expected.as_ref());
+        // Under the locks of its SKUs, which it may have waited for: those before it have changed what is expected.
+        let expected = self.0.expect_allocations(&placement.draft.lines).await?;
         let render =
-            |(now, expected): (_, &Expected)| Rendered::new(&placement.draft, &expected.allocations, now);
-        let rendered = expected.map(render).transpose()?;
-        self.0.submit(Ticket { placement, guard, _admission: admission, rendered, reply });
+            |(now, allocations): (_, &Vec<Allocation>)| Rendered::new(&placement.draft, allocations, now);
+        let rendered = self.0.clock.now().zip(expected.as_ref()).map(render).transpose()?;
+        self.0.submit(Ticket { placement, guard, expected, _admission: admission, rendered, reply });
         placed.await.unwrap_or_else(|_| Err(Error::Unknown("its batch ended without an answer".into())))
     }
 }

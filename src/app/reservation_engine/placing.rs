@@ -12,7 +12,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
-use super::{Bounds, Engine, Error, Expected, METRICS, Placed, Placement, Rendered, Ticket};
+use super::{Bounds, Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
 use crate::{
     app::{
         Cause, Conflict, answer,
@@ -82,9 +82,8 @@ impl Engine {
         if self.limits_seen.is_limited(levels.keys().map(|key| &key.sku)) {
             return Ok(None);
         }
-        let expected =
-            tickets.iter().filter_map(|&ticket| Some((ticket, ticket.placement.expected.as_ref()?)));
-        let expected = expected.map(|(ticket, expected)| (ticket, expected.allocations.as_slice()));
+        let expected = tickets.iter().filter_map(|&ticket| Some((ticket, ticket.expected.as_ref()?)));
+        let expected = expected.map(|(ticket, allocations)| (ticket, allocations.as_slice()));
         let fresh = |(ticket, allocations)| fresh(ticket, allocations, now);
         let orders: Vec<_> = expected.clone().map(fresh).collect::<Result<_, _>>()?;
         let orders_placed = placed(&orders, expected);
@@ -117,7 +116,14 @@ impl Engine {
         wants: &[Want<'_>],
     ) -> Result<Outcomes, Error> {
         let mut tx = self.store.begin("place_orders").await?;
-        let stock = reserve_stock::lock(&mut tx, wants).await?;
+        let stock = match reserve_stock::lock(&mut tx, wants).await {
+            Ok(stock) => stock,
+            Err(error) => {
+                // Awaited: what was locked before is free when others are told.
+                let _ = tx.rollback().await;
+                return Err(error);
+            }
+        };
         self.clock.set(stock.now);
         // Under the row locks, so that a request waits for its twin instead of competing with it for the last unit.
         let requests: Vec<_> = tickets.iter().map(|ticket| &ticket.placement.request).collect();
@@ -197,18 +203,12 @@ fn expected_levels<'a>(
     tickets: &[&'a Ticket],
     wants: &[Want<'a>],
 ) -> Option<BTreeMap<&'a LevelKey, ReserveStock>> {
-    let expected = tickets.iter().map(|ticket| ticket.placement.expected.as_ref());
+    let expected = tickets.iter().map(|ticket| ticket.expected.as_ref());
     if !expected.clone().all(|expected| expected.is_some()) {
         return None;
     }
-    let allocations = expected.clone().flatten().map(|expected| expected.allocations.as_slice());
-    let mut levels = reserve_stock::sum(wants.iter().copied().zip(allocations))?;
-    for chosen in expected.flatten().flat_map(Expected::chosen) {
-        if let Some(level) = levels.get_mut(chosen) {
-            level.from_shelf = true;
-        }
-    }
-    Some(levels)
+    let allocations = expected.flatten().map(Vec::as_slice);
+    reserve_stock::sum(wants.iter().copied().zip(allocations))
 }
 
 /// The order as it came, or rendered now where it came long ago.

@@ -6,7 +6,13 @@
 //! would have more open orders than he may. So it is safe as a statement of its own, before anything was read, as well as
 //! within a transaction that has. What takes more than a look at the levels it leaves to a caller who has decided: by
 //! itself it refuses to run a level out or low, which an event has to tell, to sell a SKU that has a purchase limit, and to
-//! take on backorder from a level that was chosen among several.
+//! take on backorder from a level that was chosen for a line, while another level of the SKU has something.
+//!
+//! A token is compared with what is stored at the levels that are written, and with no other level of their SKU: that all
+//! orders of a SKU come under one token, and that none is older than what another of its levels has seen where something has
+//! to be decided, the caller sees to.
+//!
+//! Unique keys are inserted in their order ([`columns`]), after everything that is locked.
 //!
 //! All or nothing: where one order of the batch cannot be written, none is.
 //!
@@ -16,6 +22,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use sqlx::Connection as _;
 
 use super::{Conn, Error, Store, idempotency::IdempotentRequest};
 use crate::domain::{
@@ -27,7 +34,7 @@ mod columns;
 mod connections;
 mod split;
 
-use columns::{LineColumns, OrderColumns, OwnerColumns};
+use columns::{AnswerColumns, LineColumns, OrderColumns, OwnerColumns};
 pub(super) use connections::PlacementConnections;
 
 /// Refused: a level is short, unknown, was written under a newer token, would run out or low, which has to be told, or would
@@ -52,8 +59,9 @@ pub struct ReserveStock {
     pub quantity: i64,
     /// `(epoch, sequence)`; `None` leaves the stored token as it is.
     pub fence: Option<(i32, i64)>,
-    /// Whether all of it has to be on the shelf, for other levels come before a backorder at this one. Who has decided has
-    /// seen to that.
+    /// Whether the level was chosen for a line that names no location. Then all of it has to be on the shelf, unless no other
+    /// level of the SKU has anything: those that have may come before a backorder at this one. Who has decided has seen to
+    /// that.
     pub from_shelf: bool,
 }
 
@@ -106,6 +114,14 @@ impl Store {
         match write(&mut conn, batch, false).await {
             // The server commits before it answers: without an answer the outcome is unknown.
             Err(Error::Unavailable(reason)) => Err(Error::CommitUnknown { name: "place_orders", reason }),
+            // The server tells of it before it lets go of the levels that it had locked already, and whoever looks next for
+            // what is locked would find those. This answer comes after that.
+            Err(Error::LockTimeout(reason)) => {
+                if conn.ping().await.is_ok() {
+                    self.placements.put_back(conn);
+                }
+                Err(Error::LockTimeout(reason))
+            }
             answer => {
                 self.placements.put_back(conn);
                 answer
@@ -136,6 +152,7 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
     let fences: Vec<Option<i64>> = changes.iter().map(|change| change.fence.map(|fence| fence.1)).collect();
     let from_shelf: Vec<bool> = changes.iter().map(|change| change.from_shelf).collect();
     let orders = OrderColumns::new(&batch.orders);
+    let answers = AnswerColumns::new(&batch.orders);
     let lines = LineColumns::new(&batch.orders);
     let owners = OwnerColumns::new(&batch.orders, batch.caps);
     let row = sqlx::query_file!(
@@ -164,17 +181,17 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
         &lines.expiries,
         &lines.created,
         EventType::OrderCreated.as_str(),
-        &orders.event_ids,
-        &orders.shards,
-        &orders.subjects,
-        &orders.correlations as _,
-        &orders.bodies as _,
-        &orders.digests,
-        &orders.clients as _,
-        &orders.routes as _,
-        &orders.keys as _,
-        &orders.fingerprints as _,
-        &orders.status_codes as _,
+        &answers.event_ids,
+        &answers.shards,
+        &answers.subjects,
+        &answers.correlations as _,
+        &answers.bodies as _,
+        &answers.digests,
+        &answers.clients as _,
+        &answers.routes as _,
+        &answers.keys as _,
+        &answers.fingerprints as _,
+        &answers.status_codes as _,
         i64::try_from(keys.len()).unwrap_or(i64::MAX),
         batch.caps.per_client.is_some(),
         &owners.kinds as _,
@@ -183,6 +200,8 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
         &owners.caps,
         decided,
         &from_shelf,
+        &orders.clients,
+        &answers.order_ids,
     )
     .fetch_one(conn)
     .await?;

@@ -1,5 +1,6 @@
 -- A batch of orders, with everything that belongs to them. Parameters are columns: one array element for each level
--- ($1 to $5, $43), order ($7 to $14, $25 to $35), order line ($15 to $22) or owner of orders ($38 to $41). See mod.rs.
+-- ($1 to $5, $43), order ($6 to $14, $44: its row; $25 to $35, $45: its event and answer), order line ($15 to $22) or owner of
+-- orders ($38 to $41). See mod.rs.
 WITH wanted AS MATERIALIZED (
     SELECT l.sku, l.location_id, n.quantity, n.epoch, n.fence, n.place,
            l.available >= n.quantity
@@ -8,7 +9,11 @@ WITH wanted AS MATERIALIZED (
                -- whoever has seen to both says so by $42.
                AND ($42 OR l.available > n.quantity AND (l.low_stock_threshold >= l.available
                                                          OR l.low_stock_threshold < l.available - n.quantity) IS NOT FALSE
-                        AND (NOT n.from_shelf OR l.available - l.backorder_limit >= n.quantity))
+                        AND (NOT n.from_shelf OR l.available - l.backorder_limit >= n.quantity
+                             -- Looked for only where the shelf is short. Whoever waits for the level may miss what came meanwhile.
+                             OR NOT EXISTS (SELECT FROM inventory_level o
+                                            WHERE o.sku = n.sku AND o.location_id <> n.location_id
+                                              AND o.on_hand + o.backorder_limit - o.reserved - o.committed - o.safety_stock > 0)))
                AS fits,
            l.available - n.quantity AS available
     FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::bigint[], $43::boolean[]) WITH ORDINALITY
@@ -32,7 +37,7 @@ new_orders AS (
     SELECT id, client_reference, customer_id, 'pending_payment', 1, currency, total_amount, capture_method, metadata,
            expires_at, created_at, created_at, CASE WHEN $37 THEN client_id END
     FROM UNNEST($7::uuid[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::jsonb[],
-                $14::timestamptz[], $6::timestamptz[], $31::uuid[])
+                $14::timestamptz[], $6::timestamptz[], $44::uuid[])
          AS n (id, client_reference, customer_id, currency, total_amount, capture_method, metadata, expires_at,
                created_at, client_id)),
 new_lines AS (
@@ -48,7 +53,7 @@ new_reservations AS (
 new_events AS (
     INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, data)
     SELECT event_id, shard, aggregate_id, 1, $24, subject, correlation_id, data::json
-    FROM UNNEST($25::uuid[], $26::smallint[], $7::uuid[], $27::text[], $28::text[], $29::text[])
+    FROM UNNEST($25::uuid[], $26::smallint[], $45::uuid[], $27::text[], $28::text[], $29::text[])
          AS n (event_id, shard, aggregate_id, subject, correlation_id, data)),
 new_answers AS (
     INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body)

@@ -1,6 +1,10 @@
 //! Which location a line is taken from.
 
 use futures_util::future::join_all;
+use holdfast::{
+    domain::{inventory::LevelKey, open_orders::OpenOrderCaps},
+    store::placement::{self, Batch, ReserveStock},
+};
 use serde_json::{Value, json};
 
 use super::{named, north_and_south, order_of, reserved, set_location, sources, start, stock_at};
@@ -195,4 +199,52 @@ async fn a_shelf_that_another_process_has_emptied_is_not_sold_on_backorder() {
     // Who names the location wants it from there, backorder or not.
     assert_eq!(place_at(&test, &named(order_of("a", 5), "north")).await, "north");
     test.finish().await;
+}
+
+/// A process knows of one level only, and another process has made a second one since.
+#[tokio::test]
+async fn a_level_that_a_process_has_not_heard_of_comes_before_a_backorder() {
+    for zookeeper in [true, false] {
+        let mut test = start(zookeeper).await;
+        let set = json!({ "on_hand": 4, "backorder_limit": 100 });
+        test.api.put("/v1/inventory/a/main", &set).await.expect(200);
+        assert_eq!(place_at(&test, &order_of("a", 2)).await, "main");
+        let other = test.another_api().await;
+        other.put("/v1/inventory/a/north", &json!({ "on_hand": 3 })).await.expect(200);
+        for (quantity, location) in [(1, "main"), (2, "north"), (1, "main"), (1, "north"), (1, "main")] {
+            assert_eq!(place_at(&test, &order_of("a", quantity)).await, location, "{quantity}");
+        }
+        test.finish().await;
+    }
+}
+
+/// What the statement takes by itself of a level that was chosen: what is on the shelf, and a backorder where nothing else
+/// could come before it.
+#[tokio::test]
+async fn a_backorder_at_a_chosen_level_has_to_be_decided_only_where_another_level_has_something() {
+    let test = start(false).await;
+    let key = LevelKey { sku: "a".parse().unwrap(), location_id: "main".parse().unwrap() };
+    let place = async |from_shelf: bool| {
+        let levels = [(&key, ReserveStock { quantity: 2, fence: None, from_shelf })].into();
+        let placed =
+            test.app.store.place(&Batch { orders: Vec::new(), levels, caps: OpenOrderCaps::NONE }).await;
+        match placed {
+            Ok(_) => true,
+            Err(error) if error.constraint() == Some(placement::LEVELS) => false,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let set = json!({ "on_hand": 2, "backorder_limit": 100 });
+    test.api.put("/v1/inventory/a/main", &set).await.expect(200);
+    stock_at(&test, "b", "north", 9).await;
+    // From the shelf, and beyond it while it is the only level of its SKU, or the only one that has anything.
+    assert!(place(true).await && place(true).await);
+    stock_at(&test, "a", "north", 0).await;
+    assert!(place(true).await);
+    for other in [json!({ "on_hand": 1 }), json!({ "on_hand": 0, "backorder_limit": 1 })] {
+        test.api.put("/v1/inventory/a/north", &other).await.expect(200);
+        // Who names the level, or has decided, takes it from there.
+        assert!(!place(true).await && place(false).await, "{other}");
+    }
+    test.stop().await;
 }

@@ -83,6 +83,29 @@ async fn canceled_units_are_free_where_they_were_held_and_the_last_choice_goes_f
     test.settle_and_finish().await;
 }
 
+/// A shipment takes rows of its own, which it gives back when it is canceled: they are no later choice for that.
+#[tokio::test]
+async fn a_shipment_that_was_given_up_does_not_change_which_location_was_chosen_last() {
+    let test = shop().await;
+    let (order, _) = place_paid(&test).await;
+    for (location, quantity) in [("south", 1), ("north", 3)] {
+        let body = json!({ "location_id": location, "lines": units(&order, &[(0, quantity)]) });
+        let shipment = test.ask_order(&order, "shipments", body).await.expect(201);
+        test.ask_shipment(&shipment, "cancel", json!({})).await.expect(200);
+    }
+    for left in [[(4, 0, 4), (3, 0, 1)], [(4, 0, 4), (3, 0, 0)], [(4, 0, 3), (3, 0, 0)]] {
+        cut(&test, &order, 1).await.expect(200);
+        assert_eq!(levels(&test).await, left);
+    }
+    // What was canceled first is the first of its location nonetheless.
+    let body = json!({ "location_id": "north", "lines": units(&order, &[(0, 1)]) });
+    let held = test.ask_order(&order, "shipments", body).await.expect(201);
+    cut(&test, &order, 2).await.expect(200);
+    assert_eq!(levels(&test).await, [(4, 0, 1), (3, 0, 0)]);
+    assert_eq!(test.api.get(&format!("/v1/shipments/{}", id(&held))).await.expect(200)["status"], "pending");
+    test.settle_and_finish().await;
+}
+
 #[tokio::test]
 async fn an_order_that_runs_out_of_time_gives_back_at_each_location() {
     let test = shop().await;
