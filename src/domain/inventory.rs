@@ -3,10 +3,10 @@
 //! Invariant (G1): `reserved + committed <= on_hand + backorder_limit`, and no counter below zero. PostgreSQL holds it
 //! as CHECK constraints; the arithmetic here decides before they have to.
 
-use std::{borrow::Borrow, fmt, str::FromStr};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{bounds::Priority, event::EventType};
@@ -24,13 +24,14 @@ fn valid_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// Names are read once and copied often: into lines, levels, answers.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, ToSchema)]
+        #[serde(try_from = "String")]
         #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[!-~]{1,64}$")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -43,7 +44,7 @@ macro_rules! name {
             type Err = ParseNameError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                if valid_name(text) { Ok(Self(text.to_owned())) } else { Err(ParseNameError) }
+                if valid_name(text) { Ok(Self(text.into())) } else { Err(ParseNameError) }
             }
         }
 
@@ -51,13 +52,13 @@ macro_rules! name {
             type Error = ParseNameError;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
-                if valid_name(&text) { Ok(Self(text)) } else { Err(ParseNameError) }
+                if valid_name(&text) { Ok(Self(text.into())) } else { Err(ParseNameError) }
             }
         }
 
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
