@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn only_codes_in_use_are_currencies() {
-        assert_eq!("USD".parse::<Currency>().map(String::from), Ok("USD".into()));
+        assert_eq!("USD".parse::<Currency>().map(|currency| currency.to_string()), Ok("USD".into()));
         for wrong in ["usd", "US", "USDD", "XXX", "U D", "", "ÄÖ"] {
             assert_eq!(wrong.parse::<Currency>(), Err(ParseCurrencyError), "{wrong}");
         }

@@ -60,9 +60,10 @@ pub(super) fn add_problems(responses: &mut Responses, codes: &[&str]) {
     }
 }
 
-/// Says of each answer so far that it may be the one to an earlier request.
+/// Says of the answers that are stored that they may be those to an earlier request: what took effect, and refusals for good.
 pub(super) fn add_replayed(responses: &mut Responses) {
-    for response in own(responses).map(|(_, response)| response) {
+    let is_stored = |status: &str| status.starts_with('2') || ["402", "409"].contains(&status);
+    for (_, response) in own(responses).filter(|(status, _)| is_stored(status)) {
         let replayed = "`true`: the answer that the same request got before.";
         add_header(response, "Idempotent-Replayed", replayed);
     }

@@ -1,4 +1,5 @@
-//! Bearer API keys: who calls, and whether the key allows what the operation asks for. Nothing else.
+//! Bearer API keys: who calls, and whether the key allows what the operation asks for. Who may pass is handed on, a POST to
+//! be answered once ([`idempotency`]).
 //!
 //! A key counts in the header `Authorization`, once, and nowhere else. Whatever is wrong with it, the answer is the same.
 //! An answer that goes on for long looks again from time to time: see [`revoked`].

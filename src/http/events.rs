@@ -15,9 +15,10 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures_util::{FutureExt as _, future::BoxFuture, stream};
+use futures_util::stream;
 use serde::Serialize;
 use tokio::{sync::OwnedSemaphorePermit, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
 use utoipa::ToSchema;
 
 use super::{
@@ -173,8 +174,9 @@ async fn read(
 /// A stream and what it lasts for.
 struct Streaming {
     follower: Follower,
-    /// Ends when the stream is to.
-    over: BoxFuture<'static, ()>,
+    /// Ends when the stream is to. In a task of its own: a stream that its client does not read stands still wherever it is, and
+    /// what it has taken meanwhile, a turn or a connection, would be kept from others.
+    over: AbortOnDropHandle<()>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -190,7 +192,7 @@ async fn stream(
     })?;
     let streaming = Streaming {
         follower: state.app.follow_events(followed, after).await?,
-        over: over(state.clone(), key).boxed(),
+        over: AbortOnDropHandle::new(tokio::spawn(over(state.clone(), key))),
         _room: room,
     };
     let begin = stream::once(async { Ok(Event::default().retry(RETRY).comment("from here on")) });
@@ -212,7 +214,7 @@ async fn over(state: ApiState, key: [u8; 32]) {
 async fn next(mut streaming: Streaming) -> Option<(Result<Event, Infallible>, Streaming)> {
     let event = tokio::select! {
         event = streaming.follower.next() => event,
-        () = &mut streaming.over => return None,
+        _ = &mut streaming.over => return None,
     };
     let event = match event.inspect_err(|error| tracing::warn!(%error, "a stream of events ends")).ok()? {
         Step::Event(event) => event,

@@ -16,7 +16,7 @@ use super::{
     orders::Page,
     problem::Problem,
     respond::respond,
-    walk::require_bounds,
+    walk::{require_bounds, turn},
 };
 use crate::{
     app::{AdjustInventory, ChangedInventory, SetInventory, TransferInventory},
@@ -82,6 +82,8 @@ pub(super) async fn list(
     };
     let limit = query.take_limit()?;
     query.finish()?;
+    let walks = filter.sku.is_none() && (filter.location_id.is_some() || filter.is_low_stock.is_some());
+    let _turn = if walks { Some(turn(&state).await?) } else { None };
     let mut conn = state.app.store.conn().await?;
     let Page { data, has_more } =
         Page::new(inventory::list_levels(&mut conn, &filter, limit + 1).await?, limit);

@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     look_ups: Semaphore,
     in_progress: Arc<idempotency::InProgress>,
     streams: Arc<Semaphore>,
+    /// Turns to walk through a table.
+    walks: Semaphore,
     /// The OpenAPI document.
     openapi: openapi::Text,
     /// Fires when the process stops: whoever waits is answered with what there is.
@@ -186,6 +188,7 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, Ap
         limits: rate_limit::RateLimits::new(settings.rate_limit),
         in_progress: Arc::default(),
         streams: Arc::new(Semaphore::new(settings.max_streams)),
+        walks: Semaphore::new(walk::WALKS),
         openapi: text,
         stopping,
     });

@@ -135,7 +135,6 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
         codes.extend(["idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_in_use"]);
         codes.push("idempotency_key_reused");
         parameters.push(RefOr::T(idempotency_key()));
-        answers::add_replayed(&mut operation.responses);
     }
     if parameters.iter().any(is_query) {
         codes.push("validation_failed");
@@ -146,6 +145,9 @@ fn complete_operation(method: &HttpMethod, operation: &mut Operation) {
         }
     }
     answers::add_problems(&mut operation.responses, &codes);
+    if needs_key && *method == HttpMethod::Post {
+        answers::add_replayed(&mut operation.responses);
+    }
     answers::complete(&mut operation.responses, needs_key);
 }
 

@@ -63,18 +63,16 @@ impl Engine {
         let mut outcomes: Vec<Option<Result<Placed, Error>>> = tickets.iter().map(|_| None).collect();
         let of =
             |indexes: &[usize]| -> Vec<&Ticket> { indexes.iter().map(|&index| tickets[index]).collect() };
-        if !free.is_empty() {
-            let placed = self.place_together(&of(&free)).await?;
-            free.into_iter().zip(placed).for_each(|(index, outcome)| outcomes[index] = Some(outcome));
-        }
         // By themselves: only if one of them has to be decided, the lock is in their way after all.
         let hopeful: Vec<usize> =
             others.into_iter().filter(|&index| is_expected_beside(tickets[index], &locked)).collect();
-        if !hopeful.is_empty() {
-            let placed = self.place_together(&of(&hopeful)).await;
-            let placed =
-                placed.unwrap_or_else(|error| hopeful.iter().map(|_| Err(copy_of(&error))).collect());
-            hopeful.into_iter().zip(placed).for_each(|(index, outcome)| outcomes[index] = Some(outcome));
+        for indexes in [free, hopeful].into_iter().filter(|indexes| !indexes.is_empty()) {
+            let placed = match self.place_together(&of(&indexes)).await {
+                Ok(placed) => placed,
+                Err(error) if error.is_transient() => indexes.iter().map(|_| Err(copy_of(&error))).collect(),
+                Err(error) => return Err(error),
+            };
+            indexes.into_iter().zip(placed).for_each(|(index, outcome)| outcomes[index] = Some(outcome));
         }
         let busy = || store::Error::LockTimeout("another transaction keeps the row lock of a level".into());
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(busy().into()))).collect())

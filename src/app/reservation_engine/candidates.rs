@@ -4,7 +4,7 @@
 //!
 //! A line whose SKU lies at one location costs one look into the map, and nothing else.
 //!
-//! Invariants: nothing is relied on for longer than [`RELIED_ON`] after it was read, whatever becomes of the renewals, of
+//! Invariants: nothing is expected from what was read longer ago than [`RELIED_ON`] after it was read, whatever becomes of the renewals, of
 //! which there is one at a time; what is remembered is bounded in levels, and what is read again is what was asked for
 //! lately. A SKU that has no level at an active location takes no room.
 

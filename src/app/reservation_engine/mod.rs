@@ -54,9 +54,9 @@ use metrics::METRICS;
 use queue::{Batch, Limits, Queue, Wants};
 use rendered::Rendered;
 
-/// How many orders that cannot be placed look at a time whether they were before, and how long each waits for its turn: a
-/// flood that is refused leaves the database to those that are not, and is refused soon.
-const LOOK_UPS: usize = 4;
+/// How many orders that cannot be placed look at a time whether they were before, and for how long in all: a flood that is
+/// refused leaves the database to those that are not, and is refused soon.
+const LOOK_UPS: usize = 2;
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How orders are batched.
@@ -183,10 +183,11 @@ impl ReservationEngine {
 
     /// What a request that cannot be placed now was answered before, if it was.
     pub(super) async fn find_answer(&self, request: &IdempotentRequest) -> Result<Option<Answer>, Error> {
-        let Ok(Ok(_turn)) = timeout(LOOK_UP_PATIENCE, self.0.look_ups.acquire()).await else {
-            return Ok(None);
+        let look_up = async {
+            let Ok(_turn) = self.0.look_ups.acquire().await else { return Ok(None) };
+            answer::find(&mut *self.0.store.conn().await?, request).await
         };
-        answer::find(&mut *self.0.store.conn().await?, request).await
+        timeout(LOOK_UP_PATIENCE, look_up).await.unwrap_or(Ok(None))
     }
 
     /// Places an order whose SKUs `guard` holds. Once it is queued, it is carried out even if nobody waits for the answer.

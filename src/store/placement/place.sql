@@ -11,7 +11,7 @@ WITH wanted AS MATERIALIZED (
                                                          OR l.low_stock_threshold < l.available - n.quantity) IS NOT FALSE
                         AND (NOT n.from_shelf OR l.available - l.backorder_limit >= n.quantity
                              -- Looked for only where the shelf is short. Whoever waits for the level may miss what came meanwhile.
-                             OR NOT EXISTS (SELECT FROM inventory_level o
+                             OR NOT EXISTS (SELECT FROM inventory_level o JOIN location p ON p.id = o.location_id AND p.is_active
                                             WHERE o.sku = n.sku AND o.location_id <> n.location_id
                                               AND o.on_hand + o.backorder_limit - o.reserved - o.committed - o.safety_stock > 0)))
                AS fits,
