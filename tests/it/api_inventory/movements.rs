@@ -117,7 +117,8 @@ async fn a_list_that_has_to_look_through_the_ledger_is_bounded() {
     let test = TestApp::start().await;
     test.stock("a", 1).await;
     let at = |time: DateTime<Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    let days = |days: i64| at(DateTime::from(SystemTime::now()) + TimeDelta::days(days));
+    let now = DateTime::<Utc>::from(SystemTime::now());
+    let days = |days: i64| at(now + TimeDelta::days(days));
     let from = format!("created_gte={}", days(-1));
     for wide in ["location_id=main&type=count", "type=count&actor=cli", "actor=cli&location_id=main"] {
         let (long, month) =
