@@ -12,7 +12,7 @@
 //! orders of a SKU come under one token, and that none is older than what another of its levels has seen where something has
 //! to be decided, the caller sees to.
 //!
-//! Unique keys are inserted in their order ([`columns`]), after everything that is locked.
+//! Unique keys are inserted in their order (`columns.rs`), after everything that is locked.
 //!
 //! All or nothing: where one order of the batch cannot be written, none is.
 //!
