@@ -99,11 +99,24 @@ pub(super) fn media_type(parts: &Parts) -> &str {
 }
 
 fn require_json(parts: &Parts) -> Result<(), Problem> {
-    if media_type(parts).eq_ignore_ascii_case("application/json") {
+    if !media_type(parts).eq_ignore_ascii_case("application/json") {
+        return Err(unsupported("Content-Type", "must be application/json"));
+    }
+    require_not_encoded(parts)
+}
+
+/// A compressed body would be read as malformed.
+pub(super) fn require_not_encoded(parts: &Parts) -> Result<(), Problem> {
+    let mut codings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }
-    let detail = "must be application/json";
-    Err(Problem::field(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Content-Type", detail))
+    Err(unsupported("Content-Encoding", "must not be given: send the body as it is"))
+}
+
+/// The body is of a kind that is not taken, as this header says.
+pub(super) fn unsupported(header: &str, detail: &str) -> Problem {
+    Problem::field(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", header, detail)
 }
 
 /// The body as JSON, whatever it says, but each thing once.

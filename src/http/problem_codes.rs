@@ -67,7 +67,7 @@ pub(super) const CODES: &[ProblemCode] = &[
     refused(412, "version_conflict", "It has changed since: `current_version` is its version now. Read it again."),
     refused(413, "body_too_large", "The body is larger than the operation takes."),
     refused(414, "uri_too_long", "The path and the query are too long."),
-    refused(415, "unsupported_media_type", "The operation does not take a body of this media type."),
+    refused(415, "unsupported_media_type", "The operation does not take a body of this media type or content coding."),
     refused(422, "validation_failed", "Fields are wrong. `errors` names each with what is allowed."),
     refused(422, "inconsistent_fields", "Fields are right by themselves and do not go together. `errors` says which and why."),
     refused(422, "unknown_sku", "Lines name SKUs that are not known. `errors` names them."),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::{
     extract::{FromRequest, Request},
-    http::{StatusCode, request::Parts},
+    http::request::Parts,
 };
 use sha2::{Digest as _, Sha256};
 
 use super::{
     body::{self, BodyLimits},
-    extract::{Write, WriteContext, media_type},
+    extract::{Write, WriteContext, media_type, require_not_encoded, unsupported},
     idempotency::Keyed,
     problem::Problem,
 };
@@ -37,6 +37,7 @@ impl<S: Send + Sync> FromRequest<S> for WriteFile {
         let (parts, body) = request.into_parts();
         let context = WriteContext::of(&parts)?;
         let format = format(&parts)?;
+        require_not_encoded(&parts)?;
         let bytes = body::read(&parts, body).await?;
         if let Some(keyed) = context.keyed() {
             set_fingerprint(keyed, &parts, &bytes);
@@ -49,11 +50,7 @@ fn format(parts: &Parts) -> Result<StockFormat, Problem> {
     match media_type(parts).to_ascii_lowercase().as_str() {
         "text/csv" => Ok(StockFormat::Csv),
         "application/x-ndjson" => Ok(StockFormat::Ndjson),
-        _ => {
-            let (status, detail) =
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "must be text/csv or application/x-ndjson");
-            Err(Problem::field(status, "unsupported_media_type", "Content-Type", detail))
-        }
+        _ => Err(unsupported("Content-Type", "must be text/csv or application/x-ndjson")),
     }
 }
 

@@ -26,6 +26,11 @@ async fn a_request_of_the_wrong_shape_is_refused() {
     }
     refuses(&test, "none", send(keyed().body(ORDER)).await, 415, "unsupported_media_type", "Content-Type")
         .await;
+    for coding in ["gzip", "identity, gzip"] {
+        let request = keyed().header("Content-Type", "application/json").header("Content-Encoding", coding);
+        let answer = send(request.body(ORDER)).await;
+        refuses(&test, coding, answer, 415, "unsupported_media_type", "Content-Encoding").await;
+    }
     let big = and(&format!(r#""client_reference":"{}""#, "x".repeat(64 * 1024)));
     let answer = test.api.post_text("/v1/orders", big).await;
     refuses(&test, "too large", answer, 413, "body_too_large", "").await;

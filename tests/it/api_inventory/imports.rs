@@ -293,6 +293,10 @@ async fn a_file_that_is_wrong_as_a_whole_is_refused() {
         let problem = problem.problem(415, "unsupported_media_type");
         assert_eq!(problem["errors"][0]["pointer"], "Content-Type");
     }
+    let zipped = test.api.request(reqwest::Method::POST, SET).header("Idempotency-Key", "k");
+    let zipped = zipped.header("Content-Type", "text/csv").header("Content-Encoding", "gzip").body(good);
+    let problem = crate::support::api::send(zipped).await.problem(415, "unsupported_media_type");
+    assert_eq!(problem["errors"][0]["pointer"], "Content-Encoding");
     let limit = 16 * 1024 * 1024;
     let large = format!("{good}{}", " ".repeat(limit - good.len() + 1));
     refused(&test, "?mode=set", "text/csv", &large).await.problem(413, "body_too_large");
