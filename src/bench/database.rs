@@ -84,7 +84,7 @@ impl Server {
             id: self.api_key.into(),
             client_id: self.api_key.into(),
             name: "bench",
-            scopes: [Scope::OrdersWrite].into_iter().collect(),
+            scopes: [Scope::OrdersWrite, Scope::PaymentsWrite].into_iter().collect(),
             hash: &hash_secret(&self.secret),
         };
         api_keys::insert(&mut conn, &key).await?;

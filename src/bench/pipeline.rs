@@ -32,8 +32,8 @@ use super::{
     wire::{Connection, Request},
 };
 
-/// How many orders, where the order file does not say.
-const ORDERS: usize = 1000;
+/// How many orders for each second that other measurements last, where the order file does not say.
+const ORDERS_PER_SECOND: u64 = 250;
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Between two looks at the database.
@@ -55,7 +55,10 @@ impl Measuring {
         place_and_pay(api.address, &orders, &self.server.secret, 1, 1).await?;
         wait_until_fulfilled(&mut conn, 1).await?;
 
-        let count = if row.workload == Workload::PipelineRetail { self.baskets.len() } else { ORDERS };
+        let count = match row.workload {
+            Workload::PipelineRetail => self.baskets.len(),
+            _ => usize::try_from(ORDERS_PER_SECOND * self.length.as_secs())?,
+        };
         let pids = [&api.process, &workers].map(|process| process.pid);
         let watched = Watched { holdfast: pids.into(), ..self.watched.clone() };
         let (began, reading) = (Instant::now(), watched.read());

@@ -57,6 +57,20 @@ async fn a_benchmark_reports_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pipeline_is_measured_from_post_to_shipment() {
+    let system = System::start(Servers::ZooKeeperAndRabbitMq, &[]).await;
+    let folder = system.stack.dir().join("bench").display().to_string();
+    let what = ["--rounds", "1", "--seconds", "1", "--only", "pipeline:16", "--out", &folder];
+    system.spawn("bench", &[&["bench"], what.as_slice()].concat(), &[]);
+    system.finish("bench", Duration::from_mins(3)).await.expect_success("bench");
+    let report: Value = serde_json::from_slice(&fs::read(format!("{folder}/report.json")).unwrap()).unwrap();
+    let row = &report["rows"][0];
+    assert_eq!(row["workload"], "pipeline");
+    assert!(row["orders_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{row}");
+    assert_nothing_left(&system).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_benchmark_leaves_nothing_behind() {
     let system = System::start(Servers::Neither, &[]).await;
     let folder = system.stack.dir().join("bench").display().to_string();
