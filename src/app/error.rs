@@ -144,7 +144,7 @@ pub enum Conflict {
         current_status: &'static str,
     },
     /// The payment by which the order had its stock is gone: nothing more of it ships.
-    #[error("order {order_id} is {current_status}, and no payment of it has money any more")]
+    #[error("order {order_id} is {current_status}, and the payment by which it had its stock is gone")]
     OrderNotPaid {
         /// The order.
         order_id: OrderId,
@@ -159,10 +159,10 @@ pub enum Conflict {
         /// The version of the level.
         version: i64,
     },
-    /// The level is not in the version that the request is meant for.
-    #[error("{}", .current_version.map_or("there is no such level".to_owned(), |v| format!("the version is {v}")))]
+    /// The thing is not in the version that the request is meant for.
+    #[error("{}", .current_version.map_or("there is none yet".to_owned(), |v| format!("the version is {v}")))]
     VersionConflict {
-        /// The version that it is in; null if there is no such level.
+        /// The version that it is in; null if there is none yet.
         current_version: Option<i64>,
     },
     /// The stock would fall below what is promised to orders.

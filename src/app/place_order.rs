@@ -14,7 +14,7 @@ use crate::{
     store::{idempotency::IdempotentRequest, reservations},
 };
 
-/// How many orders with expired holds one placement ends when it finds too little stock.
+/// How many orders with expired holds a placement ends at a time, as long as it finds too little stock.
 const REAP_LIMIT: i64 = 64;
 
 /// Between two tries under a stale token. One more is enough after a pause; where ZooKeeper has lost its data every token
@@ -44,7 +44,6 @@ impl App {
         keys.sort();
         keys.dedup();
         let placement = Arc::new(Placement { draft, request, correlation_id: cause.correlation_id.clone() });
-        let mut reaped = false;
         loop {
             let guard = match self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await {
                 Ok(guard) => guard,
@@ -59,10 +58,10 @@ impl App {
                     tokio::time::sleep(STALE_FENCE_PAUSE).await;
                 }
                 Placed::Short(items) => {
-                    if reaped || !Box::pin(self.reap_expired(&items, cause)).await? {
+                    // Each try has ended holds, so this comes to an end; the deadline is for crowds of them.
+                    if Instant::now() >= deadline || !Box::pin(self.reap_expired(&items, cause)).await? {
                         return Err(Conflict::InsufficientStock { items }.into());
                     }
-                    reaped = true;
                 }
             }
         }

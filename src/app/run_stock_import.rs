@@ -36,6 +36,7 @@ impl App {
         retry("run_stock_import", || async {
             let mut tx = self.store.begin("run_stock_import").await?;
             let Some(claimed) = stock_imports::claim(&mut tx, id).await? else { return Ok(None) };
+            tx.plan_each_statement().await?;
             let import = do_next_rows(&mut tx, &claimed).await?;
             tx.commit().await?;
             Ok(Some(import))

@@ -7,7 +7,7 @@ use super::{
     App, Cause, Conflict, Error,
     change_levels::{change_levels, refuse_below_promised},
     expected_version::ExpectedVersion,
-    present::present,
+    present::{given, present},
     retry::retry_before_commit,
 };
 use crate::{
@@ -35,10 +35,12 @@ pub struct SetInventory {
     #[schema(value_type = Option<UnitCount>)]
     pub compare_quantity: Option<i64>,
     /// Units never sold; unchanged if absent.
-    #[schema(value_type = Option<UnitCount>)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = UnitCount, required = false)]
     pub safety_stock: Option<i64>,
     /// Units that may be sold beyond `on_hand`; unchanged if absent.
-    #[schema(value_type = Option<UnitCount>)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = UnitCount, required = false)]
     pub backorder_limit: Option<i64>,
     /// At or below which `available` is low stock; never if `null`; unchanged if absent.
     #[serde(default, deserialize_with = "present")]

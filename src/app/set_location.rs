@@ -3,7 +3,12 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{App, Error, expected_version::ExpectedVersion, present::present, retry::retry_before_commit};
+use super::{
+    App, Error,
+    expected_version::ExpectedVersion,
+    present::{given, present},
+    retry::retry_before_commit,
+};
 use crate::{
     domain::{
         bounds::{Priority, Text},
@@ -26,6 +31,8 @@ pub struct SetLocation {
     #[schema(value_type = Priority)]
     pub priority: i32,
     /// Whether new orders are taken from it without naming it; unchanged if absent, and of a new location `true`.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool, required = false)]
     pub is_active: Option<bool>,
 }
 

@@ -179,6 +179,13 @@ impl Tx {
         Ok(self.inner.rollback().await?)
     }
 
+    /// Has the server plan each statement of this transaction when it comes. A table that fills and empties may be empty when
+    /// a plan is made to be kept, and such a plan reads it from end to end again and again once it is full.
+    pub async fn plan_each_statement(&mut self) -> Result<(), Error> {
+        sqlx::query("SET LOCAL plan_cache_mode = force_custom_plan").execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
     /// Begins a part that can be undone by itself: a savepoint.
     pub async fn begin_part(&mut self) -> Result<Part<'_>, Error> {
         Ok(Part { inner: self.inner.begin().await? })

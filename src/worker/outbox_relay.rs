@@ -87,8 +87,9 @@ impl Relay {
     }
 
     async fn read(&self, shards: &[i16]) -> Result<Pending, store::Error> {
-        let mut conn = self.app.store.conn().await?;
-        outbox::list_pending(&mut conn, shards, self.settings.window.into()).await
+        let mut tx = self.app.store.begin("list_pending").await?;
+        tx.plan_each_statement().await?;
+        outbox::list_pending(&mut tx, shards, self.settings.window.into()).await
     }
 
     /// Leaves alone what only a newer program can publish, such as the one that wrote it: it may take over the shard any time,
@@ -125,14 +126,16 @@ impl Relay {
             failed.push((row.id, backoff(attempts).as_secs_f64()));
         }
         let leases: Vec<(i16, i64)> = self.leases.iter().map(|(&shard, &epoch)| (shard, epoch)).collect();
-        let mut conn = self.app.store.conn().await?;
+        let mut tx = self.app.store.begin("settle_outbox").await?;
+        tx.plan_each_statement().await?;
         let mut sent = 0;
-        if !confirmed.is_empty() {
-            sent = outbox::mark_sent(&mut conn, &self.owner, &leases, &confirmed).await?;
-        }
         if !failed.is_empty() {
-            outbox::mark_failed(&mut conn, &failed).await?;
+            outbox::mark_failed(&mut tx, &failed).await?;
         }
+        if !confirmed.is_empty() {
+            sent = outbox::mark_sent(&mut tx, &self.owner, &leases, &confirmed).await?;
+        }
+        tx.commit().await?;
         Ok(sent)
     }
 

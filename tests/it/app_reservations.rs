@@ -50,6 +50,19 @@ async fn a_placement_that_finds_too_little_ends_expired_holds_itself() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_expired_holds_refuses_nobody() {
+    let test = TestApp::start().await;
+    test.stock("a", 70).await;
+    for _ in 0..70 {
+        let overdue = test.placed(&[("a", 1)]).await;
+        test.run_out(&overdue, 1.0).await;
+    }
+    test.placed(&[("a", 70)]).await;
+    assert_eq!(test.api.level("a").await, (70, 70, 0));
+    test.finish().await;
+}
+
+#[tokio::test]
 async fn expiring_takes_only_what_is_overdue_and_only_once() {
     let test = TestApp::start().await;
     test.stock("a", 10).await;

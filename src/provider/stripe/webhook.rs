@@ -133,12 +133,18 @@ fn read(body: &[u8]) -> Result<Option<ProviderEvent>, String> {
         _ => None,
     };
     let Some(provider_reference) = reference else { return Ok(None) };
+    if [&event.id, &event.kind, &provider_reference].into_iter().any(|text| text.contains('\0')) {
+        return Err("no text of it may hold NUL".into());
+    }
     let metadata = object.metadata.unwrap_or_default();
     let payment_id = metadata.get(PAYMENT_ID).and_then(serde_json::Value::as_str);
     Ok(Some(ProviderEvent {
         payment_id: payment_id.and_then(|id| id.parse().ok()),
         provider_reference,
-        created_at: DateTime::from_timestamp(event.created, 0).ok_or("created is not a time")?,
+        created_at: u32::try_from(event.created)
+            .ok()
+            .and_then(|seconds| DateTime::from_timestamp(seconds.into(), 0))
+            .ok_or("created is not a time")?,
         id: event.id,
         event_type: event.kind,
     }))

@@ -143,6 +143,26 @@ fn a_charge_and_a_refund_name_their_payment() {
 }
 
 #[test]
+fn what_no_database_can_hold_is_unreadable() {
+    let good: Value = serde_json::from_slice(&event(&intent())).unwrap();
+    let changes = [
+        ("/id", json!("evt_\0")),
+        ("/type", json!("payment_intent.\0")),
+        ("/data/object/id", json!("pi_\0")),
+        ("/created", json!(-1)),
+        ("/created", json!(-300_000_000_000_i64)),
+        ("/created", json!(i64::MAX)),
+    ];
+    for (pointer, value) in changes {
+        let mut wrong = good.clone();
+        *wrong.pointer_mut(pointer).unwrap() = value;
+        let body = wrong.to_string().into_bytes();
+        let opened = endpoint().open(&signed(SECRETS[0], &body), &body, at(SIGNED_AT));
+        assert!(matches!(opened, Err(WebhookError::Unreadable(_))), "{pointer}: {opened:?}");
+    }
+}
+
+#[test]
 fn secrets_do_not_print() {
     assert!(!format!("{:?}", endpoint()).contains("whsec"));
 }

@@ -104,6 +104,27 @@ async fn a_relay_paused_past_its_lease_removes_nothing() {
     assert_eq!(system.summary().await["captured"], 5);
 }
 
+/// A statement that is used again and again keeps its plan. One that was made while nothing waited would read the whole
+/// outbox once for each of its rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_events_meets_an_outbox_that_was_empty() {
+    let system = System::start(Servers::RabbitMq, &[]).await;
+    start_relay(&system, "relay", None).await;
+    system.wait_for_log("relay", "relay leases shards=16").await;
+    sqlx::query("VACUUM ANALYZE outbox").execute(&system.database).await.unwrap();
+    let reads = "SELECT COALESCE(seq_scan, 0) + COALESCE(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'outbox'";
+    let before = system.count(reads).await;
+    // After five times the server may keep the plan.
+    eventually("the relay has looked often", PATIENCE, || async { system.count(reads).await > before + 40 })
+        .await;
+    let burst = "INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, data)
+        SELECT gen_random_uuid(), n % 16, gen_random_uuid(), 1, 'inventory.adjusted.v1', 'inventory/' || n || '/main', '{}'
+        FROM generate_series(1, 20000) n";
+    sqlx::query(burst).execute(&system.database).await.unwrap();
+    system.wait_for_empty_outbox().await;
+    assert!(!system.log("relay").contains("events wait in the outbox"), "{}", system.log("relay"));
+}
+
 async fn place(system: &System, order: usize) -> String {
     system.place("api", &format!("order-{order}"), "book", 1).await.id().to_owned()
 }
