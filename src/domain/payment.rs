@@ -272,6 +272,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn a_path_takes_every_step_and_never_goes_back() {
         use PaymentStatus::{Authorized, Captured, Failed, PartiallyRefunded, Processing, Refunded, Voided};
