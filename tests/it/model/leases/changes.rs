@@ -1,7 +1,7 @@
 //! The protocol of leases as it is, and with one thing changed.
 
 use super::{
-    super::{finds, holds},
+    super::{ends, finds, holds},
     ALL_OWNED, BOTH_PUBLISH, Change, FORMER_HAS_ROWS, ONE_MARKS, OWNER_MARKS, Protocol,
 };
 
@@ -10,6 +10,11 @@ const FAULTS: usize = 4;
 #[test]
 fn leases_hold() {
     holds("leases", Protocol { faults: FAULTS, change: None }, &[BOTH_PUBLISH, FORMER_HAS_ROWS]);
+}
+
+#[test]
+fn work_on_leases_ends() {
+    ends("leases", &Protocol { faults: FAULTS - 1, change: None }, Protocol::work);
 }
 
 fn changed(name: &str, change: Change, property: &'static str) {

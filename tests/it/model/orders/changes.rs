@@ -5,7 +5,7 @@
 //! nothing either, as long as the epoch is checked, for then nobody else marks. Without both, an event is in the feed twice.
 
 use super::{
-    super::{finds, holds},
+    super::{ends, finds, holds},
     properties::{
         ALL_ANSWERED, ALL_DONE, ALL_SENT, ALL_SOLD, ALL_TOOK_EFFECT, CONSERVATION, DUPLICATE,
         EFFECTS_IN_ORDER, EVENTS_IN_ORDER, FENCE_GROWS, FORMER_MARKS_NOTHING, HOLDER_WRITES,
@@ -46,6 +46,13 @@ fn a_canceled_unit_is_sold_again() {
 #[test]
 fn events_take_effect_once_and_in_order() {
     holds("events", Protocol::new(EVENTS, &[]), &[DUPLICATE, FORMER_MARKS_NOTHING, TOO_LATE, ALL_DONE]);
+}
+
+#[test]
+fn work_on_orders_ends() {
+    for bounds in [TWO_UNITS, EVENTS] {
+        ends("orders", &Protocol::new(bounds, &[]), Protocol::work);
+    }
 }
 
 fn changed(name: &str, bounds: Bounds, changes: &'static [Change], property: &'static str) {

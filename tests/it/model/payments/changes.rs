@@ -1,7 +1,7 @@
 //! The protocol of payments as it is, and with one thing changed.
 
 use super::{
-    super::{finds, holds},
+    super::{ends, finds, holds},
     Change, Protocol,
     properties::{
         CANCELED_CAPTURING, EXPIRED_UNDECIDED, GIVEN_FREE, LIVING_IS_PAID, NO_MONEY_OF_DEAD, ONE_LIVE,
@@ -17,6 +17,11 @@ fn payments_hold() {
     let happens =
         [PAID_AT_LAST, UNKNOWN_IS_AUTHORIZED, EXPIRED_UNDECIDED, CANCELED_CAPTURING, GIVEN_FREE, REFUNDED];
     holds("payments", Protocol { faults: FAULTS, change: None }, &happens);
+}
+
+#[test]
+fn work_on_payments_ends() {
+    ends("payments", &Protocol { faults: FAULTS - 1, change: None }, Protocol::work);
 }
 
 fn changed(name: &str, change: Change, property: &'static str) {
