@@ -88,7 +88,7 @@ impl App {
         if !first {
             return Ok(payment.status);
         }
-        for next in path(payment.status, target(seen)) {
+        for next in payment.status.path_to(target(seen)) {
             move_payment(&mut tx, &mut change, &mut payment, next, seen).await?;
         }
         record_refunds(&mut tx, &mut change, &mut payment, seen, is_newest).await?;
@@ -123,28 +123,6 @@ fn target(seen: &ProviderPayment) -> PaymentStatus {
         ProviderStatus::Declined => PaymentStatus::Failed,
         ProviderStatus::Captured => PaymentStatus::Captured,
     }
-}
-
-/// The transitions from `from` to `to`, one after the other. Empty if the view is not ahead of what is recorded: an
-/// answer that comes late.
-fn path(from: PaymentStatus, to: PaymentStatus) -> Vec<PaymentStatus> {
-    if matches!(from, PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded) {
-        // From here on it is what went back that decides: see `record_refunds`.
-        return Vec::new();
-    }
-    let through: &[PaymentStatus] = match to {
-        PaymentStatus::Captured => &[PaymentStatus::Authorized],
-        _ => &[],
-    };
-    let mut at = from;
-    let mut path = Vec::new();
-    for &next in through.iter().chain([&to]) {
-        if at.may_become(next) {
-            path.push(next);
-            at = next;
-        }
-    }
-    if at == to { path } else { Vec::new() }
 }
 
 async fn move_payment(
@@ -234,37 +212,4 @@ async fn confirm_order(conn: &mut Conn, change: &mut OrderChange) -> Result<(), 
     move_reservations(conn, &[id], held, committed, change.cause()).await?;
     change.become_status(OrderStatus::Confirmed)?;
     change.emit(EventType::OrderConfirmed, &serde_json::json!({ "order_id": id }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_takes_every_step_and_never_goes_back() {
-        use PaymentStatus::{Authorized, Captured, Failed, PartiallyRefunded, Processing, Refunded, Voided};
-        assert_eq!(path(Processing, Authorized), [Authorized]);
-        assert_eq!(path(Processing, Captured), [Authorized, Captured]);
-        assert_eq!(path(PartiallyRefunded, Captured), []);
-        assert_eq!(path(Refunded, PartiallyRefunded), []);
-        assert_eq!(path(Captured, Authorized), []);
-        assert_eq!(path(Captured, Captured), []);
-        assert_eq!(path(Refunded, Captured), []);
-        assert_eq!(path(Failed, Authorized), []);
-        assert_eq!(path(Authorized, Failed), [Failed]);
-        assert_eq!(path(Voided, Captured), []);
-    }
-
-    #[test]
-    fn every_path_is_made_of_allowed_transitions() {
-        for &from in PaymentStatus::ALL {
-            for &to in PaymentStatus::ALL {
-                let mut at = from;
-                for next in path(from, to) {
-                    assert!(at.may_become(next), "{from} to {to}: {at} to {next}");
-                    at = next;
-                }
-            }
-        }
-    }
 }

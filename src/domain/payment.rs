@@ -46,6 +46,28 @@ impl PaymentStatus {
     pub const fn is_undecided(self) -> bool {
         matches!(self, Self::Processing | Self::RequiresAction)
     }
+
+    /// The transitions to what a provider says, one after the other. Empty if that is not ahead of this status: an answer that
+    /// comes late.
+    pub fn path_to(self, seen: Self) -> Vec<Self> {
+        if matches!(self, Self::PartiallyRefunded | Self::Refunded) {
+            // From here on it is what went back that decides: see `app::record_refunds`.
+            return Vec::new();
+        }
+        let through: &[Self] = match seen {
+            Self::Captured => &[Self::Authorized],
+            _ => &[],
+        };
+        let mut at = self;
+        let mut path = Vec::new();
+        for &next in through.iter().chain([&seen]) {
+            if at.may_become(next) {
+                path.push(next);
+                at = next;
+            }
+        }
+        if at == seen { path } else { Vec::new() }
+    }
 }
 
 /// How the customer pays.
@@ -247,6 +269,34 @@ mod tests {
         for &from in PaymentStatus::ALL {
             for &to in PaymentStatus::ALL {
                 assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_takes_every_step_and_never_goes_back() {
+        use PaymentStatus::{Authorized, Captured, Failed, PartiallyRefunded, Processing, Refunded, Voided};
+        assert_eq!(Processing.path_to(Authorized), [Authorized]);
+        assert_eq!(Processing.path_to(Captured), [Authorized, Captured]);
+        assert_eq!(PartiallyRefunded.path_to(Captured), []);
+        assert_eq!(Refunded.path_to(PartiallyRefunded), []);
+        assert_eq!(Captured.path_to(Authorized), []);
+        assert_eq!(Captured.path_to(Captured), []);
+        assert_eq!(Refunded.path_to(Captured), []);
+        assert_eq!(Failed.path_to(Authorized), []);
+        assert_eq!(Authorized.path_to(Failed), [Failed]);
+        assert_eq!(Voided.path_to(Captured), []);
+    }
+
+    #[test]
+    fn every_path_is_made_of_allowed_transitions() {
+        for &from in PaymentStatus::ALL {
+            for &to in PaymentStatus::ALL {
+                let mut at = from;
+                for next in from.path_to(to) {
+                    assert!(at.may_become(next), "{from} to {to}: {at} to {next}");
+                    at = next;
+                }
             }
         }
     }

@@ -31,6 +31,7 @@ mod cli;
 mod contract;
 mod documents;
 mod failure;
+mod model;
 mod readme;
 mod reported;
 mod sandbox;
