@@ -152,8 +152,9 @@ async fn rows_are_deleted_once_they_are_old() {
 async fn a_walk_goes_through_a_large_table_to_its_end() {
     let test = TestApp::start().await;
     let rows = "INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body, created_at)
-                SELECT gen_random_uuid(), gen_random_uuid(), 'r', n::text, sha256('x'), 200, repeat('x', 4000),
-                       now() - interval '2 days' FROM generate_series(1, 3000) n";
+                SELECT gen_random_uuid(), gen_random_uuid(), 'r', n::text, sha256('x'), 200, 
+                       (SELECT string_agg(md5(n || '-' || m), '') FROM generate_series(1, 55) m),
+                       now() - interval '2 days' FROM generate_series(1, 5000) n";
     sqlx::query(rows).execute(&mut *test.conn().await).await.unwrap();
     let mut conn = test.conn().await;
     let (mut from, mut steps, mut deleted) = (Some(retention::Block::default()), 0, 0);
@@ -162,7 +163,7 @@ async fn a_walk_goes_through_a_large_table_to_its_end() {
             retention::delete_in_blocks(&mut conn, AgingTable::IdempotencyKeys, block, 1).await.unwrap();
         (from, steps, deleted) = (step.next, steps + 1, deleted + step.deleted);
     }
-    assert_eq!((steps > 1, deleted), (true, 3000));
+    assert_eq!((steps > 1, deleted), (true, 5000));
     drop(conn);
     test.stop().await;
 }

@@ -50,6 +50,8 @@ async fn orders_are_taken_while_rabbitmq_is_down() {
 async fn a_relay_paused_past_its_lease_removes_nothing() {
     let settings = [
         ("HOLDFAST__WORKER__RELAY__LEASE_SECONDS", "6"),
+        // So that its one channel is open by then.
+        ("HOLDFAST__WORKER__RELAY__LANES", "1"),
         // Longer than the pause: what counts is the answer that comes late, not its absence.
         ("HOLDFAST__BUS__RABBITMQ__CONFIRM_TIMEOUT_MS", "60000"),
         ("HOLDFAST__DATABASE__LOCK_TIMEOUT_MS", "60000"),
