@@ -94,19 +94,20 @@ pub struct UnknownRow {
 /// The next rows of these shards, oldest first, and of each aggregate only its first: one event of an order is on its way
 /// at a time, so that a failed one keeps the later ones of its order back, and nobody else's.
 ///
-/// No row is locked and no position is remembered: identity values commit out of order, so a remembered position would
-/// skip late commits.
-pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result<Pending, Error> {
+/// No row is locked. `from` saves a reader the rows that it knows to be gone, which an index names until it is vacuumed: identity
+/// values commit out of order and rows come back after a failure, so whoever gives one must look from 0 on again and again.
+pub async fn list_pending(conn: &mut Conn, shards: &[i16], from: i64, limit: i64) -> Result<Pending, Error> {
     let rows = sqlx::query!(
         "SELECT o.id, o.event_id, o.sequence, o.type AS event_type, o.subject, o.correlation_id, o.causation_id,
                 o.data, o.created_at, o.attempts
          FROM outbox o
-         WHERE o.shard = ANY($1)
+         WHERE o.id >= $2 AND o.shard = ANY($1)
            AND (o.retry_at IS NULL OR o.retry_at <= now())
            AND NOT EXISTS (SELECT 1 FROM outbox e
                            WHERE e.aggregate_id = o.aggregate_id AND e.sequence < o.sequence)
-         ORDER BY o.id LIMIT $2",
+         ORDER BY o.id LIMIT $3",
         shards,
+        from,
         limit,
     )
     .fetch_all(conn)

@@ -14,6 +14,7 @@ use super::{
     leases::{Leases, Window},
     metrics,
     pace::Pace,
+    place::Place,
 };
 use crate::{
     app::App,
@@ -46,7 +47,7 @@ pub(super) struct Lane {
 impl Lane {
     /// Until `shutdown` fires and the last window is settled.
     pub(super) async fn run(self, mut pace: Pace, shutdown: CancellationToken) {
-        let mut failures = 0_u32;
+        let (mut failures, mut place) = (0_u32, Place::default());
         while !shutdown.is_cancelled() {
             let window = self.leases.begin_window(self.index);
             if window.shards.is_empty() {
@@ -55,7 +56,7 @@ impl Lane {
                 let _ = timeout(Duration::from_millis(100), self.leases.changed()).await;
                 continue;
             }
-            let rest = match self.step(&window).await {
+            let rest = match self.step(&window, &mut place).await {
                 Ok(events) => {
                     failures = 0;
                     pace.after(events, self.room)
@@ -74,8 +75,9 @@ impl Lane {
     }
 
     /// Publishes one window. Gives how many events it had.
-    async fn step(&self, window: &Window) -> Result<usize, String> {
-        let (rows, envelopes) = self.answered(self.read(window)).await?;
+    async fn step(&self, window: &Window, place: &mut Place) -> Result<usize, String> {
+        let (rows, envelopes) = self.answered(self.read(window, place.next())).await?;
+        place.read(&rows, self.room);
         if !rows.is_empty() {
             let outcomes = self.publish(&envelopes).await?;
             self.answered(self.settle(window, &rows, &envelopes, &outcomes)).await?;
@@ -98,11 +100,15 @@ impl Lane {
 
     /// What is to be published next. Leaves alone what only a newer program can publish, such as the one that wrote it: it may
     /// take over the shard any time, and everybody else's events go on.
-    async fn read(&self, window: &Window) -> Result<(Vec<OutboxRow>, Vec<Envelope>), store::Error> {
+    async fn read(
+        &self,
+        window: &Window,
+        from: i64,
+    ) -> Result<(Vec<OutboxRow>, Vec<Envelope>), store::Error> {
         let mut conn = self.app.store.outbox_conn().await?;
         let shards: Vec<i16> = window.shards.iter().map(|(shard, _)| *shard).collect();
         let room = i64::try_from(self.room).unwrap_or(i64::MAX);
-        let pending = outbox::list_pending(&mut conn, &shards, room).await?;
+        let pending = outbox::list_pending(&mut conn, &shards, from, room).await?;
         let mut held = Vec::new();
         for UnknownRow { id, event_type, attempts } in &pending.unknown {
             let attempts = next_attempt(*attempts);

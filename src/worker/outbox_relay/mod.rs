@@ -5,7 +5,7 @@
 //! A paused former owner of a lease may publish a row twice; it cannot remove one.
 //!
 //! `assignment`: which shards are whose. `keeper`: takes them and hands them over. `leases`: what keeper and lanes share. `lane`:
-//! publishes. `pace`: how often it looks.
+//! publishes. `pace`: how often it looks. `place`: from where on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +21,7 @@ mod lane;
 mod leases;
 mod metrics;
 mod pace;
+mod place;
 
 use keeper::Keeper;
 use lane::Lane;
