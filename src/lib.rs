@@ -6,8 +6,8 @@
 //! - [`mod@bench`]: measures all of this from outside, as processes.
 //! - [`http`]: the API. [`worker`]: the processes behind the queues.
 //! - [`app`]: the use cases, one file each. Every change of state is made by one of them, in one transaction.
-//! - [`store`]: the only SQL. [`lock`]: who may work on a SKU. [`provider`]: who moves the money. [`bus`]: how events
-//!   travel; only the workers know it.
+//! - [`members`]: which relays there are. [`lock`]: who may work on a SKU. [`provider`]: who moves the money. [`bus`]: how
+//!   events travel; only the workers know it. [`store`]: the only SQL.
 //! - [`sandbox`]: a payment provider for tests and demos; met over HTTP only, like a real one.
 //! - [`config`], [`telemetry`], [`lifecycle`]: what a process needs to run.
 //! - [`domain`]: the words and the rules, pure.
@@ -21,6 +21,7 @@ pub mod domain;
 pub mod http;
 pub mod lifecycle;
 pub mod lock;
+pub mod members;
 pub mod provider;
 pub mod sandbox;
 pub mod store;

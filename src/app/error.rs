@@ -42,6 +42,14 @@ pub enum Error {
         /// How many.
         waiting: usize,
     },
+    /// Events wait for the broker for so long, or so many do, that no new order is taken. Nothing happened; try again.
+    #[error("{waiting} events wait for the broker, for {delay_seconds:.0} s")]
+    EventsDelayed {
+        /// How many, about.
+        waiting: i64,
+        /// For how long.
+        delay_seconds: f64,
+    },
     /// The locks were not to be had. Nothing happened; try again.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -103,6 +111,12 @@ pub enum Conflict {
     /// The time to pay the order has run out.
     #[error("the time to pay the order has run out")]
     ReservationExpired {},
+    /// Events after the place that was asked for were dropped, because they are old.
+    #[error("events are kept from place {oldest_place} on")]
+    EventsNoLongerKept {
+        /// The first place that is kept: reading from it goes on after the one before.
+        oldest_place: i64,
+    },
     /// The provider refused the payment that the client waited for.
     #[error("the provider refused payment {payment_id}")]
     PaymentDeclined {
@@ -238,6 +252,7 @@ impl Conflict {
             | Self::ReservationExpired {} => true,
             Self::InsufficientStock { .. }
             | Self::PaymentDeclined { .. }
+            | Self::EventsNoLongerKept { .. }
             | Self::NothingToShip { .. }
             | Self::RefundExceedsCaptured { .. }
             | Self::OrderNeedsPayment { .. }
@@ -267,6 +282,7 @@ impl Conflict {
             Self::RefundExceedsCaptured { .. } => "refund_exceeds_captured",
             Self::OrderNeedsPayment { .. } => "order_needs_payment",
             Self::OrderNotPaid { .. } => "order_not_paid",
+            Self::EventsNoLongerKept { .. } => "events_no_longer_kept",
             Self::StockConflict { .. } => "stock_conflict",
             Self::VersionConflict { .. } => "version_conflict",
             Self::BelowCommitted { .. } => "below_committed",
@@ -281,7 +297,7 @@ impl Error {
     /// Whether the same request may succeed later without anybody changing it.
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Overloaded { .. } | Self::Lock(_) | Self::Unknown(_) => true,
+            Self::Overloaded { .. } | Self::EventsDelayed { .. } | Self::Lock(_) | Self::Unknown(_) => true,
             Self::Provider(error) => !matches!(error, ProviderError::Rejected { .. }),
             Self::Store(error) => error.is_transient(),
             Self::Invalid(_)

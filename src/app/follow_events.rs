@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::{App, Error, watched::Watched};
+use super::{App, Conflict, Error, watched::Watched};
 use crate::{
     domain::{
         event::EventType,
@@ -14,7 +14,7 @@ use crate::{
     },
     store::{
         self, Conn, Store,
-        events::{self, PlacedEvent},
+        events::{self, FeedRange, PlacedEvent},
         payments,
     },
 };
@@ -46,7 +46,7 @@ impl Watches {
 }
 
 fn feed_position<'a>(conn: &'a mut Conn, _: &'a [()]) -> BoxFuture<'a, Result<Vec<((), i64)>, store::Error>> {
-    Box::pin(async { Ok(vec![((), events::find_position(conn).await?)]) })
+    Box::pin(async { Ok(vec![((), events::find_range(conn).await?.position)]) })
 }
 
 /// Which events.
@@ -102,18 +102,27 @@ pub struct Follower {
 }
 
 impl App {
-    /// A page of events after a place.
-    pub async fn list_events(&self, followed: Followed, after: i64, limit: i64) -> Result<EventPage, Error> {
+    /// A page of events after a place; `None`: from the first that is kept.
+    pub async fn list_events(
+        &self,
+        followed: Followed,
+        after: Option<i64>,
+        limit: i64,
+    ) -> Result<EventPage, Error> {
         let mut conn = self.store.conn().await?;
         // One more to know whether there is a next page.
-        let (mut events, until, come) = match followed {
+        let (mut events, after, until, come) = match followed {
             Followed::Order(id) => {
-                (events::list_of_order(&mut conn, id, after, limit + 1).await?, after, after)
+                let after = after.unwrap_or(0);
+                (events::list_of_order(&mut conn, id, after, limit + 1).await?, after, after, after)
             }
             Followed::All(event_type) => {
-                let come = events::find_position(&mut conn).await?;
+                let FeedRange { oldest, position: come } = events::find_range(&mut conn).await?;
+                let after = after.unwrap_or(oldest - 1);
                 let until = followed.until(after, come);
-                (events::list(&mut conn, after, until, event_type, limit + 1).await?, until, come)
+                let page = events::list(&mut conn, after, until, event_type, limit + 1).await?;
+                require_kept(&mut conn, after).await?;
+                (page, after, until, come)
             }
         };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -126,16 +135,30 @@ impl App {
 
     /// Follows events after a place; `None`: an order from its beginning, the feed from now on.
     pub async fn follow_events(&self, followed: Followed, after: Option<i64>) -> Result<Follower, Error> {
-        let (progress, start) = match followed {
-            Followed::Order(id) => (self.watches.versions.subscribe(id), 0),
+        let (progress, after) = match followed {
+            Followed::Order(id) => (self.watches.versions.subscribe(id), after.unwrap_or(0)),
             Followed::All(_) => {
                 let progress = self.watches.feed.subscribe(());
-                (progress, events::find_position(&mut *self.store.conn().await?).await?)
+                let mut conn = self.store.conn().await?;
+                let after = match after {
+                    Some(after) => require_kept(&mut conn, after).await.map(|()| after)?,
+                    None => events::find_range(&mut conn).await?.position,
+                };
+                (progress, after)
             }
         };
-        let (store, after) = (self.store.clone(), after.unwrap_or(start));
+        let store = self.store.clone();
         Ok(Follower { store, followed, after, given: after, read: VecDeque::new(), progress })
     }
+}
+
+/// That no event after this place was dropped; of a page that was read, before it was.
+async fn require_kept(conn: &mut Conn, after: i64) -> Result<(), Error> {
+    let FeedRange { oldest, .. } = events::find_range(conn).await?;
+    if after + 1 < oldest {
+        return Err(Conflict::EventsNoLongerKept { oldest_place: oldest }.into());
+    }
+    Ok(())
 }
 
 impl Follower {
@@ -159,7 +182,11 @@ impl Follower {
             let mut conn = self.store.conn().await?;
             let page = match self.followed {
                 Followed::Order(id) => events::list_of_order(&mut conn, id, after, PAGE).await?,
-                Followed::All(event_type) => events::list(&mut conn, after, until, event_type, PAGE).await?,
+                Followed::All(event_type) => {
+                    let page = events::list(&mut conn, after, until, event_type, PAGE).await?;
+                    require_kept(&mut conn, after).await?;
+                    page
+                }
             };
             let last = page.last().map_or(after, |event| event.place);
             // A page that is not full ends where the looking did, whatever was left out of it.

@@ -28,8 +28,11 @@ mod change_levels;
 mod create_api_key;
 mod create_shipment;
 mod create_stock_import;
+mod delete_old_rows;
 mod deliver_shipment;
+mod drop_old_events;
 mod error;
+mod event_backlog;
 mod expected_version;
 mod expire_orders;
 mod extend_reservation;
@@ -77,8 +80,10 @@ pub use change_levels::ChangedInventory;
 pub use create_api_key::{CreateApiKey, NewApiKey, hash_secret};
 pub use create_shipment::CreateShipment;
 pub use create_stock_import::CreateStockImport;
+pub use delete_old_rows::{DeletedRows, RowAges, RowWalks};
 pub use deliver_shipment::DeliverShipment;
 pub use error::{Conflict, Error};
+pub use event_backlog::{BacklogLimits, EventBacklog};
 pub use expected_version::ExpectedVersion;
 pub use extend_reservation::ExtendReservation;
 pub use follow_events::{EventPage, Followed, Follower, Step, Watches};
@@ -113,6 +118,8 @@ pub struct App {
     pub webhooks: StripeWebhooks,
     /// What clients of this process wait for.
     pub watches: Watches,
+    /// How much waits for the broker.
+    pub backlog: EventBacklog,
     /// What a deployment decides.
     pub settings: Settings,
 }

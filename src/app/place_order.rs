@@ -35,7 +35,7 @@ impl App {
         cause: &Cause,
     ) -> Result<Answer, Error> {
         let draft = order.validate(&self.settings.limits).map_err(Error::Invalid)?;
-        let admission = match self.engine.admit() {
+        let admission = match self.backlog.admit().and_then(|()| self.engine.admit()) {
             Ok(admission) => admission,
             Err(refusal) => return Box::pin(self.find_placed(&request, refusal)).await,
         };

@@ -44,7 +44,8 @@ pub(super) async fn worker(config: &Config, kinds: &[WorkerKind]) -> anyhow::Res
     if kinds.iter().any(|kind| kind.uses_bus()) {
         wiring::check_bus(config, bus.as_ref()).await?;
     }
-    let outcome = worker::run(kinds, &app, &bus, &config.worker, &shutdown).await;
+    let directory = wiring::directory(config, &app);
+    let outcome = worker::run(kinds, &app, &bus, &directory, &config.worker, &shutdown).await;
     bus.close().await;
     close(&app).await;
     Ok(outcome?)
@@ -60,9 +61,10 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     wiring::check_bus(config, bus.as_ref()).await?;
     let api = http::api(app.clone(), &config.http, shutdown.clone())?;
     let listener = bind("http.bind", &config.http.bind).await?;
+    let directory = wiring::directory(config, &app);
     let ((), worked) = tokio::join!(
         api.serve(listener),
-        worker::run(&WorkerKind::ALL, &app, &bus, &config.worker, &shutdown),
+        worker::run(&WorkerKind::ALL, &app, &bus, &directory, &config.worker, &shutdown),
     );
     bus.close().await;
     close(&app).await;

@@ -6,11 +6,12 @@ use anyhow::{Context as _, anyhow};
 use url::Url;
 
 use crate::{
-    app::{App, ReservationEngine, ReservationOptions, Settings, Watches},
+    app::{App, BacklogLimits, EventBacklog, ReservationEngine, ReservationOptions, Settings, Watches},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::{new_order::OrderLimits, open_orders::OpenOrderCaps},
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
+    members::{MemberDirectory, PostgresDirectory, ZooKeeperDirectory, ZooKeeperDirectoryOptions},
     provider::{
         BreakerOptions, CircuitBreaker, PaymentProvider, StripeOptions, StripeProvider, StripeWebhooks,
     },
@@ -75,6 +76,20 @@ pub(super) async fn locks(config: &Config) -> anyhow::Result<Arc<dyn LockManager
     }
 }
 
+/// Where the relays find each other. Connects when the first joins.
+pub(super) fn directory(config: &Config, app: &App) -> Arc<dyn MemberDirectory> {
+    let zookeeper = &config.lock.zookeeper;
+    match config.lock.backend {
+        LockBackend::None => Arc::new(PostgresDirectory::new(app.store.clone())),
+        LockBackend::ZooKeeper => Arc::new(ZooKeeperDirectory::new(ZooKeeperDirectoryOptions {
+            servers: zookeeper.servers.clone(),
+            path: format!("{}-relays", zookeeper.root),
+            request_timeout: Duration::from_millis(zookeeper.request_timeout_ms),
+            auth: zookeeper.credentials().map(|(user, word)| (user.to_owned(), word.to_owned())),
+        })),
+    }
+}
+
 /// The event bus. Connects when it is first used.
 pub(super) fn bus(config: &Config) -> Arc<dyn EventBus> {
     let rabbitmq = &config.bus.rabbitmq;
@@ -136,6 +151,7 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
     let engine = ReservationEngine::new(store.clone(), options);
     Ok(App {
         watches: Watches::new(&store),
+        backlog: EventBacklog::new(backlog_limits(config)),
         store,
         locks: Arc::new(NoLock),
         engine,
@@ -148,6 +164,16 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
 /// 0 is none.
 fn cap(setting: u32) -> Option<i64> {
     (setting > 0).then(|| setting.into())
+}
+
+fn backlog_limits(config: &Config) -> BacklogLimits {
+    let order = &config.order;
+    let seconds = |setting: u64| (setting > 0).then(|| Duration::from_secs(setting));
+    BacklogLimits {
+        told_delay: seconds(order.told_event_delay_seconds),
+        order_delay: seconds(order.max_event_delay_seconds),
+        order_waiting: cap(order.max_waiting_events),
+    }
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {

@@ -187,9 +187,11 @@ fn check_worker(config: &Config) -> Result<(), String> {
     at_least("worker.expiry.interval_ms", worker.expiry.interval_ms, 10)?;
     at_least("worker.expiry.batch", worker.expiry.batch.into(), 1)?;
     at_least("worker.import.interval_ms", worker.import.interval_ms, 10)?;
+    within("worker.relay.lanes", worker.relay.lanes.into(), 1..=16)?;
     at_least("worker.relay.window", worker.relay.window.into(), 1)?;
     at_least("worker.relay.poll_interval_ms", worker.relay.poll_interval_ms, 1)?;
     at_least("worker.relay.lease_seconds", worker.relay.lease_seconds, 2)?;
+    at_least("worker.retention.interval_ms", worker.retention.interval_ms, 10)?;
     at_least("bus.rabbitmq.confirm_timeout_ms", config.bus.rabbitmq.confirm_timeout_ms, 100)?;
     at_least("bus.rabbitmq.delivery_limit", config.bus.rabbitmq.delivery_limit.into(), 1)?;
     if config.bus.rabbitmq.prefix.is_empty() {

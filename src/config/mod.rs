@@ -12,8 +12,8 @@ mod sections;
 
 pub use sections::{
     Breaker, Bus, Database, ExpiryWorker, FulfilmentMode, Http, ImportWorker, Lock, LockBackend, LogFormat,
-    Order, PaymentWorker, Provider, ProviderBackend, RabbitMq, RateLimit, RelayWorker, Reservation, Sandbox,
-    Secret, Telemetry, Tls, Worker, ZooKeeper,
+    Order, PaymentWorker, Provider, ProviderBackend, RabbitMq, RateLimit, RelayWorker, Reservation,
+    RetentionWorker, Sandbox, Secret, Telemetry, Tls, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
@@ -128,6 +128,8 @@ mod tests {
             ),
             ("HOLDFAST__ORDER__DEFAULT_LOCATION", "a b", "order.default_location"),
             ("HOLDFAST__WORKER__RELAY__WINDOW", "0", "worker.relay.window"),
+            ("HOLDFAST__WORKER__RELAY__LANES", "17", "worker.relay.lanes"),
+            ("HOLDFAST__WORKER__RETENTION__INTERVAL_MS", "0", "worker.retention.interval_ms"),
             ("HOLDFAST__HTTP__HEADER_TIMEOUT_MS", "0", "http.header_timeout_ms"),
             ("HOLDFAST__HTTP__BODY_TIMEOUT_MS", "600001", "http.body_timeout_ms"),
             ("HOLDFAST__HTTP__MAX_CONNECTIONS", "0", "http.max_connections"),

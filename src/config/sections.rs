@@ -157,6 +157,9 @@ pub struct Order {
     pub payment_pin_seconds: u64,
     pub max_open_per_customer: u32,
     pub max_open_per_client: u32,
+    pub told_event_delay_seconds: u64,
+    pub max_event_delay_seconds: u64,
+    pub max_waiting_events: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -168,6 +171,7 @@ pub struct Worker {
     pub expiry: ExpiryWorker,
     pub import: ImportWorker,
     pub relay: RelayWorker,
+    pub retention: RetentionWorker,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -207,9 +211,20 @@ pub struct ImportWorker {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayWorker {
+    pub lanes: u8,
     pub window: u16,
     pub poll_interval_ms: u64,
     pub lease_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionWorker {
+    pub interval_ms: u64,
+    pub events_days: u16,
+    pub idempotency_key_days: u16,
+    pub provider_event_days: u16,
+    pub stock_import_days: u16,
 }
 
 #[derive(Debug, Clone, Deserialize)]

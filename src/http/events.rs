@@ -113,7 +113,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
 
 /// The history of an order: every event of the order, its payments and its shipments.
 ///
-/// Pages of JSON, or with `Accept: text/event-stream` a stream that goes on with what happens next.
+/// Pages of JSON, or with `Accept: text/event-stream` a stream that goes on with what happens next. Of an old order, the events
+/// that are kept; their sequence says how many there were before.
 #[utoipa::path(
     get, operation_id = "list_events_of_order", path = "/v1/orders/{id}/events", tag = "events",
     security(("api_key" = ["orders:read"])),
@@ -135,8 +136,8 @@ pub(super) async fn list_of_order(
 
 /// All events, in the order in which the broker confirmed them.
 ///
-/// Pages of JSON from the first event on, or with `Accept: text/event-stream` a stream: from `Last-Event-ID` or
-/// `starting_after` on, or without either from now on.
+/// Pages of JSON from the first event that is kept, or with `Accept: text/event-stream` a stream: from `Last-Event-ID` or
+/// `starting_after` on, or without either from now on. A place after which events are no longer kept is answered 410.
 #[utoipa::path(
     get, operation_id = "list_events", path = "/v1/events", tag = "events",
     security(("api_key" = ["orders:read"])),
@@ -144,7 +145,7 @@ pub(super) async fn list_of_order(
         ("limit" = Option<PageSize>, Query),
         ("Last-Event-ID" = Option<EventPlace>, Header)),
     responses((status = 200, content((EventsPage = "application/json"), (String = "text/event-stream")))),
-    extensions(("x-problems" = json!(["too_many_streams"])))
+    extensions(("x-problems" = json!(["too_many_streams", "events_no_longer_kept"])))
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -167,7 +168,7 @@ async fn read(
     if let Some(key) = reading.streamed_to {
         return stream(state, key, followed, reading.last_event_id.or(starting_after)).await;
     }
-    let page = state.app.list_events(followed, starting_after.unwrap_or(0), limit).await?;
+    let page = state.app.list_events(followed, starting_after, limit).await?;
     Ok(Json(EventsPage::from(page)).into_response())
 }
 

@@ -35,8 +35,9 @@ pub(super) async fn metrics() -> impl IntoResponse {
 
 /// Whether orders can be taken.
 ///
-/// An order needs PostgreSQL and the locks. Events wait in the outbox while RabbitMQ is away, so it is not asked here. Who
-/// asks needs no key: the answer names what is missing, and why that is stands in the log.
+/// An order needs PostgreSQL and the locks. Events wait in the outbox while RabbitMQ is away, so it is not asked here: where
+/// they wait for longer than usual, `status` is `degraded` and `events` is `delayed`, and orders are taken on. Who asks needs
+/// no key: the answer names what is missing, and why that is stands in the log.
 #[utoipa::path(
     get, operation_id = "readyz", path = "/readyz", tag = "operation", security(()),
     responses((status = 200)), extensions(("x-problems" = json!(["not_ready"])))
@@ -51,7 +52,10 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
     };
     let lock = lock.err().map(|error| error.to_string());
     if database.is_none() && lock.is_none() {
-        return Json(json!({ "status": "ok", "database": "ok", "lock": "ok" })).into_response();
+        let (status, events) =
+            if state.app.backlog.is_delayed() { ("degraded", "delayed") } else { ("ok", "ok") };
+        return Json(json!({ "status": status, "database": "ok", "lock": "ok", "events": events }))
+            .into_response();
     }
     let mut named = Vec::new();
     for (name, error) in [("database", database), ("lock", lock)] {

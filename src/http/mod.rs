@@ -105,6 +105,7 @@ impl Api {
         tokio::select! {
             () = server.serve(listener) => {}
             never = state.upkeep() => match never {},
+            never = state.app.backlog.watch(&state.app.store) => match never {},
         }
         if timeout(LAST_UPKEEP_TIMEOUT, state.keys.record_use(&state.app)).await.is_err() {
             tracing::warn!("the last use of API keys was not recorded");

@@ -71,7 +71,7 @@ impl<T> Page<T> {
         ("ETag", description = "Its version, for `If-Match`.")))),
     extensions(("x-problems" = json!(["insufficient_stock", "duplicate_client_reference", "unknown_sku",
         "inconsistent_fields", "customer_needed", "open_order_limit_reached", "purchase_limit_exceeded",
-        "overloaded", "lock_unavailable"])))
+        "overloaded", "events_delayed", "lock_unavailable"])))
 )]
 pub(super) async fn place(
     State(state): State<ApiState>,

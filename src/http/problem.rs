@@ -201,6 +201,10 @@ impl From<Error> for Problem {
                 let detail = "too many orders are waiting; nothing was changed";
                 Self::new(unavailable, "overloaded", detail).retry_after(1)
             }
+            Error::EventsDelayed { .. } => {
+                let detail = "events wait too long, or too many do; nothing was changed";
+                Self::new(unavailable, "events_delayed", detail).retry_after(5)
+            }
             Error::Lock(error) => {
                 tracing::warn!(%error, "locks unavailable");
                 Self::new(
@@ -244,6 +248,7 @@ impl From<Conflict> for Problem {
             // What was asked for is too much, whatever the state of the order.
             Conflict::PurchaseLimitExceeded { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Conflict::VersionConflict { .. } => StatusCode::PRECONDITION_FAILED,
+            Conflict::EventsNoLongerKept { .. } => StatusCode::GONE,
             _ => StatusCode::CONFLICT,
         };
         let mut problem = Self::new(status, conflict.code(), conflict.to_string());

@@ -103,9 +103,19 @@ pub async fn list(
     rows.into_iter().map(PlacedEvent::try_from).collect()
 }
 
-/// How far the feed has come.
-pub async fn find_position(conn: &mut Conn) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar!("SELECT position FROM event_feed").fetch_one(conn).await?)
+/// How far the feed goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedRange {
+    /// From this place on every event is kept.
+    pub oldest: i64,
+    /// The last place that was given.
+    pub position: i64,
+}
+
+/// From where on the feed is kept, and how far it has come. Read after a page it says whether that can lack anything.
+pub async fn find_range(conn: &mut Conn) -> Result<FeedRange, Error> {
+    let range = sqlx::query_as!(FeedRange, "SELECT oldest, position FROM event_feed");
+    Ok(range.fetch_one(conn).await?)
 }
 
 /// How far the histories of these orders have come.

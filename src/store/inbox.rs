@@ -1,7 +1,22 @@
 //! The inbox: which events have taken effect, by consumer.
+//!
+//! It is kept by the day. What became of an event of a day that was dropped is not known any more, so it can take effect no
+//! more: the constraint [`KEPT`] refuses it.
 
 use super::{Conn, Error};
 use crate::domain::ids::EventId;
+
+/// The constraint that refuses events that are older than what is kept.
+pub const KEPT: &str = "inbox_kept";
+
+/// Whether it is known which events made at this event's time took effect.
+pub async fn is_kept(conn: &mut Conn, event_id: EventId) -> Result<bool, Error> {
+    let is_kept = sqlx::query_scalar!(
+        r#"SELECT $1::uuid >= event_id_from(kept_since) AS "is_kept!" FROM event_feed"#,
+        event_id.uuid(),
+    );
+    Ok(is_kept.fetch_one(conn).await?)
+}
 
 /// Notes that an event takes effect in this transaction. `false`: it has already, or does so in a transaction that this
 /// one waited for. Must be the first write of the transaction.

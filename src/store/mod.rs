@@ -41,7 +41,9 @@ pub mod provider_events;
 pub mod purchase_limits;
 pub mod refunds;
 pub mod relay_lease;
+pub mod relay_members;
 pub mod reservations;
+pub mod retention;
 pub mod shipments;
 pub mod stock_imports;
 
@@ -72,11 +74,22 @@ pub struct StoreOptions {
 /// What an answer may take beyond the statement that it answers.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
+/// The outbox grows from nothing to millions of rows and back before PostgreSQL's statistics know, and a plan that is made for
+/// an empty table reads all of a large one, again and again. So whoever does finds rows by their keys, always.
+const OUTBOX_OPTIONS: [(&str, &str); 5] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+];
+
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
     placements: Arc<PlacementConnections>,
+    outbox: PgPool,
     patience: Duration,
 }
 
@@ -98,11 +111,11 @@ impl Store {
             .acquire_timeout(options.acquire_timeout)
             // A dead connection shows itself at the first statement and the caller tries again; asking each time costs a
             // round trip for every transaction.
-            .test_before_acquire(false)
-            .connect_with(connect.clone())
-            .await?;
+            .test_before_acquire(false);
+        let outbox = pool.clone().connect_lazy_with(connect.clone().options(OUTBOX_OPTIONS));
+        let pool = pool.connect_with(connect.clone()).await?;
         let placements = Arc::new(PlacementConnections::new(connect, options.acquire_timeout));
-        Ok(Self { pool, placements, patience: options.statement_timeout + ANSWER_MARGIN })
+        Ok(Self { pool, placements, outbox, patience: options.statement_timeout + ANSWER_MARGIN })
     }
 
     /// Applies the migrations that are missing.
@@ -147,6 +160,11 @@ impl Store {
         Ok(Box::pin(self.pool.acquire()).await?)
     }
 
+    /// A connection for those who read the outbox again and again; see [`outbox`].
+    pub async fn outbox_conn(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, Error> {
+        Ok(Box::pin(self.outbox.acquire()).await?)
+    }
+
     /// One round trip.
     pub async fn ping(&self) -> Result<(), Error> {
         sqlx::query("SELECT 1").execute(&self.pool).await?;
@@ -156,6 +174,7 @@ impl Store {
     /// Closes every connection, awaited.
     pub async fn close(&self) {
         self.placements.close().await;
+        self.outbox.close().await;
         self.pool.close().await;
     }
 }

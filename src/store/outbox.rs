@@ -1,4 +1,5 @@
-//! The outbox: events written in the transaction of the change, and what the relay does with them.
+//! The outbox: events written in the transaction of the change, and what the relay does with them, on connections that find
+//! rows by their keys whatever the statistics say ([`super::Store::outbox_conn`]).
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -62,25 +63,19 @@ pub async fn insert(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Error> {
 }
 
 /// An event that waits to be published.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct OutboxRow {
     /// Order of publishing within one aggregate.
     pub id: i64,
-    /// Its shard.
-    pub shard: i16,
-    /// Its aggregate.
-    pub aggregate_id: Uuid,
     /// How often publishing it failed.
     pub attempts: i32,
-    /// What is published.
-    pub envelope: Envelope,
 }
 
 /// What is to be published next.
 #[derive(Debug, Clone, Default)]
 pub struct Pending {
-    /// Rows that can be published.
-    pub rows: Vec<OutboxRow>,
+    /// Rows that can be published, and what is published of each.
+    pub rows: Vec<(OutboxRow, Envelope)>,
     /// Rows of a type that this program does not know: a newer one wrote them.
     pub unknown: Vec<UnknownRow>,
 }
@@ -99,19 +94,20 @@ pub struct UnknownRow {
 /// The next rows of these shards, oldest first, and of each aggregate only its first: one event of an order is on its way
 /// at a time, so that a failed one keeps the later ones of its order back, and nobody else's.
 ///
-/// No row is locked and no position is remembered: identity values commit out of order, so a remembered position would
-/// skip late commits.
-pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result<Pending, Error> {
+/// No row is locked. `from` saves a reader the rows that it knows to be gone, which an index names until it is vacuumed: identity
+/// values commit out of order and rows come back after a failure, so whoever gives one must look from 0 on again and again.
+pub async fn list_pending(conn: &mut Conn, shards: &[i16], from: i64, limit: i64) -> Result<Pending, Error> {
     let rows = sqlx::query!(
-        "SELECT o.id, o.event_id, o.shard, o.aggregate_id, o.sequence, o.type AS event_type, o.subject,
-                o.correlation_id, o.causation_id, o.data, o.created_at, o.attempts
+        "SELECT o.id, o.event_id, o.sequence, o.type AS event_type, o.subject, o.correlation_id, o.causation_id,
+                o.data, o.created_at, o.attempts
          FROM outbox o
-         WHERE o.shard = ANY($1)
+         WHERE o.id >= $2 AND o.shard = ANY($1)
            AND (o.retry_at IS NULL OR o.retry_at <= now())
            AND NOT EXISTS (SELECT 1 FROM outbox e
                            WHERE e.aggregate_id = o.aggregate_id AND e.sequence < o.sequence)
-         ORDER BY o.id LIMIT $2",
+         ORDER BY o.id LIMIT $3",
         shards,
+        from,
         limit,
     )
     .fetch_all(conn)
@@ -133,8 +129,7 @@ pub async fn list_pending(conn: &mut Conn, shards: &[i16], limit: i64) -> Result
             causation_id: row.causation_id.map(EventId::from),
             data: row.data,
         };
-        let (id, shard, aggregate_id, attempts) = (row.id, row.shard, row.aggregate_id, row.attempts);
-        pending.rows.push(OutboxRow { id, shard, aggregate_id, attempts, envelope });
+        pending.rows.push((OutboxRow { id: row.id, attempts: row.attempts }, envelope));
     }
     Ok(pending)
 }
@@ -155,13 +150,13 @@ pub async fn mark_sent(
                ON l.shard = mine.shard AND l.epoch = mine.epoch
              WHERE l.owner = $1 FOR SHARE OF l),
          gone AS (
-             DELETE FROM outbox o USING lease WHERE o.shard = lease.shard AND o.id = ANY($4)
+             DELETE FROM outbox o WHERE o.id = ANY($4) AND o.shard = ANY (ARRAY(SELECT shard FROM lease))
              RETURNING o.id, o.event_id, o.shard, o.aggregate_id, o.sequence, o.type, o.subject, o.correlation_id,
                        o.causation_id, o.data, o.created_at),
          -- After the deletion: the one row is held for no longer than it takes to commit.
          feed AS (
              UPDATE event_feed SET position = position + (SELECT count(*) FROM gone)
-             WHERE EXISTS (SELECT 1 FROM gone) RETURNING position)
+             WHERE is_only AND EXISTS (SELECT 1 FROM gone) RETURNING position)
          INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, correlation_id,
                                   causation_id, data, created_at, sent_at, position)
          SELECT gone.*, clock_timestamp(), feed.position + 1 - row_number() OVER (ORDER BY gone.id DESC)
@@ -188,6 +183,48 @@ pub async fn mark_failed(conn: &mut Conn, failed: &[(i64, f64)]) -> Result<(), E
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// How much waits in the outbox, as it can be told without counting millions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backlog {
+    /// How many events wait: exact up to 1,000, an estimate beyond.
+    pub waiting: i64,
+    /// For how long the oldest of them has waited, in seconds.
+    pub oldest_seconds: f64,
+    /// The same without those that are held back alone: an event that the broker did not take while it took later ones, and
+    /// what waits behind it.
+    pub delay_seconds: f64,
+}
+
+/// Reads how much waits. Looks at 1,000 rows at most, however many there are.
+pub async fn backlog(conn: &mut Conn) -> Result<Backlog, Error> {
+    let row = sqlx::query!(
+        r#"WITH waiting AS MATERIALIZED (
+               SELECT id, aggregate_id, sequence, attempts, created_at FROM outbox ORDER BY id LIMIT 1000),
+           late AS (
+               SELECT min(w.created_at) AS since FROM waiting w
+               WHERE NOT EXISTS (SELECT 1 FROM outbox e WHERE e.aggregate_id = w.aggregate_id AND e.sequence < w.sequence)
+                 AND NOT (w.attempts > 0 AND w.created_at < (
+                     SELECT max(created_at) FROM (SELECT created_at FROM outbox_sent ORDER BY position DESC LIMIT 100) s)))
+           SELECT (SELECT count(*) FROM waiting) AS "counted!",
+                  pg_stat_get_live_tuples('outbox'::regclass) AS "estimated!",
+                  (SELECT min(created_at) FROM waiting) AS oldest,
+                  (SELECT since FROM late) AS late,
+                  clock_timestamp() AS "now!""#,
+    )
+    .fetch_one(conn)
+    .await?;
+    let seconds =
+        |since: Option<DateTime<Utc>>| since.map_or(0.0, |since| (row.now - since).as_seconds_f64().max(0.0));
+    let is_counted = row.counted < 1000;
+    // So many are not alone.
+    let late = if is_counted { row.late } else { row.late.or(row.oldest) };
+    Ok(Backlog {
+        waiting: if is_counted { row.counted } else { row.estimated.max(row.counted) },
+        oldest_seconds: seconds(row.oldest),
+        delay_seconds: seconds(late),
+    })
 }
 
 /// How the outbox stands.

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, bus::EventBus, config};
+use crate::{app::App, bus::EventBus, config, members::MemberDirectory};
 
 mod dead_letters;
 mod expiry;
@@ -17,6 +17,7 @@ mod import;
 mod outbox_relay;
 mod payment;
 mod reconciliation;
+mod retention;
 mod runner;
 
 pub use runner::Consumer;
@@ -34,15 +35,18 @@ pub enum WorkerKind {
     Import,
     /// Publishes the outbox, and stores what the broker gives up on.
     Relay,
+    /// Deletes what has been kept for long enough.
+    Retention,
 }
 
 impl WorkerKind {
     /// Every worker.
-    pub const ALL: [Self; 5] = [Self::Payment, Self::Fulfilment, Self::Expiry, Self::Import, Self::Relay];
+    pub const ALL: [Self; 6] =
+        [Self::Payment, Self::Fulfilment, Self::Expiry, Self::Import, Self::Relay, Self::Retention];
 
     /// Whether it needs the event bus. Holds end on time, and stock is imported, also while the broker is away.
     pub fn uses_bus(self) -> bool {
-        !matches!(self, Self::Expiry | Self::Import)
+        !matches!(self, Self::Expiry | Self::Import | Self::Retention)
     }
 }
 
@@ -55,6 +59,7 @@ pub async fn run(
     kinds: &[WorkerKind],
     app: &App,
     bus: &Arc<dyn EventBus>,
+    directory: &Arc<dyn MemberDirectory>,
     settings: &config::Worker,
     shutdown: &CancellationToken,
 ) -> Result<(), tokio::task::JoinError> {
@@ -91,7 +96,11 @@ pub async fn run(
             }
             WorkerKind::Relay => {
                 workers.spawn(dead_letters::run(app.clone(), Arc::clone(&bus), shutdown.clone()));
-                workers.spawn(outbox_relay::run(app, bus, settings.relay.clone(), shutdown));
+                let directory = Arc::clone(directory);
+                workers.spawn(outbox_relay::run(app, bus, directory, settings.relay.clone(), shutdown));
+            }
+            WorkerKind::Retention => {
+                workers.spawn(retention::run(app, settings.retention.clone(), shutdown));
             }
         }
     }

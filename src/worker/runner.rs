@@ -5,17 +5,27 @@
 //! handled is stored as a dead letter before it is acknowledged. A stopping process takes nothing new, finishes what it
 //! has, and keeps its channel open until then.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::{App, Cause, Error, Handling, Progress},
     bus::{Delivery, EventBus, RetryTier, Settlement, Subscription},
     domain::event::Envelope,
-    store::{self, dead_letters},
+    store::{self, dead_letters, inbox},
 };
+
+/// Why an event is not handled that is older than what is known of events: it may have taken effect.
+const TOO_OLD: &str = "too_old";
+
+/// Half of the shortest time that events are kept, so that clocks may differ.
+const YOUNG: TimeDelta = TimeDelta::hours(12);
 
 /// A consumer of events.
 #[async_trait]
@@ -87,6 +97,14 @@ async fn handle(
         cause: Cause { correlation_id: envelope.correlation_id.clone(), causation_id: Some(envelope.id) },
     };
     let event_type = envelope.event_type.as_str();
+    match is_kept(app, envelope).await {
+        Ok(true) => {}
+        Ok(false) => return bury(app, name, Some(envelope), body, TOO_OLD, attempt).await,
+        Err(error) => {
+            tracing::warn!(consumer = name, event_id = %envelope.id, %error, "will try again");
+            return Settlement::Retry(tier(attempt));
+        }
+    }
     match consumer.handle(app, &handling, envelope).await {
         Ok(Progress::Done) => {
             tracing::debug!(consumer = name, event_id = %envelope.id, event_type, "handled");
@@ -98,8 +116,20 @@ async fn handle(
             tracing::warn!(consumer = name, %event_id, event_type, attempt, retry_in, %error, "will try again");
             Settlement::Retry(tier(attempt))
         }
+        // Its day was dropped while it was handled.
+        Err(Error::Store(error)) if error.constraint() == Some(inbox::KEPT) => {
+            bury(app, name, Some(envelope), body, TOO_OLD, attempt).await
+        }
         Err(error) => bury(app, name, Some(envelope), body, &error.to_string(), attempt).await,
     }
+}
+
+/// Whether it is known if the event has taken effect. What is younger than any day that may be dropped is not asked for.
+async fn is_kept(app: &App, envelope: &Envelope) -> Result<bool, store::Error> {
+    if DateTime::<Utc>::from(SystemTime::now()) - envelope.time < YOUNG {
+        return Ok(true);
+    }
+    inbox::is_kept(&mut *app.store.conn().await?, envelope.id).await
 }
 
 /// The longer it has not worked, the longer the wait.

@@ -20,8 +20,8 @@ use crate::support::{
 /// Publishes every event of the outbox `copies` times at once, without taking it out.
 async fn publish_copies(test: &TestApp, copies: usize) -> Vec<Envelope> {
     let shards: Vec<i16> = (0..16).collect();
-    let pending = outbox::list_pending(&mut *test.conn().await, &shards, 1000).await.unwrap();
-    let events: Vec<Envelope> = pending.rows.into_iter().map(|row| row.envelope).collect();
+    let pending = outbox::list_pending(&mut *test.conn().await, &shards, 0, 1000).await.unwrap();
+    let events: Vec<Envelope> = pending.rows.into_iter().map(|(_, envelope)| envelope).collect();
     let copied: Vec<Envelope> = std::iter::repeat_n(&events, copies).flatten().cloned().collect();
     let outcomes = test.bus.publish(&copied).await.unwrap();
     assert_eq!(outcomes, vec![PublishOutcome::Confirmed; copied.len()]);

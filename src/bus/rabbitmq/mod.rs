@@ -15,7 +15,10 @@ mod publisher;
 mod settle;
 mod topology;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use lapin::{Acker, message::Delivery as Message};
@@ -77,8 +80,11 @@ pub struct RabbitMqBus {
     publish_link: Arc<Link>,
     consume_link: Arc<Link>,
     topology: Arc<Topology>,
-    events: Publisher,
-    /// Apart from `events`, so that a retry does not wait for a window.
+    confirm_timeout: Duration,
+    /// Publishers that are in no window. Windows that are published at the same time have a channel each; the one used last
+    /// is used first, so that there are as many as were ever needed at a time.
+    idle: Mutex<Vec<Publisher>>,
+    /// Apart from them, so that a retry does not wait for a window.
     retries: Arc<Publisher>,
     closed: CancellationToken,
     consumers: TaskTracker,
@@ -104,10 +110,28 @@ impl RabbitMqBus {
         };
         let (publish_link, consume_link) = (link("publish"), link("consume"));
         let topology = Arc::new(Topology::new(options.prefix, options.delivery_limit));
-        let publisher =
-            || Publisher::new(Arc::clone(&publish_link), Arc::clone(&topology), options.confirm_timeout);
-        let (events, retries) = (publisher(), Arc::new(publisher()));
-        Self { publish_link, consume_link, topology, events, retries, closed, consumers: TaskTracker::new() }
+        let confirm_timeout = options.confirm_timeout;
+        let retries = Publisher::new(Arc::clone(&publish_link), Arc::clone(&topology), confirm_timeout);
+        Self {
+            publish_link,
+            consume_link,
+            topology,
+            confirm_timeout,
+            idle: Mutex::default(),
+            retries: Arc::new(retries),
+            closed,
+            consumers: TaskTracker::new(),
+        }
+    }
+
+    /// A publisher that is in no window.
+    fn publisher(&self) -> Publisher {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let new = || {
+            let (link, topology) = (Arc::clone(&self.publish_link), Arc::clone(&self.topology));
+            Publisher::new(link, topology, self.confirm_timeout)
+        };
+        idle.unwrap_or_else(new)
     }
 
     /// Consumes a queue in the background.
@@ -168,14 +192,18 @@ impl EventBus for RabbitMqBus {
         for subscription in subscriptions {
             self.topology.add(*subscription);
         }
-        self.events.declare().await
+        self.retries.declare().await
     }
 
     async fn publish(&self, events: &[Envelope]) -> Result<Vec<PublishOutcome>, BusError> {
         let exchange = |topic| self.topology.exchange(topic);
         let messages = events.iter().map(|event| envelope::encode(event, exchange));
         let messages = messages.collect::<Result<_, _>>()?;
-        self.events.publish(messages).await
+        let publisher = self.publisher();
+        let outcomes = publisher.publish(messages).await;
+        // A window that its caller gave up takes its channel with it: what is left of it must not meet the next one.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(publisher);
+        outcomes
     }
 
     async fn subscribe(&self, subscription: &Subscription, prefetch: u16) -> mpsc::Receiver<Delivery> {

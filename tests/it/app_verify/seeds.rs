@@ -171,6 +171,13 @@ pub(super) const SEEDS: &[Seed] = &[
     seed("I13", &[], "UPDATE orders SET amount_canceled = 0 WHERE client_reference = 'canceled'"),
     seed("I14", &[], "UPDATE orders SET version = version + 1 WHERE client_reference = 'paid'"),
     seed("I14", &[], "DELETE FROM outbox WHERE sequence = 2"),
+    // Its last event is not of the days that were dropped.
+    seed(
+        "I14",
+        &[],
+        "UPDATE event_feed SET kept_since = now() + interval '1 day';
+         UPDATE orders SET version = version + 1 WHERE client_reference = 'paid'",
+    ),
     seed("I14", &[], "UPDATE outbox SET sequence = sequence + 1 WHERE type = 'order.canceled.v1'"),
     seed(
         "I14",
@@ -304,6 +311,9 @@ pub(super) const SEEDS: &[Seed] = &[
 
 /// Work that is on its way is no violation.
 pub(super) const NO_VIOLATIONS: &[&str] = &[
+    // Older than the events that are kept: the first are gone, or all.
+    "UPDATE event_feed SET kept_since = now() + interval '1 day'; DELETE FROM outbox WHERE sequence = 1",
+    "UPDATE event_feed SET kept_since = now() + interval '1 day'; DELETE FROM outbox",
     // Canceled just now, long after its payment was authorized.
     "INSERT INTO payment (id, order_id, method, provider, payment_token, status, currency, amount, capture_method,
                           updated_at)

@@ -10,7 +10,7 @@ use lapin::{
     BasicProperties, Channel, ExchangeKind,
     options::{
         BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+        QueueDeleteOptions,
     },
     types::FieldTable,
 };
@@ -71,23 +71,8 @@ async fn a_full_queue_refuses_the_event() {
     let options = broker::options(shared());
     let bus = RabbitMqBus::new(options.clone());
     bus.declare(&[]).await.expect("a new topology");
-    let (_connection, channel) = channel(shared()).await;
-    let full = format!("{}.full", options.prefix);
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), 1_i64.into());
-    arguments.insert("x-overflow".into(), lapin::types::AMQPValue::LongString("reject-publish".into()));
-    let declared = channel.queue_declare(full.as_str().into(), QueueDeclareOptions::default(), arguments);
-    declared.await.expect("a new queue");
-    let orders = format!("{}.orders", options.prefix);
-    let key = EventType::OrderCreated.as_str().into();
-    let bound = channel.queue_bind(
-        full.into(),
-        orders.into(),
-        key,
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    );
-    bound.await.expect("a binding");
+    let created = EventType::OrderCreated.as_str();
+    let _full = broker::reject_all_but_one(shared(), &options.prefix, created).await;
 
     let mut window = events(EventType::OrderCreated, 3);
     window.push(event(EventType::OrderCanceled, 4));

@@ -17,5 +17,7 @@ mod locks_paused;
 mod locks_sessions;
 mod paused_api;
 mod provider_webhooks;
+mod relay_outages;
+mod relay_shares;
 mod relays;
 mod termination;

@@ -50,6 +50,8 @@ async fn orders_are_taken_while_rabbitmq_is_down() {
 async fn a_relay_paused_past_its_lease_removes_nothing() {
     let settings = [
         ("HOLDFAST__WORKER__RELAY__LEASE_SECONDS", "6"),
+        // So that its one channel is open by then.
+        ("HOLDFAST__WORKER__RELAY__LANES", "1"),
         // Longer than the pause: what counts is the answer that comes late, not its absence.
         ("HOLDFAST__BUS__RABBITMQ__CONFIRM_TIMEOUT_MS", "60000"),
         ("HOLDFAST__DATABASE__LOCK_TIMEOUT_MS", "60000"),
@@ -60,14 +62,13 @@ async fn a_relay_paused_past_its_lease_removes_nothing() {
     let proxy = TcpProxy::start(&system.stack.addresses().servers["rabbitmq"]).await;
     start_relay(&system, "relay-a", Some(&proxy)).await;
     system.wait_for_log("relay-a", "relay leases shards=16").await;
-    start_relay(&system, "relay-b", None).await;
     system.spawn("sandbox", &["sandbox"], &[]);
     system.api("api").await;
     let tap = tap(&system).await;
     let orders = join_all((0..5).map(|order| place(&system, order))).await;
     system.wait_for_empty_outbox().await;
 
-    // The broker gets the events, all in one window, and relay-a is not told so.
+    // The broker gets the events, and relay-a is not told so.
     proxy.allow(Traffic::RequestsOnly);
     system.stack.pause("relay-a").unwrap();
     join_all(orders.iter().map(|order| system.pay("api", order, "pm_card_visa"))).await;
@@ -77,12 +78,13 @@ async fn a_relay_paused_past_its_lease_removes_nothing() {
     // Keeps relay-b from removing the rows.
     let mut rows = system.database.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM outbox FOR UPDATE").execute(&mut *rows).await.unwrap();
+    start_relay(&system, "relay-b", None).await;
     system.wait_for_log("relay-b", "relay leases shards=16").await;
-    system.wait_for_waiters(1).await;
-    assert_eq!(waiting(&tap).await, 10);
+    eventually("relay-b has published", PATIENCE, || async { waiting(&tap).await == 10 }).await;
     proxy.allow(Traffic::All);
     system.stack.resume("relay-a").unwrap();
-    // It has used the answer by the time it looks after its leases again.
+    // It tells the database that the events were sent, in vain, and finds that it leases nothing.
+    system.wait_for_log("relay-a", "another process has taken over").await;
     system.wait_for_log("relay-a", "relay leases shards=0").await;
     assert_eq!(system.count(OUTBOX).await, 5);
     rows.rollback().await.unwrap();

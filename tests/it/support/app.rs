@@ -11,6 +11,7 @@ use holdfast::{
         access::Scope,
         ids::{OrderId, PaymentId},
     },
+    members::{MemberDirectory, PostgresDirectory},
     sandbox::{SandboxOptions, WebhookOptions},
     worker::{self, CONSUMERS, WorkerKind},
 };
@@ -147,7 +148,10 @@ impl TestApp {
         self.running.extend(kinds);
         let (kinds, app) = (kinds.to_vec(), self.app.clone());
         let (settings, shutdown) = (settings().worker, self.shutdown.clone());
-        self.tasks.spawn(async move { worker::run(&kinds, &app, &bus, &settings, &shutdown).await.unwrap() });
+        let directory: Arc<dyn MemberDirectory> = Arc::new(PostgresDirectory::new(app.store.clone()));
+        self.tasks.spawn(async move {
+            worker::run(&kinds, &app, &bus, &directory, &settings, &shutdown).await.unwrap();
+        });
     }
 
     /// Sets what is on hand of a SKU.

@@ -14,7 +14,11 @@ use holdfast::{
         ids::EventId,
     },
 };
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 use super::stack;
@@ -103,4 +107,37 @@ pub(crate) async fn nothing<T: std::fmt::Debug>(deliveries: &mut mpsc::Receiver<
 pub(crate) async fn take(delivery: Delivery) -> Envelope {
     delivery.settle.settle(Settlement::Ack).await.expect("the acknowledgement is sent");
     delivery.envelope.expect("an event")
+}
+
+/// A queue that has room for one message, and makes the broker refuse every other one.
+pub(crate) struct FullQueue {
+    channel: Channel,
+    name: String,
+}
+
+/// Binds such a queue to the events of this type that are published under a prefix.
+pub(crate) async fn reject_all_but_one(stack: &Stack, prefix: &str, event_type: &str) -> FullQueue {
+    let (connection, channel) = channel(stack).await;
+    // The channel outlives the handle of its connection.
+    drop(connection);
+    let name = format!("{prefix}.full");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), 1_i64.into());
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let declared = channel.queue_declare(name.as_str().into(), QueueDeclareOptions::default(), arguments);
+    declared.await.expect("a new queue");
+    let exchange = format!("{prefix}.orders").into();
+    let options = QueueBindOptions::default();
+    let bound =
+        channel.queue_bind(name.as_str().into(), exchange, event_type.into(), options, FieldTable::default());
+    bound.await.expect("a binding");
+    FullQueue { channel, name }
+}
+
+impl FullQueue {
+    /// From now on nothing is refused.
+    pub(crate) async fn delete(self) {
+        let deleted = self.channel.queue_delete(self.name.into(), QueueDeleteOptions::default());
+        deleted.await.expect("it was there");
+    }
 }

@@ -49,6 +49,14 @@ impl System {
         eventually("the outbox is empty", PATIENCE, empty).await;
     }
 
+    /// That no event was confirmed before an earlier one of its order or level.
+    pub(crate) async fn assert_in_order(&self) {
+        let overtaken = "SELECT count(*) FROM (
+                             SELECT position, lag(position) OVER (PARTITION BY aggregate_id ORDER BY sequence) AS before
+                             FROM outbox_sent) e WHERE before > position";
+        assert_eq!(self.count(overtaken).await, 0);
+    }
+
     /// Executes a statement.
     pub(crate) async fn execute(&self, sql: impl SqlSafeStr) {
         sqlx::raw_sql(sql).execute(&self.database).await.unwrap();

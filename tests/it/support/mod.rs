@@ -13,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod lock_system;
 pub(crate) mod meeting;
 pub(crate) mod operations;
+pub(crate) mod past_days;
 pub(crate) mod payments;
 pub(crate) mod programs;
 pub(crate) mod raw_http;

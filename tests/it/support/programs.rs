@@ -15,6 +15,11 @@ pub(crate) fn idle_connections() -> PathBuf {
     program("idle_connections")
 }
 
+/// How fast the relay is.
+pub(crate) fn relay_rate() -> PathBuf {
+    program("relay_rate")
+}
+
 /// Cargo builds it beside the test binary, but not for a run of this binary alone: an old one would prove nothing.
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();

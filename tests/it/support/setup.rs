@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast::{
-    app::{App, CreateApiKey, NewApiKey, Once, ReservationEngine, ReservationOptions, Settings, Watches},
+    app::{
+        App, BacklogLimits, CreateApiKey, EventBacklog, NewApiKey, Once, ReservationEngine,
+        ReservationOptions, Settings, Watches,
+    },
     config::{Config, Http, RateLimit},
     domain::{access::Scope, new_order::OrderLimits, open_orders::OpenOrderCaps},
     http,
@@ -45,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) reservation: ReservationOptions,
     /// How often may be asked.
     pub(crate) rate_limit: RateLimit,
+    /// From when on events are late.
+    pub(crate) backlog: BacklogLimits,
 }
 
 impl Default for Setup {
@@ -66,6 +71,7 @@ impl Default for Setup {
                 caps: OpenOrderCaps { per_customer: Some(50), per_client: None },
             },
             rate_limit: RateLimit { requests_per_second: 2000, burst: 4000, without_key_per_second: 2000 },
+            backlog: BacklogLimits::default(),
         }
     }
 }
@@ -100,6 +106,7 @@ pub(super) async fn build(
     App {
         engine: ReservationEngine::new(store.clone(), setup.reservation),
         watches: Watches::new(&store),
+        backlog: EventBacklog::new(setup.backlog),
         store,
         webhooks: StripeWebhooks::new(WEBHOOK_SECRETS.map(str::to_owned).into()),
         locks: manager,

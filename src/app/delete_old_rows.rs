@@ -1,0 +1,80 @@
+//! Rows that have served their purpose are deleted once they are old: idempotency keys, the providers' events, stock imports.
+//!
+//! In small steps, each of its own: nothing is locked that anybody else wants. A walk through a large table goes on where the
+//! last run left off.
+
+use super::{App, Error};
+use crate::store::{
+    self, Conn,
+    retention::{self, AgingTable, Block},
+};
+
+/// The most steps of one run through one table.
+const STEPS: usize = 20;
+
+/// For how many days what is kept. `None`: for ever.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RowAges {
+    /// After its request.
+    pub idempotency_key: Option<i32>,
+    /// After it came.
+    pub provider_event: Option<i32>,
+    /// After it ended.
+    pub stock_import: Option<i32>,
+}
+
+/// Where the next run goes on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RowWalks {
+    idempotency_keys: Block,
+    provider_events: Block,
+}
+
+/// How many rows were deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeletedRows {
+    /// Idempotency keys.
+    pub idempotency_keys: u64,
+    /// Events of the providers.
+    pub provider_events: u64,
+    /// Stock imports, each with its rows.
+    pub stock_imports: u64,
+}
+
+impl App {
+    /// Deletes what is older than `ages`, in a part of the tables; `walks` goes on with each run, and begins anew at the end.
+    pub async fn delete_old_rows(&self, ages: RowAges, walks: &mut RowWalks) -> Result<DeletedRows, Error> {
+        let mut conn = self.store.conn().await?;
+        let mut deleted = DeletedRows::default();
+        if let Some(days) = ages.idempotency_key {
+            let (table, from) = (AgingTable::IdempotencyKeys, &mut walks.idempotency_keys);
+            deleted.idempotency_keys = walk(&mut conn, table, from, days).await?;
+        }
+        if let Some(days) = ages.provider_event {
+            let (table, from) = (AgingTable::ProviderEvents, &mut walks.provider_events);
+            deleted.provider_events = walk(&mut conn, table, from, days).await?;
+        }
+        if let Some(days) = ages.stock_import {
+            while deleted.stock_imports < STEPS as u64
+                && retention::delete_stock_import(&mut conn, days).await?
+            {
+                deleted.stock_imports += 1;
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+/// A part of a walk. Gives how many rows it deleted.
+async fn walk(conn: &mut Conn, table: AgingTable, from: &mut Block, days: i32) -> Result<u64, store::Error> {
+    let mut deleted = 0;
+    for _ in 0..STEPS {
+        let step = retention::delete_in_blocks(conn, table, *from, days).await?;
+        deleted += step.deleted;
+        *from = step.next.unwrap_or_default();
+        if step.next.is_none() {
+            break;
+        }
+    }
+    Ok(deleted)
+}
