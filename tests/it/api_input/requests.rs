@@ -157,7 +157,6 @@ async fn every_wrong_field_of_a_stock_change_is_named() {
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "backorder_limit": i64::MAX }), "/backorder_limit"),
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "safety_stock": null }), "/safety_stock"),
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "backorder_limit": null }), "/backorder_limit"),
-        ("/v1/locations/a", json!({ "priority": 1, "is_active": null }), "/is_active"),
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "low_stock_threshold": -1 }), "/low_stock_threshold"),
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "low_stock_threshold": "1" }), "/low_stock_threshold"),
         ("/v1/inventory/a/main", json!({ "on_hand": 1, "reason": "a\0" }), "/reason"),
