@@ -113,7 +113,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
 
 /// The history of an order: every event of the order, its payments and its shipments.
 ///
-/// Pages of JSON, or with `Accept: text/event-stream` a stream that goes on with what happens next.
+/// The attributes are those of CloudEvents 1.0; `dataschema` leads to the JSON Schema of the data, `/schemas/{name}`. Pages of JSON, or with `Accept: text/event-stream` a stream that goes on with what happens next.
 #[utoipa::path(
     get, operation_id = "list_events_of_order", path = "/v1/orders/{id}/events", tag = "events",
     security(("api_key" = ["orders:read"])),
@@ -135,7 +135,7 @@ pub(super) async fn list_of_order(
 
 /// All events, in the order in which the broker confirmed them.
 ///
-/// Pages of JSON from the first event on, or with `Accept: text/event-stream` a stream: from `Last-Event-ID` or
+/// The attributes are those of CloudEvents 1.0; `dataschema` leads to the JSON Schema of the data, `/schemas/{name}`. Pages of JSON from the first event on, or with `Accept: text/event-stream` a stream: from `Last-Event-ID` or
 /// `starting_after` on, or without either from now on.
 #[utoipa::path(
     get, operation_id = "list_events", path = "/v1/events", tag = "events",

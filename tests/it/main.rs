@@ -30,6 +30,7 @@ mod bench;
 mod cli;
 mod contract;
 mod documents;
+mod events;
 mod failure;
 mod readme;
 mod reported;
