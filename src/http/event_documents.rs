@@ -43,5 +43,5 @@ pub(super) async fn read_schema(IdPath(SchemaName(event_type)): IdPath<SchemaNam
     responses((status = 200, body = serde_json::Value))
 )]
 pub(super) async fn read_asyncapi(State(state): State<ApiState>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], state.asyncapi.to_string())
+    ([(header::CONTENT_TYPE, "application/json")], state.asyncapi.clone())
 }

@@ -1,7 +1,10 @@
 //! `holdfast events`: what the program says of events, as documents. The files of the repository that say the same are made
 //! by these commands (`make schemas`), and tests compare them.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -38,16 +41,16 @@ pub(super) fn run(config: &Config, command: &EventsCommand) -> anyhow::Result<()
             fs::create_dir_all(&examples).with_context(|| format!("cannot make {}", examples.display()))?;
             for &event_type in EventType::ALL {
                 let name = event_type.schema_name();
-                write(folder.join(&name), &event_type.schema())?;
-                write(examples.join(&name), &serde_json::to_value(example(event_type))?)?;
+                write(&folder.join(&name), &event_type.schema())?;
+                write(&examples.join(&name), &serde_json::to_value(example(event_type))?)?;
             }
             Ok(())
         }
     }
 }
 
-fn write(path: PathBuf, json: &Value) -> anyhow::Result<()> {
-    fs::write(&path, pretty(json)?).with_context(|| format!("cannot write {}", path.display()))
+fn write(path: &Path, json: &Value) -> anyhow::Result<()> {
+    fs::write(path, pretty(json)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn pretty(json: &Value) -> anyhow::Result<String> {
