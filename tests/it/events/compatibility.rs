@@ -58,11 +58,10 @@ fn compare(at: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
 
 fn compare_fields(at: &str, old: &Map<String, Value>, new: &Map<String, Value>, found: &mut Vec<String>) {
     let (old_required, new_required) = (required(old), required(new));
-    let nothing = Map::new();
-    let fields = |schema: &'static str, of: &Map<String, Value>| {
-        of.get(schema).and_then(Value::as_object).cloned().unwrap_or_else(|| nothing.clone())
+    let fields = |of: &Map<String, Value>| {
+        of.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
     };
-    let (old_fields, new_fields) = (fields("properties", old), fields("properties", new));
+    let (old_fields, new_fields) = (fields(old), fields(new));
     for (name, old) in &old_fields {
         let at = format!("{at}/{name}");
         match new_fields.get(name) {

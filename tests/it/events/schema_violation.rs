@@ -16,6 +16,9 @@ use crate::support::{
     eventually,
 };
 
+/// A dead letter: event, consumer, type, subject, reason, attempts, body.
+type Row = (uuid::Uuid, String, String, String, String, i32, serde_json::Value);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_that_does_not_fit_its_type_is_a_dead_letter_that_names_the_field() {
     let workers = &[WorkerKind::Payment, WorkerKind::Fulfilment];
@@ -37,7 +40,6 @@ async fn data_that_does_not_fit_its_type_is_a_dead_letter_that_names_the_field()
     let query =
         "SELECT event_id, consumer, type, subject, reason, attempts, convert_from(body, 'UTF8')::jsonb
                  FROM dead_letter ORDER BY event_id";
-    type Row = (uuid::Uuid, String, String, String, String, i32, serde_json::Value);
     let letters: Vec<Row> = sqlx::query_as(query).fetch_all(&mut *test.conn().await).await.unwrap();
     let expected = [
         ("payment", "schema_violation at \"/lines/0/quantity\": invalid type"),

@@ -79,12 +79,12 @@ fn every_example_fits_its_schema() {
 
 #[test]
 fn the_schemas_see_what_does_not_fit() {
+    use EventType::{InventoryAdjusted, OrderCreated, PaymentCaptured};
     let wrong = |event_type: EventType, pointer: &str, value: Value| {
         let mut data = example(event_type).data;
         *data.pointer_mut(pointer).unwrap() = value;
         violations(event_type, &data)
     };
-    use EventType::{InventoryAdjusted, OrderCreated, PaymentCaptured};
     for (event_type, pointer, value) in [
         (OrderCreated, "/id", json!("pay_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c")),
         (OrderCreated, "/lines/0/quantity", json!(0)),
