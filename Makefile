@@ -1,6 +1,6 @@
 # The commands of the project. `make demo` and `make test` work on a fresh Debian or Ubuntu machine with Rust.
 
-.PHONY: demo run bench test api-test lint sqlx check-sqlx setup build
+.PHONY: demo run bench test api-test lint sqlx check-sqlx schemas release-schemas setup build
 
 # Replays 500 real orders through every process, on private servers, and shows that it adds up.
 demo: build
@@ -41,6 +41,22 @@ sqlx: setup
 check-sqlx: setup
 	cargo run --locked --quiet -p devstack -- run --zookeeper 0 --rabbitmq 0 -- devstack/prepare-queries.sh target/sqlx
 	diff -r .sqlx target/sqlx
+
+# Writes what is committed of events anew: the schemas, the examples and docs/events.md. Accepts a change that only adds; the tests
+# refuse any other against tests/it/events/released. No locks: their settings have no defaults that are safe everywhere.
+GOLDEN = tests/it/events/golden
+EVENTS = HOLDFAST__LOCK__BACKEND=none cargo run --locked --quiet -- events
+schemas:
+	rm -rf $(GOLDEN)
+	$(EVENTS) schemas $(GOLDEN)
+	$(EVENTS) docs > docs/events.md
+
+# For a release: from here on the schemas of today are what consumers rely on.
+release-schemas: schemas
+	cargo test --locked --test it events::
+	rm -rf tests/it/events/released
+	mkdir tests/it/events/released
+	cp $(GOLDEN)/*.json tests/it/events/released
 
 setup:
 	devstack/install.sh

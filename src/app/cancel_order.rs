@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::{
         bounds::Text,
-        event::EventType,
+        event::{Event, EventLine, OrderCanceled, OrderFulfilled, OrderLinesCanceled},
         ids::{OrderId, OrderLineId},
         line_quantity::{self, LineQuantity, check_left, draw},
         movement::MovementType,
@@ -182,7 +182,7 @@ async fn carry_out(
     let quantities = line_quantity::sum(cut.wanted.iter().map(|line| (line.line_id, line.quantity)));
     orders::count_lines(conn, id, LineCounter::Canceled, &quantities).await?;
     for shipment_id in shipments::cancel_empty(conn, id).await? {
-        change.emit_shipment(EventType::ShipmentCanceled, shipment_id)?;
+        change.emit_shipment(Event::ShipmentCanceled, shipment_id);
     }
     tell(change, cancel, &cut)?;
     settle_money(conn, change, payment, cancel, &cut).await
@@ -299,27 +299,27 @@ async fn release_stock(
 }
 
 fn tell(change: &mut OrderChange, cancel: &CancelOrder, cut: &Cut) -> Result<(), Error> {
-    let id = change.order.id;
+    let (order_id, reason) = (change.order.id, cancel.reason.clone());
     change.order.amount_canceled += cut.value;
     if cut.next == OrderStatus::Canceled {
         change.become_status(OrderStatus::Canceled)?;
-        change.because(cancel.reason.clone());
-        let data = serde_json::json!({ "order_id": id, "reason": cancel.reason });
-        return change.emit(EventType::OrderCanceled, &data);
+        change.because(reason.clone());
+        change.emit(Event::OrderCanceled(OrderCanceled { order_id, reason }));
+        return Ok(());
     }
-    let data = serde_json::json!({
-        "order_id": id,
-        "reason": cancel.reason,
-        "lines": cut.wanted,
-        "amount_canceled": change.order.amount_canceled,
-        "amount_due": change.order.amount_due(),
-    });
-    change.emit(EventType::OrderLinesCanceled, &data)?;
+    change.emit(Event::OrderLinesCanceled(OrderLinesCanceled {
+        order_id,
+        reason,
+        lines: EventLine::of(&cut.wanted),
+        amount_canceled: change.order.amount_canceled,
+        amount_due: change.order.amount_due(),
+    }));
     if cut.next == change.order.status {
         return Ok(());
     }
     change.become_status(cut.next)?;
-    change.emit(EventType::OrderFulfilled, &serde_json::json!({ "order_id": id }))
+    change.emit(Event::OrderFulfilled(OrderFulfilled { order_id }));
+    Ok(())
 }
 
 /// Captured money goes back, or is kept. Money that is only authorized is voided or captured for less later.

@@ -9,7 +9,7 @@ use super::{
     shipment_change::{Begun, advance},
 };
 use crate::{
-    domain::{event::EventType, ids::ShipmentId, shipment::ShipmentStatus},
+    domain::{event::Event, ids::ShipmentId, shipment::ShipmentStatus},
     store::{idempotency::IdempotentRequest, shipments},
 };
 
@@ -35,7 +35,7 @@ impl App {
                 Begun::Answered(answer) => return Ok(answer),
                 Begun::New(change) => change,
             };
-            let (next, event) = (ShipmentStatus::Canceled, EventType::ShipmentCanceled);
+            let (next, event) = (ShipmentStatus::Canceled, Event::ShipmentCanceled);
             advance(&mut begun.tx, &mut begun.order, &mut begun.shipment, next, None, event).await?;
             shipments::uncover_all(&mut begun.tx, id).await?;
             begun.finish(request).await

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::{Cause, Conflict, Error, stock_events::crossing_event};
 use crate::{
     domain::{
-        event::{Aggregate, EventType},
+        event::{Aggregate, Event, InventoryAdjusted},
         inventory::{InventoryLevel, LevelChange},
     },
     store::{
@@ -56,16 +56,15 @@ fn adjusted_event(change: &LevelChange, movement: &MovementCause, cause: &Cause)
     NewEvent {
         aggregate: Aggregate::InventoryLevel(after.key.clone()),
         sequence: after.version,
-        event_type: EventType::InventoryAdjusted,
-        data: serde_json::json!({
-            "sku": after.key.sku,
-            "location_id": after.key.location_id,
-            "delta": after.on_hand - before.on_hand,
-            "on_hand": after.on_hand,
-            "available": after.available(),
-            "type": movement.movement_type.as_str(),
-            "reason": movement.reason,
-            "reference": movement.reference,
+        event: Event::InventoryAdjusted(InventoryAdjusted {
+            sku: after.key.sku.clone(),
+            location_id: after.key.location_id.clone(),
+            delta: after.on_hand - before.on_hand,
+            on_hand: after.on_hand,
+            available: after.available(),
+            movement_type: movement.movement_type,
+            reason: movement.reason.clone(),
+            reference: movement.reference.clone(),
         }),
         correlation_id: cause.correlation_id.clone(),
         causation_id: cause.causation_id,

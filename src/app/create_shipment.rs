@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::EventType,
+        event::Event,
         ids::{OrderId, ReservationId, ShipmentId},
         inventory::LocationId,
         line_quantity::{self, LineQuantity, check_left, draw},
@@ -154,6 +154,6 @@ pub(super) async fn insert_shipment(
     let committed = ReservationStatus::Committed;
     let apart = reservations::split(conn, order_id, parts, committed, committed).await?;
     shipments::insert(conn, id, order_id, location_id, tracking, &apart).await?;
-    change.emit_shipment(EventType::ShipmentCreated, id)?;
+    change.emit_shipment(Event::ShipmentCreated, id);
     Ok(id)
 }

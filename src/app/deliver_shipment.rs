@@ -9,7 +9,7 @@ use super::{
     shipment_change::{Begun, advance},
 };
 use crate::{
-    domain::{event::EventType, ids::ShipmentId, shipment::ShipmentStatus},
+    domain::{event::Event, ids::ShipmentId, shipment::ShipmentStatus},
     store::idempotency::IdempotentRequest,
 };
 
@@ -35,7 +35,7 @@ impl App {
                 Begun::Answered(answer) => return Ok(answer),
                 Begun::New(change) => change,
             };
-            let (next, event) = (ShipmentStatus::Delivered, EventType::ShipmentDelivered);
+            let (next, event) = (ShipmentStatus::Delivered, Event::ShipmentDelivered);
             advance(&mut begun.tx, &mut begun.order, &mut begun.shipment, next, None, event).await?;
             begun.finish(request).await
         })

@@ -4,7 +4,11 @@
 
 use super::{App, Cause, Error, order_change::order_event, retry::retry, stock_events::move_reservations};
 use crate::{
-    domain::{event::EventType, ids::OrderId, reservation::ReservationStatus},
+    domain::{
+        event::{Event, OrderExpired},
+        ids::OrderId,
+        reservation::ReservationStatus,
+    },
     store::{open_orders, orders, outbox},
 };
 
@@ -39,10 +43,9 @@ impl App {
         orders::mark_expired(&mut tx, &ids).await?;
         open_orders::close(&mut tx, &ids).await?;
         let expired_event = |&(id, version): &(OrderId, i64)| {
-            let data = serde_json::json!({ "order_id": id });
-            order_event(id, version + 1, EventType::OrderExpired, &data, cause)
+            order_event(id, version + 1, Event::OrderExpired(OrderExpired { order_id: id }), cause)
         };
-        let events = expired.iter().map(expired_event).collect::<Result<Vec<_>, Error>>()?;
+        let events: Vec<_> = expired.iter().map(expired_event).collect();
         outbox::insert(&mut tx, &events).await?;
         tx.commit().await?;
         Ok(ids.len())

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{
         bounds::HoldSeconds,
-        event::EventType,
+        event::{Event, OrderExtended},
         ids::OrderId,
         order::OrderStatus,
         validation::{Rule, Validator},
@@ -76,8 +76,7 @@ impl App {
             }
             let expires_at = order.expires_at + TimeDelta::seconds(extend.seconds);
             orders::extend(&mut tx, id, expires_at, max_extensions).await?;
-            let data = serde_json::json!({ "order_id": id, "expires_at": expires_at });
-            change.emit(EventType::OrderExtended, &data)?;
+            change.emit(Event::OrderExtended(OrderExtended { order_id: id, expires_at }));
             change.save(&mut tx).await?;
             let order = orders::find(&mut tx, id).await?;
             let answer = answer::store(&mut tx, request, &order).await?;

@@ -1,18 +1,16 @@
 //! How an existing order is changed: its row lock first, then the change, then one version and one outbox row for each
 //! event. All events of an order, its payments and its shipments share this one sequence.
 
-use serde::Serialize;
-
 use super::{Cause, Conflict, Error, ExpectedVersion};
 use crate::{
     domain::{
-        event::{Aggregate, EventType},
+        event::{Aggregate, Event, ShipmentData},
         ids::{OrderId, PaymentId, ShipmentId},
         order::OrderStatus,
         payment::Payment,
     },
     store::{
-        self, Conn, open_orders,
+        Conn, open_orders,
         orders::{self, LockedOrder},
         outbox::{self, NewEvent},
         payments,
@@ -74,16 +72,14 @@ impl OrderChange {
     }
 
     /// Adds an event to the order's history.
-    pub(super) fn emit(&mut self, event_type: EventType, data: &impl Serialize) -> Result<(), Error> {
+    pub(super) fn emit(&mut self, event: Event) {
         self.order.version += 1;
-        self.events.push(order_event(self.order.id, self.order.version, event_type, data, &self.cause)?);
-        Ok(())
+        self.events.push(order_event(self.order.id, self.order.version, event, &self.cause));
     }
 
-    /// Adds an event that tells nothing but which shipment it is about.
-    pub(super) fn emit_shipment(&mut self, event_type: EventType, id: ShipmentId) -> Result<(), Error> {
-        let data = serde_json::json!({ "order_id": self.order.id, "shipment_id": id });
-        self.emit(event_type, &data)
+    /// Adds an event that tells nothing but which shipment it is about, e.g. `Event::ShipmentPacked`.
+    pub(super) fn emit_shipment(&mut self, event: fn(ShipmentData) -> Event, shipment_id: ShipmentId) {
+        self.emit(event(ShipmentData { order_id: self.order.id, shipment_id }));
     }
 
     /// Locks the order's payments and gives one of them.
@@ -112,22 +108,12 @@ impl OrderChange {
 }
 
 /// An event of an order's history.
-pub(super) fn order_event(
-    id: OrderId,
-    sequence: i64,
-    event_type: EventType,
-    data: &impl Serialize,
-    cause: &Cause,
-) -> Result<NewEvent, Error> {
-    let data = serde_json::to_value(data).map_err(|error| {
-        store::Error::Inconsistent(format!("the data of {event_type} does not serialize: {error}"))
-    })?;
-    Ok(NewEvent {
+pub(super) fn order_event(id: OrderId, sequence: i64, event: Event, cause: &Cause) -> NewEvent {
+    NewEvent {
         aggregate: Aggregate::Order(id),
         sequence,
-        event_type,
-        data,
+        event,
         correlation_id: cause.correlation_id.clone(),
         causation_id: cause.causation_id,
-    })
+    }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::EventType,
+        event::Event,
         ids::ShipmentId,
         shipment::{ShipmentStatus, Tracking},
         validation::Validator,
@@ -46,7 +46,7 @@ impl App {
                 Begun::Answered(answer) => return Ok(answer),
                 Begun::New(change) => change,
             };
-            let (next, event) = (ShipmentStatus::Packed, EventType::ShipmentPacked);
+            let (next, event) = (ShipmentStatus::Packed, Event::ShipmentPacked);
             require_transition(&begun.shipment, next)?;
             refuse_unpaid(&mut begun.tx, &begun.order).await?;
             let tracking = pack.tracking.as_ref();

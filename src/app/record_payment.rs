@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::EventType,
+        event::{Event, OrderConfirmed, PaymentData},
         order::OrderStatus,
         payment::{Payment, PaymentStatus},
         reservation::ReservationStatus,
@@ -136,19 +136,19 @@ async fn move_payment(
     payment.status = next;
     payment.provider_reference = Some(seen.reference.clone()).filter(|reference| !reference.is_empty());
     payment.outcome_unknown_since = None;
-    let (event_type, note) = match next {
-        PaymentStatus::Authorized => (EventType::PaymentAuthorized, "the provider set the money aside"),
+    let (event, note): (fn(PaymentData) -> Event, &str) = match next {
+        PaymentStatus::Authorized => (Event::PaymentAuthorized, "the provider set the money aside"),
         PaymentStatus::Captured => {
             payment.amount_captured = seen.amount_captured;
             payment.amount_refund_claimed = seen.amount_refunded;
-            (EventType::PaymentCaptured, "the provider took the money")
+            (Event::PaymentCaptured, "the provider took the money")
         }
-        PaymentStatus::Voided => (EventType::PaymentVoided, "the provider gave the money free"),
+        PaymentStatus::Voided => (Event::PaymentVoided, "the provider gave the money free"),
         PaymentStatus::Failed => {
             payment.decline_code.clone_from(&seen.decline_code);
-            (EventType::PaymentFailed, "the provider refused")
+            (Event::PaymentFailed, "the provider refused")
         }
-        PaymentStatus::RequiresAction => (EventType::PaymentRequiresAction, "the customer has to act"),
+        PaymentStatus::RequiresAction => (Event::PaymentRequiresAction, "the customer has to act"),
         // Back from `requires_action`: nobody needs to know.
         PaymentStatus::Processing => {
             return Ok(payments::mark(conn, payment, from, "processing again").await?);
@@ -157,7 +157,7 @@ async fn move_payment(
         PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => return Ok(()),
     };
     payments::mark(conn, payment, from, note).await?;
-    change.emit(event_type, payment)?;
+    change.emit(event((&*payment).into()));
     match next {
         // Money that is to be voided confirms nothing.
         PaymentStatus::Authorized
@@ -207,9 +207,10 @@ pub(super) async fn refund_excess(
 
 /// The money is there: what was held is sold.
 async fn confirm_order(conn: &mut Conn, change: &mut OrderChange) -> Result<(), Error> {
-    let id = change.order.id;
+    let order_id = change.order.id;
     let (held, committed) = (ReservationStatus::Held, ReservationStatus::Committed);
-    move_reservations(conn, &[id], held, committed, change.cause()).await?;
+    move_reservations(conn, &[order_id], held, committed, change.cause()).await?;
     change.become_status(OrderStatus::Confirmed)?;
-    change.emit(EventType::OrderConfirmed, &serde_json::json!({ "order_id": id }))
+    change.emit(Event::OrderConfirmed(OrderConfirmed { order_id }));
+    Ok(())
 }

@@ -9,7 +9,7 @@
 use super::{Error, order_change::OrderChange};
 use crate::{
     domain::{
-        event::EventType,
+        event::Event,
         ids::RefundId,
         line_quantity::sum,
         payment::Payment,
@@ -17,7 +17,7 @@ use crate::{
     },
     provider::{ProviderPayment, ProviderRefundStatus},
     store::{
-        Conn,
+        self, Conn,
         orders::{self, LineCounter},
         payment_lookups, payments, refunds,
     },
@@ -107,7 +107,8 @@ async fn settle(
     payment.status = payment.status_with_refunded(refunded);
     if refunded > before.0 {
         payments::mark(conn, payment, from, "the provider sent money back").await?;
-        return change.emit(EventType::PaymentRefunded, payment);
+        change.emit(Event::PaymentRefunded((&*payment).into()));
+        return Ok(());
     }
     payments::mark(conn, payment, from, "a refund failed").await?;
     if refunded < before.0 {
@@ -119,7 +120,9 @@ async fn settle(
 
 async fn tell_failed(conn: &mut Conn, change: &mut OrderChange, failed: &[RefundId]) -> Result<(), Error> {
     for &id in failed {
-        change.emit(EventType::RefundFailed, &refunds::find(conn, id).await?)?;
+        let refund = refunds::find(conn, id).await?;
+        let refund = refund.ok_or_else(|| store::Error::Inconsistent(format!("refund {id} is gone")))?;
+        change.emit(Event::RefundFailed((&refund).into()));
     }
     Ok(())
 }

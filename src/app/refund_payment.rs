@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::EventType,
+        event::Event,
         ids::{OrderId, PaymentId, RefundId},
         line_quantity::{LineQuantity, check_left, draw, sum},
         order::OrderLine,
@@ -147,7 +147,7 @@ pub(super) async fn insert_refund(
         lines: draft.lines,
     };
     refunds::insert(conn, &refund).await?;
-    change.emit(EventType::RefundCreated, &refund)?;
+    change.emit(Event::RefundCreated((&refund).into()));
     Ok(refund)
 }
 

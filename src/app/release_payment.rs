@@ -57,11 +57,10 @@ impl App {
         let mut conn = self.store.conn().await?;
         let order = orders::find(&mut conn, order_id).await?;
         let Some(order) = order.filter(|order| order.status.is_dead()) else { return Ok(None) };
-        let keeps_money = order.progress.is_some_and(|progress| progress.keeps_money);
         // One that is still `processing` comes back here once the provider has decided.
         let is_held = |payment: &Payment| {
             matches!(payment.status, PaymentStatus::RequiresAction | PaymentStatus::Authorized)
-                || (payment.refundable() > 0 && !keeps_money)
+                || (payment.refundable() > 0 && !order.progress.keeps_money)
         };
         let payments = payments::list_of_order(&mut conn, order_id).await?;
         Ok(payments.into_iter().find(is_held))

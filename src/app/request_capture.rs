@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{
         bounds::Amount,
-        event::EventType,
+        event::Event,
         ids::PaymentId,
         payment::PaymentStatus,
         validation::{Rule, Validator},
@@ -65,8 +65,8 @@ impl App {
                 return Err(Error::invalid(Rule::AmountExceedsAuthorized, "/amount", detail));
             }
             payments::mark_capture_requested(&mut tx, id, amount).await?;
-            let payment = payments::find(&mut tx, id).await?;
-            change.emit(EventType::PaymentCaptureRequested, &payment)?;
+            let payment = change.lock_payment(&mut tx, id).await?;
+            change.emit(Event::PaymentCaptureRequested((&payment).into()));
             change.save(&mut tx).await?;
             let answer = answer::store(&mut tx, request, &payment).await?;
             tx.commit().await?;

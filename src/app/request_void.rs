@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{
-        bounds::Text, event::EventType, ids::PaymentId, order::OrderStatus, payment::PaymentStatus,
+        bounds::Text, event::Event, ids::PaymentId, order::OrderStatus, payment::PaymentStatus,
         validation::Validator,
     },
     store::{idempotency::IdempotentRequest, payments},
@@ -64,8 +64,8 @@ impl App {
                 return Err(Conflict::PaymentInProgress { payment_id: id }.into());
             }
             payments::mark_void_requested(&mut tx, id, void.reason.as_deref()).await?;
-            let payment = payments::find(&mut tx, id).await?;
-            change.emit(EventType::PaymentVoidRequested, &payment)?;
+            let payment = change.lock_payment(&mut tx, id).await?;
+            change.emit(Event::PaymentVoidRequested((&payment).into()));
             change.save(&mut tx).await?;
             let answer = answer::store(&mut tx, request, &payment).await?;
             tx.commit().await?;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     domain::{
         bounds::Text,
-        event::EventType,
+        event::{Event, EventLine, ShipmentReturned},
         ids::ShipmentId,
         inventory::LevelKey,
         line_quantity::{self, LineQuantity, check_left, draw, sum},
@@ -120,15 +120,15 @@ pub(super) async fn give_back(
         shipments::mark(conn, shipment.id, shipment.status, ShipmentStatus::Returned, None).await?;
         shipment.status = ShipmentStatus::Returned;
     }
-    let data = serde_json::json!({
-        "order_id": order_id,
-        "shipment_id": shipment.id,
-        "status": shipment.status,
-        "lines": wanted,
-        "restock": back.restock,
-        "reason": back.reason,
-    });
-    order.emit(EventType::ShipmentReturned, &data)
+    order.emit(Event::ShipmentReturned(ShipmentReturned {
+        order_id,
+        shipment_id: shipment.id,
+        status: shipment.status,
+        lines: EventLine::of(&wanted),
+        restock: back.restock,
+        reason: back.reason.map(str::to_owned),
+    }));
+    Ok(())
 }
 
 /// Units go back on the shelf that they came from.

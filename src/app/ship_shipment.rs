@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::EventType,
+        event::{Event, OrderFulfilled},
         ids::ShipmentId,
         line_quantity::sum,
         movement::MovementType,
@@ -89,10 +89,10 @@ pub(super) async fn send(
         Err(short) => return Ok(Err(short)),
     };
     if shipment.status == ShipmentStatus::Pending {
-        let (next, event) = (ShipmentStatus::Packed, EventType::ShipmentPacked);
+        let (next, event) = (ShipmentStatus::Packed, Event::ShipmentPacked);
         advance(conn, order, shipment, next, None, event).await?;
     }
-    let (next, event) = (ShipmentStatus::Shipped, EventType::ShipmentShipped);
+    let (next, event) = (ShipmentStatus::Shipped, Event::ShipmentShipped);
     advance(conn, order, shipment, next, tracking, event).await?;
     let cause = MovementCause {
         movement_type: MovementType::Ship,
@@ -113,7 +113,8 @@ async fn fulfil(conn: &mut Conn, order: &mut OrderChange) -> Result<(), Error> {
     let order_id = order.order.id;
     if !orders::has_open_lines(conn, order_id).await? {
         order.become_status(OrderStatus::Fulfilled)?;
-        return order.emit(EventType::OrderFulfilled, &serde_json::json!({ "order_id": order_id }));
+        order.emit(Event::OrderFulfilled(OrderFulfilled { order_id }));
+        return Ok(());
     }
     if order.order.status == OrderStatus::PartiallyFulfilled {
         return Ok(());

@@ -4,7 +4,7 @@
 use super::{Answer, App, Cause, Conflict, Error, answer, order_change::OrderChange};
 use crate::{
     domain::{
-        event::EventType,
+        event::{Event, ShipmentData},
         ids::ShipmentId,
         shipment::{Shipment, ShipmentStatus, Tracking},
     },
@@ -66,12 +66,13 @@ pub(super) async fn advance(
     shipment: &mut Shipment,
     next: ShipmentStatus,
     tracking: Option<&Tracking>,
-    event_type: EventType,
+    event: fn(ShipmentData) -> Event,
 ) -> Result<(), Error> {
     require_transition(shipment, next)?;
     shipments::mark(conn, shipment.id, shipment.status, next, tracking).await?;
     shipment.status = next;
-    order.emit_shipment(event_type, shipment.id)
+    order.emit_shipment(event, shipment.id);
+    Ok(())
 }
 
 /// Fails unless the shipment's status allows `next`.

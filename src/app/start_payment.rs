@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::EventType,
+        event::Event,
         ids::{OrderId, PaymentId},
         order::OrderStatus,
         payment::{NewPayment, Payment, PaymentStatus},
@@ -82,7 +82,7 @@ impl App {
             updated_at: now,
         };
         payments::insert(&mut tx, &payment).await?;
-        change.emit(EventType::PaymentCreated, &payment)?;
+        change.emit(Event::PaymentCreated((&payment).into()));
         change.save(&mut tx).await?;
         let answer = answer::store(&mut tx, request, &payment).await?;
         tx.commit().await?;

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         event::Aggregate,
         ids::{OrderId, ReservationId},
-        inventory::{InventoryLevel, LevelChange},
+        inventory::LevelChange,
         reservation::{ReservationStatus, Shortage},
     },
     store::{
@@ -21,19 +21,10 @@ use crate::{
 
 /// The event of what a change crossed, if it did. `sequence` is the version that the level has from then on.
 pub(super) fn crossing_event(change: &LevelChange, sequence: i64, cause: &Cause) -> Option<NewEvent> {
-    let InventoryLevel { key, on_hand, low_stock_threshold, .. } = &change.after;
     Some(NewEvent {
-        aggregate: Aggregate::InventoryLevel(key.clone()),
+        aggregate: Aggregate::InventoryLevel(change.after.key.clone()),
         sequence,
-        event_type: change.crossing()?,
-        data: serde_json::json!({
-            "sku": key.sku,
-            "location_id": key.location_id,
-            "on_hand": on_hand,
-            "available": change.after.available(),
-            "low_stock_threshold": low_stock_threshold,
-            "low_stock": change.after.is_low_stock(),
-        }),
+        event: change.crossing()?,
         correlation_id: cause.correlation_id.clone(),
         causation_id: cause.causation_id,
     })

@@ -16,6 +16,7 @@ use crate::{
 
 mod bench;
 mod doctor;
+mod events;
 mod keys;
 mod locks;
 mod migrate;
@@ -72,6 +73,9 @@ enum Command {
     /// Locks.
     #[command(subcommand)]
     Locks(locks::LocksCommand),
+    /// What there is to know of events: documents, made of the program.
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     /// Prints every setting with its default and what it means.
     Settings,
 }
@@ -132,6 +136,7 @@ async fn run(command: Command, config: Config, config_file: Option<PathBuf>) -> 
         Command::Bench(options) => bench::run(&config, config_file, options).await.map(|()| done),
         Command::Keys(command) => keys::run(&config, command).await.map(|()| done),
         Command::Locks(command) => locks::run(&config, command).await.map(|()| done),
+        Command::Events(command) => events::run(&config, &command).map(|()| done),
         Command::Settings => Ok(done),
     }
 }

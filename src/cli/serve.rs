@@ -25,7 +25,7 @@ pub(super) async fn api(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_token()?;
     telemetry::record_metrics().map_err(anyhow::Error::msg)?;
     let app = App { locks: wiring::locks(config).await?, ..wiring::app(config).await? };
-    let api = http::api(app.clone(), &config.http, shutdown.clone())?;
+    let api = http::api(app.clone(), &config.http, wiring::asyncapi(config).to_string(), shutdown.clone())?;
     let listener = bind("http.bind", &config.http.bind).await?;
     api.serve(listener).await;
     close(&app).await;
@@ -59,7 +59,7 @@ pub(super) async fn all(config: &Config) -> anyhow::Result<()> {
     let app = App { locks, provider, ..wiring::app(config).await? };
     let bus = wiring::bus(config);
     wiring::check_bus(config, bus.as_ref()).await?;
-    let api = http::api(app.clone(), &config.http, shutdown.clone())?;
+    let api = http::api(app.clone(), &config.http, wiring::asyncapi(config).to_string(), shutdown.clone())?;
     let listener = bind("http.bind", &config.http.bind).await?;
     let directory = wiring::directory(config, &app);
     let ((), worked) = tokio::join!(

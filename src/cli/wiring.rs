@@ -3,19 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use serde_json::Value;
 use url::Url;
 
 use crate::{
     app::{App, BacklogLimits, EventBacklog, ReservationEngine, ReservationOptions, Settings, Watches},
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
-    domain::{new_order::OrderLimits, open_orders::OpenOrderCaps},
+    domain::{event::Topic, new_order::OrderLimits, open_orders::OpenOrderCaps},
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     members::{MemberDirectory, PostgresDirectory, ZooKeeperDirectory, ZooKeeperDirectoryOptions},
     provider::{
         BreakerOptions, CircuitBreaker, PaymentProvider, StripeOptions, StripeProvider, StripeWebhooks,
     },
     store::{Store, StoreOptions},
+    worker,
 };
 
 /// Connects to PostgreSQL.
@@ -92,15 +94,29 @@ pub(super) fn directory(config: &Config, app: &App) -> Arc<dyn MemberDirectory> 
 
 /// The event bus. Connects when it is first used.
 pub(super) fn bus(config: &Config) -> Arc<dyn EventBus> {
+    Arc::new(RabbitMqBus::new(rabbitmq(config)))
+}
+
+/// What is said of the event bus to those who consume from it: the AsyncAPI document.
+pub(super) fn asyncapi(config: &Config) -> Value {
+    rabbitmq(config).asyncapi(&worker::subscriptions())
+}
+
+/// The exchange that events of this topic are published to.
+pub(super) fn exchange(config: &Config, topic: Topic) -> String {
+    rabbitmq(config).exchange(topic)
+}
+
+fn rabbitmq(config: &Config) -> RabbitMqOptions {
     let rabbitmq = &config.bus.rabbitmq;
-    Arc::new(RabbitMqBus::new(RabbitMqOptions {
+    RabbitMqOptions {
         urls: rabbitmq.urls(),
         prefix: rabbitmq.prefix.clone(),
         confirm_timeout: Duration::from_millis(rabbitmq.confirm_timeout_ms),
         heartbeat_seconds: 10,
         connection_name: format!("holdfast {}/{}", hostname(), std::process::id()),
         delivery_limit: rabbitmq.delivery_limit,
-    }))
+    }
 }
 
 /// Fails unless the event bus answers.

@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::{bounds::Priority, event::EventType};
+use super::{
+    bounds::Priority,
+    event::{Event, LevelData},
+};
 
 /// The largest quantity of one counter. Keeps every sum of counters exact in an `i64`.
 pub const MAX_QUANTITY: i64 = 1_000_000_000;
@@ -186,16 +189,15 @@ pub struct LevelChange {
 impl LevelChange {
     /// What has to be told of the change: the one event, of the stronger kind, of what is left to sell. Also when it was not
     /// `available` that moved but the threshold.
-    pub fn crossing(&self) -> Option<EventType> {
+    pub fn crossing(&self) -> Option<Event> {
         let Self { before, after } = self;
-        match (before.is_out_of_stock(), after.is_out_of_stock()) {
-            (false, true) => Some(EventType::InventoryOutOfStock),
-            (true, false) => Some(EventType::InventoryBackInStock),
-            (false, false) if !before.is_low_stock() && after.is_low_stock() => {
-                Some(EventType::InventoryLowStock)
-            }
-            _ => None,
-        }
+        let event = match (before.is_out_of_stock(), after.is_out_of_stock()) {
+            (false, true) => Event::InventoryOutOfStock,
+            (true, false) => Event::InventoryBackInStock,
+            (false, false) if !before.is_low_stock() && after.is_low_stock() => Event::InventoryLowStock,
+            _ => return None,
+        };
+        Some(event(LevelData::from(after)))
     }
 }
 
@@ -205,7 +207,9 @@ mod tests {
 
     #[test]
     fn an_event_tells_of_each_crossing_and_of_nothing_else() {
-        use EventType::{InventoryBackInStock as Back, InventoryLowStock as Low, InventoryOutOfStock as Out};
+        use crate::domain::event::EventType::{
+            InventoryBackInStock as Back, InventoryLowStock as Low, InventoryOutOfStock as Out,
+        };
         let key =
             LevelKey { sku: "a".parse().expect("a SKU"), location_id: "main".parse().expect("a location") };
         let level = |(on_hand, low_stock_threshold)| InventoryLevel {
@@ -234,7 +238,11 @@ mod tests {
             ((0, None), (0, some), None),
         ] {
             let change = LevelChange { before: level(before), after: level(after) };
-            assert_eq!(change.crossing(), expected, "{before:?} to {after:?}");
+            assert_eq!(
+                change.crossing().map(|event| event.event_type()),
+                expected,
+                "{before:?} to {after:?}"
+            );
         }
     }
 

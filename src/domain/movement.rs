@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::inventory::LevelKey;
+use super::{inventory::LevelKey, name::deserialize_from_name};
 
 macro_rules! movement_types {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
@@ -60,6 +60,8 @@ impl FromStr for MovementType {
         })
     }
 }
+
+deserialize_from_name!(MovementType);
 
 /// Which movement: of two of one level, the later one has the greater number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]

@@ -9,10 +9,11 @@ use utoipa::ToSchema;
 use super::{
     allocation::{Allocation, Wanted},
     bounds::{HoldSeconds, Metadata, Quantity, Text, UnitAmount},
+    event::{OrderCreated, OrderCreatedLine},
     ids::{OrderId, OrderLineId},
     inventory::{LevelKey, LocationId, MAX_QUANTITY, Sku},
     money::{self, Currency, MAX_AMOUNT},
-    order::{CaptureMethod, LineAllocation, Order, OrderLine, OrderStatus},
+    order::{CaptureMethod, LineAllocation, OrderStatus},
     validation::{Invalid, Rule, Validator},
 };
 
@@ -124,23 +125,23 @@ impl OrderDraft {
     }
 
     /// The order as it is once placed, at version 1, with its lines taken from these levels, one allocation for each.
-    pub fn to_order(
+    pub fn to_created(
         &self,
         allocations: &[Allocation],
         now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
-    ) -> Order {
-        let lines = self.lines.iter().zip(allocations).map(|(line, allocation)| OrderLine {
+    ) -> OrderCreated {
+        let lines = self.lines.iter().zip(allocations).map(|(line, allocation)| OrderCreatedLine {
             id: line.id,
-            level: allocation.first.level.clone(),
+            sku: allocation.first.level.sku.clone(),
+            location_id: allocation.first.level.location_id.clone(),
             quantity: line.quantity,
             unit_amount: line.unit_amount,
             quantity_canceled: 0,
             quantity_fulfilled: 0,
             allocations: LineAllocation::of_split(allocation),
-            progress: None,
         });
-        Order {
+        OrderCreated {
             id: self.id,
             client_reference: self.client_reference.clone(),
             customer_id: self.customer_id.clone(),
@@ -156,7 +157,6 @@ impl OrderDraft {
             created_at: now,
             updated_at: now,
             lines: lines.collect(),
-            progress: None,
         }
     }
 }

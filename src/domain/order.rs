@@ -109,10 +109,9 @@ pub struct Order {
     pub updated_at: DateTime<Utc>,
     /// What it buys, in the order it was sent.
     pub lines: Vec<OrderLine>,
-    /// What became of it. Absent only in the answer that tells of its placing, and in the event of that.
+    /// What became of it. The answer that tells of its placing has none of these fields: see `event::OrderCreated`.
     #[serde(flatten)]
-    #[schema(value_type = OrderProgress)]
-    pub progress: Option<OrderProgress>,
+    pub progress: OrderProgress,
 }
 
 /// What became of an order since it was placed.
@@ -248,8 +247,7 @@ pub struct OrderLine {
     pub allocations: Vec<LineAllocation>,
     /// What became of the line. Absent where the order's own is.
     #[serde(flatten)]
-    #[schema(value_type = LineProgress)]
-    pub progress: Option<LineProgress>,
+    pub progress: LineProgress,
 }
 
 /// What a split line takes from one location.
@@ -292,14 +290,13 @@ impl OrderLine {
     }
 
     /// Units that came back.
-    pub fn returned(&self) -> i64 {
-        self.progress.unwrap_or_default().quantity_returned
+    pub const fn returned(&self) -> i64 {
+        self.progress.quantity_returned
     }
 
     /// Units that a refund may still name.
     pub fn refundable(&self) -> i64 {
-        let refunded = self.progress.unwrap_or_default().quantity_refunded;
-        (self.quantity - self.quantity_canceled - refunded).max(0)
+        (self.quantity - self.quantity_canceled - self.progress.quantity_refunded).max(0)
     }
 }
 
@@ -319,7 +316,7 @@ mod tests {
             quantity_canceled,
             quantity_fulfilled,
             allocations: Vec::new(),
-            progress: Some(LineProgress { quantity_returned: returned, quantity_refunded: 0 }),
+            progress: LineProgress { quantity_returned: returned, quantity_refunded: 0 },
         }
     }
 

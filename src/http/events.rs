@@ -113,6 +113,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
 
 /// The history of an order: every event of the order, its payments and its shipments.
 ///
+/// The attributes are those of CloudEvents 1.0; `dataschema` leads to the JSON Schema of the data, `/schemas/{name}`.
 /// Pages of JSON, or with `Accept: text/event-stream` a stream that goes on with what happens next. Of an old order, the events
 /// that are kept; their sequence says how many there were before.
 #[utoipa::path(
@@ -136,6 +137,7 @@ pub(super) async fn list_of_order(
 
 /// All events, in the order in which the broker confirmed them.
 ///
+/// The attributes are those of CloudEvents 1.0; `dataschema` leads to the JSON Schema of the data, `/schemas/{name}`.
 /// Pages of JSON from the first event that is kept, or with `Accept: text/event-stream` a stream: from `Last-Event-ID` or
 /// `starting_after` on, or without either from now on. A place after which events are no longer kept is answered 410.
 #[utoipa::path(

@@ -18,7 +18,7 @@ use crate::{
     domain::{
         bounds::{PageSize, Text},
         inventory::{LevelKey, LocationId, ParseNameError, Sku},
-        validation::{Invalid, Validator},
+        validation::{Invalid, Validator, escaped, pointer},
     },
     store::{api_keys::Caller, idempotency::IdempotentRequest},
 };
@@ -189,22 +189,6 @@ fn field_error(pointer: String, message: &str) -> Invalid {
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
-}
-
-/// The JSON pointer (RFC 6901) of a place in the body.
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    path.iter()
-        .map(|segment| match segment {
-            Segment::Seq { index } => format!("/{index}"),
-            Segment::Map { key } => format!("/{}", escaped(key)),
-            Segment::Enum { .. } | Segment::Unknown => String::new(),
-        })
-        .collect()
-}
-
-fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// SHA-256 of the path and the body, the body without regard to spaces and the order of fields.

@@ -26,6 +26,7 @@ mod api_keys;
 mod auth;
 mod body;
 mod distinct;
+mod event_documents;
 mod events;
 mod extract;
 mod health;
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     walks: Semaphore,
     /// The OpenAPI document.
     openapi: openapi::Text,
+    /// The AsyncAPI document.
+    asyncapi: String,
     /// Fires when the process stops: whoever waits is answered with what there is.
     stopping: CancellationToken,
 }
@@ -92,9 +95,14 @@ pub struct Api {
     state: ApiState,
 }
 
-/// The API. It serves until `stopping` fires.
-pub fn api(app: App, settings: &Http, stopping: CancellationToken) -> Result<Api, TlsError> {
-    let (router, state) = router(app, settings, stopping.clone());
+/// The API. It serves until `stopping` fires. `asyncapi` is the document of the broker, of which the API knows nothing.
+pub fn api(
+    app: App,
+    settings: &Http,
+    asyncapi: String,
+    stopping: CancellationToken,
+) -> Result<Api, TlsError> {
+    let (router, state) = router(app, settings, asyncapi, stopping.clone());
     Ok(Api { server: Server::new(router, settings, stopping)?, state })
 }
 
@@ -150,6 +158,8 @@ fn routes(bodies: BodyLimits) -> OpenApiRouter<ApiState> {
         .routes(routes!(shipments::give_back))
         .routes(routes!(events::list_of_order))
         .routes(routes!(events::list))
+        .routes(routes!(event_documents::read_schema))
+        .routes(routes!(event_documents::read_asyncapi))
         .routes(routes!(provider_webhooks::receive))
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::set, inventory::read))
@@ -177,7 +187,7 @@ fn routes(bodies: BodyLimits) -> OpenApiRouter<ApiState> {
 }
 
 /// The whole API, and what its handlers share.
-fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, ApiState) {
+fn router(app: App, settings: &Http, asyncapi: String, stopping: CancellationToken) -> (Router, ApiState) {
     let limits = BodyLimits::new(settings);
     let (routes, mut document) = routes(limits).split_for_parts();
     let text = openapi::complete(&mut document, &app.settings.limits);
@@ -191,6 +201,7 @@ fn router(app: App, settings: &Http, stopping: CancellationToken) -> (Router, Ap
         streams: Arc::new(Semaphore::new(settings.max_streams)),
         walks: Semaphore::new(walk::WALKS),
         openapi: text,
+        asyncapi,
         stopping,
     });
     let routes =

@@ -2,11 +2,12 @@
 //! rows by their keys whatever the statistics say ([`super::Store::outbox_conn`]).
 
 use chrono::{DateTime, Utc};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Conn, Error};
 use crate::domain::{
-    event::{Aggregate, Envelope, EventType},
+    event::{Aggregate, Envelope, Event, EventType},
     ids::EventId,
 };
 
@@ -17,10 +18,8 @@ pub struct NewEvent {
     pub aggregate: Aggregate,
     /// Its place in that history, taken under the aggregate's row lock.
     pub sequence: i64,
-    /// What happened.
-    pub event_type: EventType,
-    /// What there is to know.
-    pub data: serde_json::Value,
+    /// What happened, with what there is to know.
+    pub event: Event,
     /// The request or event that began the chain.
     pub correlation_id: Option<String>,
     /// The event that it follows from.
@@ -33,13 +32,13 @@ pub async fn insert(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Error> {
     let shards: Vec<i16> = events.iter().map(|event| event.aggregate.shard()).collect();
     let aggregates: Vec<Uuid> = events.iter().map(|event| event.aggregate.uuid()).collect();
     let sequences: Vec<i64> = events.iter().map(|event| event.sequence).collect();
-    let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
+    let types: Vec<&str> = events.iter().map(|event| event.event.event_type().as_str()).collect();
     let subjects: Vec<String> = events.iter().map(|event| event.aggregate.subject()).collect();
     let correlations: Vec<Option<&str>> =
         events.iter().map(|event| event.correlation_id.as_deref()).collect();
     let causations: Vec<Option<Uuid>> =
         events.iter().map(|event| event.causation_id.map(EventId::uuid)).collect();
-    let data: Vec<&serde_json::Value> = events.iter().map(|event| &event.data).collect();
+    let data: Vec<Json<&Event>> = events.iter().map(|event| Json(&event.event)).collect();
     let result = sqlx::query!(
         "INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data)
          SELECT event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data

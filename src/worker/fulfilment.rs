@@ -1,25 +1,16 @@
 //! The fulfilment consumer: a shipment for each confirmed order, shipped once the money is captured.
 
 use async_trait::async_trait;
-use serde::Deserialize;
 
-use super::{Consumer, payment::data};
+use super::Consumer;
 use crate::{
     app::{App, Error, Handling, Progress},
     bus::Subscription,
-    domain::{
-        event::{Envelope, EventType},
-        ids::OrderId,
-    },
+    domain::event::{Event, EventType, OrderConfirmed},
 };
 
 /// See the module.
 pub(super) struct FulfilmentConsumer;
-
-#[derive(Deserialize)]
-struct OrderData {
-    order_id: OrderId,
-}
 
 #[async_trait]
 impl Consumer for FulfilmentConsumer {
@@ -30,11 +21,14 @@ impl Consumer for FulfilmentConsumer {
         }
     }
 
-    async fn handle(&self, app: &App, handling: &Handling, envelope: &Envelope) -> Result<Progress, Error> {
-        let order_id = data::<OrderData>(envelope)?.order_id;
-        if envelope.event_type == EventType::PaymentCaptured {
-            return app.ship_order(handling, order_id).await;
+    async fn handle(&self, app: &App, handling: &Handling, event: &Event) -> Result<Progress, Error> {
+        match event {
+            Event::OrderConfirmed(OrderConfirmed { order_id }) => {
+                app.plan_shipments(handling, *order_id).await
+            }
+            Event::PaymentCaptured(payment) => app.ship_order(handling, payment.order_id).await,
+            // The queue is bound to it still, by another version of this program.
+            _ => Ok(Progress::Done),
         }
-        app.plan_shipments(handling, order_id).await
     }
 }

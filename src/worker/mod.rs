@@ -8,7 +8,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, bus::EventBus, config, members::MemberDirectory};
+use crate::{
+    app::App,
+    bus::{EventBus, Subscription},
+    config,
+    members::MemberDirectory,
+};
 
 mod dead_letters;
 mod expiry;
@@ -53,6 +58,11 @@ impl WorkerKind {
 /// Every consumer, so that any process can declare the whole topology: an event published before its consumer has ever
 /// run must find the queue.
 pub const CONSUMERS: [&dyn Consumer; 2] = [&payment::PaymentConsumer, &fulfilment::FulfilmentConsumer];
+
+/// What they want.
+pub fn subscriptions() -> Vec<Subscription> {
+    CONSUMERS.iter().map(|consumer| consumer.subscription()).collect()
+}
 
 /// Runs workers until `shutdown` fires and they have drained. A worker that panics stops all, and is the error.
 pub async fn run(
@@ -117,8 +127,7 @@ pub async fn run(
 
 /// Tries until the topology stands, because every worker relies on it.
 async fn declare_topology(bus: &dyn EventBus, shutdown: &CancellationToken) {
-    let subscriptions: Vec<_> = CONSUMERS.iter().map(|consumer| consumer.subscription()).collect();
-    while let Err(error) = bus.declare(&subscriptions).await {
+    while let Err(error) = bus.declare(&subscriptions()).await {
         tracing::error!(%error, "the topology cannot be declared, trying again");
         if pause(Duration::from_secs(1), shutdown).await {
             return;

@@ -2,36 +2,16 @@
 //! dead order holds.
 
 use async_trait::async_trait;
-use serde::Deserialize;
 
 use super::Consumer;
 use crate::{
     app::{App, Error, Handling, Progress},
     bus::Subscription,
-    domain::{
-        event::{Envelope, EventType},
-        ids::{OrderId, PaymentId, RefundId},
-    },
-    store,
+    domain::event::{Event, EventType, OrderCanceled, OrderExpired},
 };
 
 /// See the module.
 pub(super) struct PaymentConsumer;
-
-#[derive(Deserialize)]
-struct PaymentData {
-    id: PaymentId,
-}
-
-#[derive(Deserialize)]
-struct RefundData {
-    id: RefundId,
-}
-
-#[derive(Deserialize)]
-struct OrderData {
-    order_id: OrderId,
-}
 
 #[async_trait]
 impl Consumer for PaymentConsumer {
@@ -50,28 +30,20 @@ impl Consumer for PaymentConsumer {
         }
     }
 
-    async fn handle(&self, app: &App, handling: &Handling, envelope: &Envelope) -> Result<Progress, Error> {
-        match envelope.event_type {
-            EventType::PaymentCreated => {
-                app.authorize_payment(handling, data::<PaymentData>(envelope)?.id).await
+    async fn handle(&self, app: &App, handling: &Handling, event: &Event) -> Result<Progress, Error> {
+        match event {
+            Event::PaymentCreated(payment) => app.authorize_payment(handling, payment.id).await,
+            Event::PaymentAuthorized(payment) | Event::PaymentCaptureRequested(payment) => {
+                app.capture_payment(handling, payment.id).await
             }
-            EventType::PaymentAuthorized | EventType::PaymentCaptureRequested => {
-                app.capture_payment(handling, data::<PaymentData>(envelope)?.id).await
+            Event::PaymentVoidRequested(payment) => app.void_payment(handling, payment.id).await,
+            Event::RefundCreated(refund) => app.carry_out_refund(handling, refund.id).await,
+            Event::OrderCanceled(OrderCanceled { order_id, .. })
+            | Event::OrderExpired(OrderExpired { order_id }) => {
+                app.release_payment(handling, *order_id).await
             }
-            EventType::PaymentVoidRequested => {
-                app.void_payment(handling, data::<PaymentData>(envelope)?.id).await
-            }
-            EventType::RefundCreated => {
-                app.carry_out_refund(handling, data::<RefundData>(envelope)?.id).await
-            }
-            _ => app.release_payment(handling, data::<OrderData>(envelope)?.order_id).await,
+            // The queue is bound to it still, by another version of this program.
+            _ => Ok(Progress::Done),
         }
     }
-}
-
-/// An event's data, as this consumer needs it.
-pub(super) fn data<'a, T: Deserialize<'a>>(envelope: &'a Envelope) -> Result<T, Error> {
-    T::deserialize(&envelope.data).map_err(|error| {
-        store::Error::Inconsistent(format!("{} holds other data: {error}", envelope.event_type)).into()
-    })
 }

@@ -2,7 +2,7 @@
 //! nowhere else.
 //!
 //! Invariants: an event is acknowledged only after its effect, and its mark in the inbox, are committed. What cannot be
-//! handled is stored as a dead letter before it is acknowledged. A stopping process takes nothing new, finishes what it
+//! handled, data that does not fit its type included, is stored as a dead letter before it is acknowledged. A stopping process takes nothing new, finishes what it
 //! has, and keeps its channel open until then.
 
 use std::{
@@ -17,7 +17,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::{App, Cause, Error, Handling, Progress},
     bus::{Delivery, EventBus, RetryTier, Settlement, Subscription},
-    domain::event::Envelope,
+    domain::{
+        event::{Envelope, Event},
+        validation::FieldError,
+    },
     store::{self, dead_letters, inbox},
 };
 
@@ -34,7 +37,7 @@ pub trait Consumer: Send + Sync {
     fn subscription(&self) -> Subscription;
 
     /// Handles one event. The effect must be committed together with the mark of `handling` in the inbox.
-    async fn handle(&self, app: &App, handling: &Handling, envelope: &Envelope) -> Result<Progress, Error>;
+    async fn handle(&self, app: &App, handling: &Handling, event: &Event) -> Result<Progress, Error>;
 }
 
 /// Handles a consumer's events, `concurrency` at a time, until `shutdown` fires and what is in flight is done, or
@@ -105,7 +108,14 @@ async fn handle(
             return Settlement::Retry(tier(attempt));
         }
     }
-    match consumer.handle(app, &handling, envelope).await {
+    let event = match Event::read(envelope.event_type, &envelope.data) {
+        Ok(event) => event,
+        Err(FieldError { pointer, detail }) => {
+            let reason = format!("schema_violation at {pointer:?}: {detail}");
+            return bury(app, name, Some(envelope), body, &reason, attempt).await;
+        }
+    };
+    match consumer.handle(app, &handling, &event).await {
         Ok(Progress::Done) => {
             tracing::debug!(consumer = name, event_id = %envelope.id, event_type, "handled");
             Settlement::Ack

@@ -33,6 +33,7 @@ mod bench;
 mod cli;
 mod contract;
 mod documents;
+mod events;
 mod failure;
 mod model;
 mod readme;

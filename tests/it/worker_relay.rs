@@ -4,13 +4,12 @@ use std::process::Command;
 
 use holdfast::{
     domain::{
-        event::{Aggregate, EventType},
+        event::{Aggregate, Event, OrderExpired},
         ids::OrderId,
     },
     store::outbox::{self, NewEvent},
     worker::WorkerKind,
 };
-use serde_json::json;
 
 use crate::support::{
     PATIENCE,
@@ -24,8 +23,7 @@ fn event(order_id: OrderId) -> NewEvent {
     NewEvent {
         aggregate: Aggregate::Order(order_id),
         sequence: 1,
-        event_type: EventType::OrderExpired,
-        data: json!({ "order_id": order_id.to_string() }),
+        event: Event::OrderExpired(OrderExpired { order_id }),
         correlation_id: None,
         causation_id: None,
     }

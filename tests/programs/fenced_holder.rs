@@ -155,13 +155,16 @@ async fn place(
         success_status: 201,
     };
     let created_at = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *conn).await?;
+    let expires_at = read_at + TimeDelta::seconds(draft.ttl_seconds);
+    let allocations = [Allocation::whole(key.clone(), 1)];
+    let created = draft.to_created(&allocations, created_at, expires_at);
     let order = PlacedOrder {
         draft: &draft,
-        allocations: &[Allocation::whole(key.clone(), 1)],
+        allocations: &allocations,
         created_at,
-        expires_at: read_at + TimeDelta::seconds(draft.ttl_seconds),
+        expires_at,
         request: &request,
-        body: &serde_json::json!({ "order_id": draft.id }).to_string(),
+        body: &serde_json::to_string(&created).unwrap_or_default(),
         correlation_id: None,
     };
     placement::insert(conn, &Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE }).await.map(drop)

@@ -24,7 +24,7 @@ impl Rendered {
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
         let expires_at = now + TimeDelta::seconds(draft.ttl_seconds);
-        let body = answer::to_json(&draft.to_order(allocations, now, expires_at))?;
+        let body = answer::to_json(&draft.to_created(allocations, now, expires_at))?;
         Ok(Self { created_at: now, expires_at, body })
     }
 

@@ -7,6 +7,8 @@
 //! The attributes are those of CloudEvents 1.0 in binary mode, with the prefix of its AMQP binding. That binding is
 //! for AMQP 1.0, to which brokers map these headers as application properties.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use lapin::{
     BasicProperties,
@@ -29,7 +31,6 @@ const OF_THE_BROKER: [&str; 5] =
     ["x-death", DELIVERY_COUNT, "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"];
 
 const PERSISTENT: u8 = 2;
-const SOURCE: &str = "/holdfast";
 
 /// A message on its way to an exchange.
 #[derive(Debug, Clone)]
@@ -40,20 +41,30 @@ pub(super) struct Message {
     pub(super) body: Vec<u8>,
 }
 
+/// The attribute that has no header: it is the message's content type.
+pub(super) const IN_CONTENT_TYPE: &str = "datacontenttype";
+
+/// The header of any other attribute of CloudEvents.
+pub(super) fn attribute(name: &str) -> String {
+    format!("cloudEvents_{name}")
+}
+
 /// The message that carries an event to the exchange of its topic.
 pub(super) fn encode(event: &Envelope, exchange: impl Fn(Topic) -> String) -> Result<Message, BusError> {
     let id = event.id.to_string();
     let mut headers = FieldTable::default();
     let mut put = |name: &str, value: &str| {
-        headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
+        headers.insert(attribute(name).into(), AMQPValue::LongString(value.into()));
     };
-    put("specversion", "1.0");
+    put("specversion", Envelope::SPECVERSION);
     put("id", &id);
-    put("source", SOURCE);
+    put("source", Envelope::SOURCE);
     put("type", event.event_type.as_str());
     put("subject", &event.subject);
     put("time", &event.time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    put("dataschema", &event.event_type.schema_path());
     put("sequence", &event.sequence.to_string());
+    put("partitionkey", event.partition_key());
     if let Some(correlation_id) = &event.correlation_id {
         put("correlationid", correlation_id);
     }
@@ -62,7 +73,7 @@ pub(super) fn encode(event: &Envelope, exchange: impl Fn(Topic) -> String) -> Re
     }
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
-        .with_content_type("application/json".into())
+        .with_content_type(Envelope::DATACONTENTTYPE.into())
         .with_message_id(short(&id)?)
         .with_type(short(event.event_type.as_str())?)
         .with_timestamp(u64::try_from(event.time.timestamp()).unwrap_or_default())
@@ -82,15 +93,15 @@ pub(super) fn encode(event: &Envelope, exchange: impl Fn(Topic) -> String) -> Re
 
 /// The event in a message, or why there is none.
 pub(super) fn decode(properties: &BasicProperties, body: &[u8]) -> Result<Envelope, String> {
-    let attribute = |name: &str| header_text(properties, &format!("cloudEvents_{name}"));
-    let required = |name: &str| attribute(name).ok_or_else(|| format!("has no attribute {name}"));
+    let given = |name: &str| header_text(properties, &attribute(name));
+    let required = |name: &str| given(name).ok_or_else(|| format!("has no attribute {name}"));
     let wrong = |name: &str, error: String| format!("attribute {name}: {error}");
 
     let id = required("id")?.parse().map_err(|error| wrong("id", format!("{error}")))?;
     let event_type: EventType = required("type")?.parse().map_err(|error| wrong("type", error))?;
     let sequence = required("sequence")?;
     let time = required("time")?;
-    let causation_id = attribute("causationid").map(str::parse).transpose();
+    let causation_id = given("causationid").map(str::parse).transpose();
     Ok(Envelope {
         id,
         event_type,
@@ -99,7 +110,7 @@ pub(super) fn decode(properties: &BasicProperties, body: &[u8]) -> Result<Envelo
         time: DateTime::parse_from_rfc3339(time)
             .map_err(|error| wrong("time", format!("{error}")))?
             .with_timezone(&Utc),
-        correlation_id: attribute("correlationid").map(ToOwned::to_owned),
+        correlation_id: given("correlationid").map(ToOwned::to_owned),
         causation_id: causation_id.map_err(|error| wrong("causationid", format!("{error}")))?,
         data: serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?,
     })
@@ -159,6 +170,12 @@ fn text(value: &AMQPValue) -> Option<&str> {
     }
 }
 
+/// The headers that are texts, by name.
+pub(super) fn texts(properties: &BasicProperties) -> BTreeMap<&str, &str> {
+    let headers = properties.headers().iter().flatten();
+    headers.filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect()
+}
+
 /// Brokers and versions differ in the width that they send a number with.
 fn integer(value: &AMQPValue) -> Option<i64> {
     match *value {
@@ -175,8 +192,10 @@ fn integer(value: &AMQPValue) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::domain::ids::EventId;
+    use crate::domain::{event::attributes, ids::EventId};
 
     fn event() -> Envelope {
         Envelope {
@@ -205,6 +224,23 @@ mod tests {
         );
         assert_eq!(decode(&message.properties, &message.body), Ok(event));
         assert_eq!(attempt(&message.properties), 1);
+    }
+
+    #[test]
+    fn the_headers_are_the_attributes_of_the_feed() {
+        let message = message(&event());
+        let headers: BTreeSet<String> =
+            message.properties.headers().iter().flatten().map(|(name, _)| name.to_string()).collect();
+        let in_headers = attributes().into_iter().filter(|one| one.name != IN_CONTENT_TYPE);
+        assert_eq!(headers, in_headers.map(|one| attribute(&one.name)).collect());
+        let content_type = message.properties.content_type().as_ref().map(ShortString::as_str);
+        assert_eq!(content_type, Some(Envelope::DATACONTENTTYPE));
+        let feed = serde_json::to_value(event()).expect("JSON");
+        for name in
+            ["specversion", "source", "type", "subject", "dataschema", "partitionkey", "correlationid"]
+        {
+            assert_eq!(header_text(&message.properties, &attribute(name)), feed[name].as_str(), "{name}");
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! if every queue that wants it has stored it; a message leaves a consumer's queue only by its settlement.
 //!
 //! [`connection`] makes connections, [`topology`] names and declares, [`envelope`] translates, [`publisher`]
-//! publishes, [`consumer`] consumes, [`settle`] ends a delivery.
+//! publishes, [`consumer`] consumes, [`settle`] ends a delivery, [`asyncapi`] tells consumers of all this.
 
+mod asyncapi;
 mod connection;
 mod consumer;
 mod envelope;

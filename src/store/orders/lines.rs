@@ -97,10 +97,10 @@ pub(super) async fn lines_of(
             quantity_canceled: row.quantity_canceled,
             quantity_fulfilled: row.quantity_fulfilled,
             allocations: allocations.remove(&row.id).unwrap_or_default(),
-            progress: Some(LineProgress {
+            progress: LineProgress {
                 quantity_returned: row.quantity_returned,
                 quantity_refunded: row.quantity_refunded,
-            }),
+            },
         });
     }
     Ok(lines)

@@ -156,7 +156,7 @@ impl OrderRow {
             cancel_reason: self.cancel_reason,
             created_at: self.created_at,
             updated_at: self.updated_at,
-            progress: Some(OrderProgress {
+            progress: OrderProgress {
                 amount_canceled: self.amount_canceled,
                 amount_due,
                 keeps_money: self.keeps_money,
@@ -164,7 +164,7 @@ impl OrderRow {
                 payment_status: OrderPaymentStatus::of(payment),
                 fulfillment_status: FulfillmentStatus::of(&lines),
                 return_status: ReturnStatus::of(&lines),
-            }),
+            },
             lines,
         })
     }

@@ -298,7 +298,7 @@ async fn the_last_use_of_a_key_is_recorded_at_the_latest_when_the_process_ends()
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
-    let api = http::api(test.app.clone(), &test.http(), shutdown.clone()).unwrap();
+    let api = http::api(test.app.clone(), &test.http(), String::new(), shutdown.clone()).unwrap();
     let served = tokio::spawn(api.serve(listener));
     Api::new(&url, key["secret"].as_str().unwrap()).get("/v1/orders").await.expect(200);
     shutdown.cancel();

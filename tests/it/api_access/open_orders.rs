@@ -216,13 +216,15 @@ async fn the_statement_refuses_what_passes_a_cap() {
             fingerprint: [0; 32],
             success_status: 201,
         };
+        let expires_at = now + TimeDelta::minutes(1);
+        let created = draft.to_created(&allocations, now, expires_at);
         let order = PlacedOrder {
             draft: &draft,
             allocations: &allocations,
             created_at: now,
-            expires_at: now + TimeDelta::minutes(1),
+            expires_at,
             request: &request,
-            body: "{}",
+            body: &serde_json::to_string(&created).unwrap(),
             correlation_id: None,
         };
         let levels = [(&level, ReserveStock { quantity: 1, fence: None, from_shelf: false })].into();

@@ -45,7 +45,7 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let api = http::api(test.app.clone(), &settings, shutdown.clone()).unwrap();
+        let api = http::api(test.app.clone(), &settings, String::new(), shutdown.clone()).unwrap();
         let server = tokio::spawn(api.serve(listener));
         Self { test, address, shutdown, server }
     }

@@ -27,7 +27,7 @@ use super::{
     api::{Api, id},
     broker,
     database::TestDatabase,
-    eventually,
+    events, eventually,
     sandbox::{SECRET_KEY, TestSandbox},
     setup::{WEBHOOK_SECRETS, build, new_key, serve, serve_on, settings},
     zookeeper::{self, Locks},
@@ -244,8 +244,8 @@ impl TestApp {
         eventually("every event is handled", PATIENCE, handled).await;
     }
 
-    /// Ends the test: everything is handled where workers run, nothing is a dead letter, every invariant holds, and the
-    /// money is where the provider says. Then everything stops as it does on SIGTERM.
+    /// Ends the test: everything is handled where workers run, nothing is a dead letter, every event fits the schema of its
+    /// type, every invariant holds, and the money is where the provider says. Then everything stops as it does on SIGTERM.
     pub(crate) async fn finish(self) {
         if self.running.contains(&WorkerKind::Relay) {
             self.drain().await;
@@ -256,6 +256,7 @@ impl TestApp {
             .await
             .unwrap();
         assert!(reasons.is_empty(), "dead letters: {reasons:?}");
+        events::assert_all_fit(&mut *self.conn().await).await;
         let verification = self.app.verify_invariants().await.unwrap();
         assert!(verification.violations.is_empty(), "{:#?}", verification.violations);
         self.stop().await;

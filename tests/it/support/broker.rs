@@ -5,12 +5,11 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use chrono::DateTime;
 use devstack::{Stack, StackOptions};
 use holdfast::{
     bus::{Delivery, EventBus, PublishOutcome, RabbitMqBus, RabbitMqOptions, Settlement},
     domain::{
-        event::{Envelope, EventType},
+        event::{Envelope, EventType, example},
         ids::EventId,
     },
 };
@@ -21,7 +20,7 @@ use lapin::{
 };
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
-use super::stack;
+use super::{events, stack};
 
 /// Longer than anything takes here; only a test that fails waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,16 +67,7 @@ pub(crate) async fn channel(stack: &Stack) -> (Connection, Channel) {
 
 /// An event of this type.
 pub(crate) fn event(event_type: EventType, sequence: i64) -> Envelope {
-    Envelope {
-        id: EventId::new(),
-        event_type,
-        subject: "order/ord_018f0000000000000000000000000000".into(),
-        sequence,
-        time: DateTime::from_timestamp(1_700_000_000, 0).expect("a time"),
-        correlation_id: Some("request-1".into()),
-        causation_id: Some(EventId::new()),
-        data: serde_json::json!({ "sequence": sequence }),
-    }
+    Envelope { id: EventId::new(), sequence, ..example(event_type) }
 }
 
 /// Events of this type, 1 to `count`.
@@ -106,7 +96,9 @@ pub(crate) async fn nothing<T: std::fmt::Debug>(deliveries: &mut mpsc::Receiver<
 /// Acknowledges the delivery and returns its event.
 pub(crate) async fn take(delivery: Delivery) -> Envelope {
     delivery.settle.settle(Settlement::Ack).await.expect("the acknowledgement is sent");
-    delivery.envelope.expect("an event")
+    let event = delivery.envelope.expect("an event");
+    events::assert_fits(&event);
+    event
 }
 
 /// A queue that has room for one message, and makes the broker refuse every other one.

@@ -7,6 +7,7 @@ pub(crate) mod canned;
 pub(crate) mod contract;
 pub(crate) mod database;
 pub(crate) mod ensemble;
+pub(crate) mod events;
 pub(crate) mod faulty_provider;
 pub(crate) mod gate;
 pub(crate) mod history;

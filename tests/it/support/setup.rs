@@ -7,13 +7,15 @@ use holdfast::{
         App, BacklogLimits, CreateApiKey, EventBacklog, NewApiKey, Once, ReservationEngine,
         ReservationOptions, Settings, Watches,
     },
+    bus::RabbitMqOptions,
     config::{Config, Http, RateLimit},
     domain::{access::Scope, new_order::OrderLimits, open_orders::OpenOrderCaps},
     http,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     provider::StripeWebhooks,
-    worker::WorkerKind,
+    worker::{self, WorkerKind},
 };
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -157,9 +159,14 @@ pub(super) fn serve_on(
 ) -> Api {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = shutdown.clone();
-    let api = http::api(app, settings, shutdown).unwrap();
+    let api = http::api(app, settings, asyncapi().to_string(), shutdown).unwrap();
     tasks.spawn(api.serve(listener));
     Api::new(&url, secret)
+}
+
+/// The document that these APIs serve of the broker.
+pub(crate) fn asyncapi() -> Value {
+    RabbitMqOptions::default().asyncapi(&worker::subscriptions())
 }
 
 /// See `settings.toml`.

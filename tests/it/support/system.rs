@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::eventually;
+use super::{events, eventually};
 
 /// Longer than anything takes here; only a test that fails waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -238,8 +238,9 @@ impl System {
         output
     }
 
-    /// That every invariant holds, nothing is a dead letter, and nothing happened twice.
+    /// That every invariant holds, every event fits its type, nothing is a dead letter, and nothing happened twice.
     pub(crate) async fn assert_clean(&self) {
+        events::assert_all_fit(&mut *self.database.acquire().await.unwrap()).await;
         self.run(&["verify"]).await.expect_success("verify");
         assert_eq!(self.count("SELECT count(*) FROM dead_letter").await, 0);
         let shipped_twice = "SELECT count(*) FROM (SELECT order_id FROM shipment WHERE status <> 'canceled'
