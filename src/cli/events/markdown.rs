@@ -82,17 +82,14 @@ fn add_type(
 ) {
     add(text, format_args!("### `{event_type}`\n\n{}\n\n", event_type.meaning()));
     add(text, format_args!("Exchange `{exchange}`, routing key `{event_type}`. "));
-    match told.iter().find(|(_, fields)| fields.as_slice() == own) {
-        Some((same, _)) => {
-            add(text, format_args!("The data has the fields of `{same}`.\n\n"));
+    if let Some((same, _)) = told.iter().find(|(_, fields)| fields.as_slice() == own) {
+        add(text, format_args!("The data has the fields of `{same}`.\n\n"));
+    } else {
+        add(text, format_args!("The data:\n\n| field | type | |\n|---|---|---|\n"));
+        for Field { path, kind, meaning } in own {
+            add(text, format_args!("| `{path}` | {kind} | {meaning} |\n"));
         }
-        None => {
-            add(text, format_args!("The data:\n\n| field | type | |\n|---|---|---|\n"));
-            for Field { path, kind, meaning } in own {
-                add(text, format_args!("| `{path}` | {kind} | {meaning} |\n"));
-            }
-            add(text, format_args!("\n"));
-        }
+        add(text, format_args!("\n"));
     }
     // Invariant: a JSON value has a text.
     let data = serde_json::to_string_pretty(&example(event_type).data).unwrap_or_default();

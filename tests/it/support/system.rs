@@ -240,7 +240,7 @@ impl System {
 
     /// That every invariant holds, every event fits its type, nothing is a dead letter, and nothing happened twice.
     pub(crate) async fn assert_clean(&self) {
-        events::assert_all_fit(&mut *self.database.acquire().await.unwrap()).await;
+        events::assert_all_fit(&mut self.database.acquire().await.unwrap()).await;
         self.run(&["verify"]).await.expect_success("verify");
         assert_eq!(self.count("SELECT count(*) FROM dead_letter").await, 0);
         let shipped_twice = "SELECT count(*) FROM (SELECT order_id FROM shipment WHERE status <> 'canceled'
