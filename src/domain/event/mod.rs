@@ -5,7 +5,7 @@
 //!
 //! The table below is the only list of what there is to tell: a type, its data, where it is published. Everything that says
 //! something of events follows from it: what is emitted ([`Event`]), what a consumer reads ([`Event::read`]), the schemas
-//! ([`schema`]), the examples ([`example`]), the documents. Within a version the data only ever gains optional fields.
+//! (`schema.rs`), the examples (`example.rs`), the documents. Within a version the data only ever gains optional fields.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
