@@ -21,7 +21,6 @@ use sqlx::{
 
 pub mod api_keys;
 pub mod candidates;
-mod created;
 pub mod dead_letters;
 mod error;
 pub mod events;
@@ -31,6 +30,7 @@ pub mod invariants;
 pub mod inventory;
 pub mod locations;
 pub mod movements;
+mod newest_first;
 pub mod open_orders;
 pub mod orders;
 pub mod outbox;

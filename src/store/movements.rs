@@ -8,6 +8,7 @@ use super::{
     error::parse,
     expect_rows,
     inventory::{columns, level_key},
+    newest_first,
 };
 use crate::domain::{
     inventory::{LevelChange, LevelKey, LocationId, Sku},
@@ -112,10 +113,7 @@ fn statement(filter: &MovementFilter, limit: i64) -> QueryBuilder<Postgres> {
         query.push_bind(time + LONGEST_TRANSACTION);
         query.push(" ORDER BY created_at LIMIT 1), 9223372036854775807)");
     }
-    if let Some(id) = filter.starting_after {
-        query.push(" AND id < ").push_bind(id.0);
-    }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    newest_first::push_page(&mut query, filter.starting_after.map(|id| id.0), limit);
     query
 }
 

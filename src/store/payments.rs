@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::{Conn, Error, created, error::parse, expect_rows, payment_lookups::FIRST_WAIT_SECONDS};
+use super::{Conn, Error, error::parse, expect_rows, newest_first, payment_lookups::FIRST_WAIT_SECONDS};
 use crate::domain::{
     ids::{OrderId, PaymentId},
     payment::{Payment, PaymentStatus},
@@ -271,11 +271,8 @@ pub async fn list(conn: &mut Conn, filter: &PaymentFilter, limit: i64) -> Result
     if let Some(status) = filter.status {
         query.push(" AND status = ").push_bind(status.as_str());
     }
-    created::push_range(&mut query, filter.created_gte, filter.created_lt);
-    if let Some(id) = filter.starting_after {
-        query.push(" AND id < ").push_bind(id.uuid());
-    }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    newest_first::push_created(&mut query, filter.created_gte, filter.created_lt);
+    newest_first::push_page(&mut query, filter.starting_after.map(PaymentId::uuid), limit);
     let ids: Vec<Uuid> = query.build_query_scalar().persistent(false).fetch_all(&mut *conn).await?;
     let query = select_payments!("WHERE id = ANY($1) ORDER BY id DESC", &ids);
     query.fetch_all(conn).await?.into_iter().map(Payment::try_from).collect()

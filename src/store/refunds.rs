@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::{Conn, Error, created, error::parse, expect_rows};
+use super::{Conn, Error, error::parse, expect_rows, newest_first};
 use crate::domain::{
     ids::{OrderId, PaymentId, RefundId},
     line_quantity::LineQuantity,
@@ -154,11 +154,8 @@ pub async fn list(conn: &mut Conn, filter: &RefundFilter, limit: i64) -> Result<
     if let Some(status) = filter.status {
         query.push(" AND status = ").push_bind(status.as_str());
     }
-    created::push_range(&mut query, filter.created_gte, filter.created_lt);
-    if let Some(id) = filter.starting_after {
-        query.push(" AND id < ").push_bind(id.uuid());
-    }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    newest_first::push_created(&mut query, filter.created_gte, filter.created_lt);
+    newest_first::push_page(&mut query, filter.starting_after.map(RefundId::uuid), limit);
     let ids: Vec<Uuid> = query.build_query_scalar().persistent(false).fetch_all(&mut *conn).await?;
     let mut refunds = read(conn, &ids).await?;
     refunds.reverse();

@@ -10,7 +10,8 @@ use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
-    Conn, Error, created, error::parse, expect_rows, inventory::level_key, reservations::MovedReservation,
+    Conn, Error, error::parse, expect_rows, inventory::level_key, newest_first,
+    reservations::MovedReservation,
 };
 use crate::domain::{
     ids::{OrderId, OrderLineId, ReservationId, ShipmentId},
@@ -224,11 +225,8 @@ pub async fn list(conn: &mut Conn, filter: &ShipmentFilter, limit: i64) -> Resul
     if let Some(location_id) = &filter.location_id {
         query.push(" AND location_id = ").push_bind(location_id.as_str().to_owned());
     }
-    created::push_range(&mut query, filter.created_gte, filter.created_lt);
-    if let Some(id) = filter.starting_after {
-        query.push(" AND id < ").push_bind(id.uuid());
-    }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    newest_first::push_created(&mut query, filter.created_gte, filter.created_lt);
+    newest_first::push_page(&mut query, filter.starting_after.map(ShipmentId::uuid), limit);
     let ids: Vec<Uuid> = query.build_query_scalar().persistent(false).fetch_all(&mut *conn).await?;
     let mut shipments = read(conn, &ids).await?;
     shipments.reverse();

@@ -19,7 +19,7 @@ use crate::{
         },
         payment::PaymentStatus,
     },
-    store::{Conn, Error, created, error::parse},
+    store::{Conn, Error, error::parse, newest_first},
 };
 
 /// What to list.
@@ -112,16 +112,13 @@ fn statement(filter: &OrderFilter, limit: i64) -> QueryBuilder<Postgres> {
     if let Some(reference) = &filter.client_reference {
         query.push(" AND client_reference = ").push_bind(reference.clone());
     }
-    created::push_range(&mut query, filter.created_gte, filter.created_lt);
+    newest_first::push_created(&mut query, filter.created_gte, filter.created_lt);
     if let Some(sku) = &filter.sku {
         // The offset keeps the planner from reading all lines of the SKU first.
         query.push(" AND EXISTS (SELECT 1 FROM order_line l WHERE l.order_id = o.id AND l.sku = ");
         query.push_bind(sku.as_str().to_owned()).push(" OFFSET 0)");
     }
-    if let Some(id) = filter.starting_after {
-        query.push(" AND id < ").push_bind(id.uuid());
-    }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+    newest_first::push_page(&mut query, filter.starting_after.map(OrderId::uuid), limit);
     query
 }
 

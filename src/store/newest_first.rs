@@ -1,8 +1,8 @@
-//! Lists by time. They are in the order of the ids, UUIDv7: so a time is found by the least id that it could have, and no list
-//! needs an index of `created_at`.
+//! What lists have in common that go by id, the newest first: their pages, and where ids are UUIDv7, their times. A time is
+//! found by the least id that it could have, so no list needs an index of `created_at`.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::{Encode, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 /// The time in an id is that of the process that made it, a moment before `created_at`. Clocks that are further apart would
@@ -10,7 +10,7 @@ use uuid::Uuid;
 const CLOCKS_APART: TimeDelta = TimeDelta::hours(1);
 
 /// Narrows a list to what was created from `gte` on and before `lt`.
-pub(super) fn push_range(
+pub(super) fn push_created(
     query: &mut QueryBuilder<Postgres>,
     gte: Option<DateTime<Utc>>,
     lt: Option<DateTime<Utc>>,
@@ -23,6 +23,18 @@ pub(super) fn push_range(
         query.push(" AND created_at < ").push_bind(time);
         query.push(" AND id < ").push_bind(first_id(time + CLOCKS_APART));
     }
+}
+
+/// Ends a list: so many rows, the newest first, of those before `starting_after` if given.
+pub(super) fn push_page<'t, Id: Encode<'t, Postgres> + Type<Postgres>>(
+    query: &mut QueryBuilder<Postgres>,
+    starting_after: Option<Id>,
+    limit: i64,
+) {
+    if let Some(id) = starting_after {
+        query.push(" AND id < ").push_bind(id);
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
 }
 
 /// The least UUIDv7 of a time.
