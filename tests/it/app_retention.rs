@@ -36,7 +36,8 @@ async fn days_of_events_are_made_ahead_and_take_what_is_there_already() {
         CREATE TABLE inbox_default PARTITION OF inbox DEFAULT;
         INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, data, created_at, sent_at, position)
         SELECT n, event_id_from(now() + (n - 1) * interval '1 day'), 0, gen_random_uuid(), 1, 'order.expired.v1',
-               'order/x', '{}', now(), now(), n FROM generate_series(1, 2) n;
+               'order/x', jsonb_build_object('order_id', 'ord_' || replace(gen_random_uuid()::text, '-', '')), now(), now(),
+               n FROM generate_series(1, 2) n;
         INSERT INTO inbox (consumer, event_id) SELECT 'payment', event_id FROM outbox_sent;
         UPDATE event_feed SET position = 2";
     sqlx::raw_sql(away).execute(&mut *test.conn().await).await.unwrap();

@@ -89,7 +89,7 @@ impl System {
         self.execute(AssertSqlSafe(format!(
             "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
-             CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON inbox_default DEFERRABLE INITIALLY DEFERRED
+             CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON inbox DEFERRABLE INITIALLY DEFERRED
              FOR EACH ROW WHEN (NEW.consumer = '{consumer}') EXECUTE FUNCTION wait_at_gate()"
         )))
         .await;
