@@ -68,6 +68,7 @@ fn adjusted_event(change: &LevelChange, movement: &MovementCause, cause: &Cause)
         }),
         correlation_id: cause.correlation_id.clone(),
         causation_id: cause.causation_id,
+        trace_parent: cause.trace_parent,
     }
 }
 

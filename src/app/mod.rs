@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    domain::{ids::EventId, new_order::OrderLimits},
+    domain::{ids::EventId, new_order::OrderLimits, trace_parent::TraceParent},
     lock::LockManager,
     provider::{PaymentProvider, ProviderError, StripeWebhooks},
     store::Store,
@@ -155,6 +155,8 @@ pub struct Cause {
     pub correlation_id: Option<String>,
     /// The event that the change follows from.
     pub causation_id: Option<EventId>,
+    /// The span that makes the change, where that is recorded.
+    pub trace_parent: Option<TraceParent>,
 }
 
 /// An event that a consumer handles: its effect is committed together with its mark in the inbox.

@@ -31,6 +31,7 @@ pub(super) struct OrderChange {
 impl OrderChange {
     /// Locks the order.
     pub(super) async fn lock(conn: &mut Conn, id: OrderId, cause: &Cause) -> Result<Self, Error> {
+        tracing::Span::current().record("order_id", tracing::field::display(id));
         let order = orders::lock(conn, id).await?;
         let order = order.ok_or_else(|| Error::NotFound { kind: "order", id: id.to_string() })?;
         let (from_status, from_version) = (order.status, order.version);
@@ -115,5 +116,6 @@ pub(super) fn order_event(id: OrderId, sequence: i64, event: Event, cause: &Caus
         event,
         correlation_id: cause.correlation_id.clone(),
         causation_id: cause.causation_id,
+        trace_parent: cause.trace_parent,
     }
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     domain::{inventory::LevelKey, new_order::NewOrder, reservation::Shortage},
     store::{idempotency::IdempotentRequest, reservations},
+    telemetry::spans,
 };
 
 /// How many orders with expired holds a placement ends at a time, as long as it finds too little stock.
@@ -39,19 +40,26 @@ impl App {
             Ok(admission) => admission,
             Err(refusal) => return Box::pin(self.find_placed(&request, refusal)).await,
         };
+        tracing::Span::current().record("order_id", tracing::field::display(draft.id));
         let deadline = Instant::now() + self.settings.lock_timeout;
         let mut keys: Vec<String> = draft.lines.iter().map(|line| line.sku.to_string()).collect();
         keys.sort();
         keys.dedup();
-        let placement = Arc::new(Placement { draft, request, correlation_id: cause.correlation_id.clone() });
+        let placement = Arc::new(Placement { draft, request, cause: cause.clone() });
         loop {
-            let guard = match self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await {
+            let span = spans::step("acquire_locks");
+            let acquired = self.locks.acquire(&keys, self.engine.lock_owner(), deadline).await;
+            drop(span);
+            let guard = match acquired {
                 Ok(guard) => guard,
                 Err(refusal) => {
                     return Box::pin(self.find_placed(&placement.request, refusal.into())).await;
                 }
             };
-            match self.engine.place(placement.clone(), guard, admission.clone()).await? {
+            let span = spans::step("place_in_batch");
+            let placed = self.engine.place(placement.clone(), guard, admission.clone()).await?;
+            drop(span);
+            match placed {
                 Placed::Answer(answer) => return Ok(answer),
                 Placed::StaleFence => {
                     tracing::info!(order_id = %placement.draft.id, "fencing token is stale, locking again");

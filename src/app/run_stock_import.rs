@@ -146,7 +146,7 @@ async fn do_rows(
     };
     let changes: Vec<_> = after.into_values().filter_map(change).collect();
     if !changes.is_empty() {
-        let cause = Cause { correlation_id: claimed.correlation_id.clone(), causation_id: None };
+        let cause = Cause { correlation_id: claimed.correlation_id.clone(), ..Cause::default() };
         change_levels(conn, changes, &movements, &movement_cause(claimed), &cause).await?;
     }
     Ok(outcomes)

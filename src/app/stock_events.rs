@@ -27,6 +27,7 @@ pub(super) fn crossing_event(change: &LevelChange, sequence: i64, cause: &Cause)
         event: change.crossing()?,
         correlation_id: cause.correlation_id.clone(),
         causation_id: cause.causation_id,
+        trace_parent: cause.trace_parent,
     })
 }
 

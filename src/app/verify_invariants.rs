@@ -1,7 +1,11 @@
 //! Verifying the invariants of the whole system, each by its own query (G9).
 
+use metrics::{Unit, describe_gauge, gauge};
+
 use super::{App, Error};
-use crate::store::invariants::{self, INVARIANTS, Violation};
+use crate::store::invariants::{self, INVARIANTS, Violation, WATCHED};
+
+const BROKEN: &str = "holdfast_invariants_broken";
 
 /// What a verification found.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -21,5 +25,24 @@ impl App {
             violations.extend(invariants::check(&mut conn, invariant).await?);
         }
         Ok(Verification { checked: INVARIANTS.len(), violations })
+    }
+
+    /// Checks those invariants that cost little however many orders there are, and tells monitoring how many rows break each. One
+    /// that cannot be checked keeps what was told of it last.
+    pub async fn watch_invariants(&self) -> Result<(), Error> {
+        describe_gauge!(
+            BROKEN,
+            Unit::Count,
+            "How many rows break an invariant, of those that are watched all the time."
+        );
+        for invariant in INVARIANTS.iter().filter(|invariant| WATCHED.contains(&invariant.id)) {
+            let found = invariants::check_watched(&self.store, invariant).await?;
+            if let Some(Violation { id, title, count, rows }) = &found {
+                tracing::error!(invariant = id, title, count, ?rows, "an invariant is broken");
+            }
+            let count = found.map_or(0, |found| u32::try_from(found.count).unwrap_or(u32::MAX));
+            gauge!(BROKEN, "invariant" => invariant.id).set(count);
+        }
+        Ok(())
     }
 }

@@ -117,6 +117,17 @@ pub struct DeadDelivery {
     pub delivery: Delivery,
 }
 
+/// How a queue stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Its name, without what all names begin with.
+    pub queue: String,
+    /// Messages that are ready to be delivered.
+    pub messages: u32,
+    /// Who consumes from it.
+    pub consumers: u32,
+}
+
 /// Publishes and delivers events. One for each process; safe to share.
 #[async_trait]
 pub trait EventBus: Send + Sync + fmt::Debug {
@@ -136,6 +147,9 @@ pub trait EventBus: Send + Sync + fmt::Debug {
 
     /// Whether the broker takes messages now: an answer within `timeout`.
     async fn ping(&self, timeout: Duration) -> Result<(), BusError>;
+
+    /// How the queues stand that this process knows.
+    async fn measure_queues(&self) -> Result<Vec<QueueDepth>, BusError>;
 
     /// Closes the connections. Deliveries that are not settled come again elsewhere.
     async fn close(&self);

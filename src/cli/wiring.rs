@@ -11,13 +11,16 @@ use crate::{
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::{event::Topic, new_order::OrderLimits, open_orders::OpenOrderCaps},
+    http::Dependency,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     members::{MemberDirectory, PostgresDirectory, ZooKeeperDirectory, ZooKeeperDirectoryOptions},
     provider::{
         BreakerOptions, CircuitBreaker, PaymentProvider, StripeOptions, StripeProvider, StripeWebhooks,
+        install_crypto_provider,
     },
     store::{Store, StoreOptions},
-    worker,
+    telemetry::export::{self, Export, ExportOptions},
+    worker::{self, WorkerKind},
 };
 
 /// Connects to PostgreSQL.
@@ -126,6 +129,38 @@ pub(super) async fn check_bus(config: &Config, bus: &dyn EventBus) -> anyhow::Re
         let addresses = addresses.join(", ");
         anyhow!("RabbitMQ at {addresses} cannot be used: {error}. Start it, or set bus.rabbitmq.url")
     })
+}
+
+/// Where the traces of a process go, by the name that they have there. `None`: nowhere.
+pub(super) fn traces(config: &Config, service: &str) -> anyhow::Result<Option<Export>> {
+    let telemetry = &config.telemetry;
+    if telemetry.otlp_endpoint.is_empty() {
+        return Ok(None);
+    }
+    install_crypto_provider();
+    let options = ExportOptions {
+        endpoint: telemetry.otlp_endpoint.clone(),
+        sample_ratio: telemetry.trace_sample_ratio,
+        service: service.to_owned(),
+        instance: format!("{}/{}", hostname(), std::process::id()),
+    };
+    export::start(&options).map(Some).map_err(anyhow::Error::msg)
+}
+
+/// What a process of these workers needs.
+pub(super) fn dependencies(kinds: &[WorkerKind], app: &App, bus: &Arc<dyn EventBus>) -> Vec<Dependency> {
+    let store = app.store.clone();
+    let database = Dependency::new("database", move |_| {
+        let store = store.clone();
+        Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) })
+    });
+    let bus = Arc::clone(bus);
+    let bus = Dependency::new("bus", move |limit| {
+        let bus = Arc::clone(&bus);
+        Box::pin(async move { bus.ping(limit).await.map_err(|error| error.to_string()) })
+    });
+    let uses_bus = kinds.iter().any(|kind| kind.uses_bus());
+    std::iter::once(database).chain(uses_bus.then_some(bus)).collect()
 }
 
 /// The payment provider. Connects when it is first used.

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use url::Url;
+
 use super::{Config, LockBackend};
 use crate::domain::{bounds::HoldSeconds, inventory::LocationId};
 
@@ -14,6 +16,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     check_reservation(config)?;
     check_order(config)?;
     check_provider(config)?;
+    check_telemetry(config)?;
     check_worker(config)
 }
 
@@ -177,6 +180,25 @@ fn check_provider(config: &Config) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+fn check_telemetry(config: &Config) -> Result<(), String> {
+    let telemetry = &config.telemetry;
+    if !(0.0..=1.0).contains(&telemetry.trace_sample_ratio) {
+        let ratio = telemetry.trace_sample_ratio;
+        return Err(format!("telemetry.trace_sample_ratio is {ratio}: must be 0 to 1"));
+    }
+    let endpoint = &telemetry.otlp_endpoint;
+    // A user in it would stand in the log.
+    let is_plain = Url::parse(endpoint).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.query().is_none()
+    });
+    if endpoint.is_empty() || is_plain {
+        return Ok(());
+    }
+    Err(format!(
+        "telemetry.otlp_endpoint is {endpoint:?}: must be http(s)://host[:port], without user and query"
+    ))
 }
 
 fn check_worker(config: &Config) -> Result<(), String> {

@@ -139,6 +139,8 @@ mod tests {
             ("HOLDFAST__HTTP__TLS__PRIVATE_KEY_FILE", "/x.pem", "http.tls.certificate_file"),
             ("HOLDFAST__PROVIDER__BUDGET_MS", "9999", "provider.budget_ms"),
             ("HOLDFAST__PROVIDER__WEBHOOK_SECRETS", "whsec_long_enough_1,short", "provider.webhook_secrets"),
+            ("HOLDFAST__TELEMETRY__TRACE_SAMPLE_RATIO", "1.5", "telemetry.trace_sample_ratio"),
+            ("HOLDFAST__TELEMETRY__OTLP_ENDPOINT", "collector:4318", "telemetry.otlp_endpoint"),
             ("HOLDFAST__SANDBOX__WEBHOOK_URL", "http://127.0.0.1:8080", "provider.webhook_secrets"),
         ];
         for (key, value, named) in wrong {

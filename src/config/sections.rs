@@ -165,6 +165,7 @@ pub struct Order {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Worker {
+    pub bind: String,
     pub drain_seconds: u64,
     pub payment: PaymentWorker,
     pub fulfilment: FulfilmentWorker,
@@ -247,6 +248,8 @@ pub enum LogFormat {
 pub struct Telemetry {
     pub format: LogFormat,
     pub filter: String,
+    pub otlp_endpoint: String,
+    pub trace_sample_ratio: f64,
 }
 
 impl Http {

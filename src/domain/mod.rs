@@ -26,4 +26,5 @@ pub mod shipment;
 pub(crate) mod status;
 pub mod stock_file;
 pub mod stock_import;
+pub mod trace_parent;
 pub mod validation;

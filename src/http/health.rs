@@ -1,6 +1,6 @@
-//! `/livez`: the process runs. `/readyz`: it can take orders, or which dependency it lacks. `/metrics`: what it counted.
+//! `/livez`: the process runs. `/readyz`: it can do its work, or which dependency it lacks. `/metrics`: what it counted.
 
-use std::time::Duration;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -8,13 +8,35 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use futures_util::future::join_all;
+use serde_json::{Map, json};
 
 use super::{ApiState, problem::Problem};
 use crate::telemetry;
 
 /// How long a dependency has to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a dependency answers: why it cannot be used, if it cannot.
+type Answering = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// What a process needs to do its work.
+pub struct Dependency {
+    name: &'static str,
+    ask: Box<dyn Fn(Duration) -> Answering + Send + Sync>,
+}
+
+impl Dependency {
+    /// One of this name that is asked in this way, and has so long to answer.
+    pub fn new(name: &'static str, ask: impl Fn(Duration) -> Answering + Send + Sync + 'static) -> Self {
+        Self { name, ask: Box::new(ask) }
+    }
+
+    async fn answer(&self) -> (&'static str, Result<(), String>) {
+        let answer = tokio::time::timeout(TIMEOUT, (self.ask)(TIMEOUT)).await;
+        (self.name, answer.unwrap_or_else(|_| Err("no answer".to_owned())))
+    }
+}
 
 /// Whether the process runs.
 #[utoipa::path(
@@ -30,7 +52,7 @@ pub(super) async fn livez() -> impl IntoResponse {
     responses((status = 200))
 )]
 pub(super) async fn metrics() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::metrics())
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::metrics::render())
 }
 
 /// Whether orders can be taken.
@@ -46,24 +68,34 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
     let database = tokio::time::timeout(TIMEOUT, state.app.store.ping());
     let (database, lock) = tokio::join!(database, state.app.locks.ping(TIMEOUT));
     let database = match database {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some("no answer".to_owned()),
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer".to_owned()),
     };
-    let lock = lock.err().map(|error| error.to_string());
-    if database.is_none() && lock.is_none() {
+    let lock = lock.map_err(|error| error.to_string());
+    not_ready(&[("database", database), ("lock", lock)]).unwrap_or_else(|| {
         let (status, events) =
             if state.app.backlog.is_delayed() { ("degraded", "delayed") } else { ("ok", "ok") };
-        return Json(json!({ "status": status, "database": "ok", "lock": "ok", "events": events }))
-            .into_response();
-    }
+        Json(json!({ "status": status, "database": "ok", "lock": "ok", "events": events })).into_response()
+    })
+}
+
+/// Whether a process that serves no API has what it needs.
+pub(super) async fn readyz_of_worker(State(needed): State<Arc<[Dependency]>>) -> Response {
+    let answers = join_all(needed.iter().map(Dependency::answer)).await;
+    not_ready(&answers).unwrap_or_else(|| {
+        let names = std::iter::once("status").chain(answers.iter().map(|(name, _)| *name));
+        Json(names.map(|name| (name.to_owned(), "ok".into())).collect::<Map<_, _>>()).into_response()
+    })
+}
+
+/// Names what is missing, if anything is. Why stands in the log.
+fn not_ready(answers: &[(&'static str, Result<(), String>)]) -> Option<Response> {
     let mut named = Vec::new();
-    for (name, error) in [("database", database), ("lock", lock)] {
-        let Some(error) = error else { continue };
+    for (name, answer) in answers {
+        let Err(error) = answer else { continue };
         tracing::warn!(dependency = name, error, "not ready");
         named.push(format!("{name}: unavailable"));
     }
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", named.join("; "))
-        .retry_after(1)
-        .into_response()
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", named.join("; "));
+    (!named.is_empty()).then(|| problem.retry_after(1).into_response())
 }

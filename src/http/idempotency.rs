@@ -109,7 +109,7 @@ pub(super) async fn answer_once(
     let is_final = response.extensions().get::<Problem>().is_some_and(Problem::is_final);
     match keyed.request(response.status()) {
         Some(refused) if is_final => {
-            let request_id = request_id.as_ref().map_or("", |id| &id.0);
+            let request_id = request_id.as_ref().map_or("", |id| &id.id);
             let response = super::problem::render(response, request_id, uri.path());
             Box::pin(store_refusal(state, &refused, response)).await
         }

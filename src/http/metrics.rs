@@ -22,6 +22,9 @@ const REQUESTS: &str = "holdfast_http_requests_total";
 const SECONDS: &str = "holdfast_http_request_seconds";
 const CUT: &str = "holdfast_http_connections_cut_total";
 
+const PROBLEMS: &str = "holdfast_http_problems_total";
+const REPLAYS: &str = "holdfast_idempotency_replays_total";
+
 /// The route of a request that matches none, or whose head was refused.
 const NO_ROUTE: &str = "none";
 
@@ -56,6 +59,16 @@ pub(super) fn cut(why: &'static str) {
     counter!(CUT, "reason" => why).increment(1);
 }
 
+/// A request is answered with a problem.
+pub(super) fn problem(code: &'static str) {
+    counter!(PROBLEMS, "code" => code).increment(1);
+}
+
+/// A request is answered as it was before.
+pub(super) fn replayed() {
+    counter!(REPLAYS).increment(1);
+}
+
 struct Answered {
     method: &'static str,
     status: StatusCode,
@@ -67,6 +80,16 @@ struct Answered {
 static ROUTES: LazyLock<RwLock<HashMap<String, Vec<Answered>>>> = LazyLock::new(|| {
     describe_counter!(REQUESTS, Unit::Count, "Requests by route, method and status.");
     describe_histogram!(SECONDS, Unit::Seconds, "From a request's head to the head of its answer.");
+    describe_counter!(
+        PROBLEMS,
+        Unit::Count,
+        "Requests that were refused or failed, by the code of the problem."
+    );
+    describe_counter!(
+        REPLAYS,
+        Unit::Count,
+        "Requests that were answered as before, by their idempotency key."
+    );
     RwLock::default()
 });
 
@@ -83,8 +106,18 @@ impl Observed {
         Self { route, method: name(request.method()), since: Instant::now() }
     }
 
+    /// One of the methods that are known.
+    pub(super) const fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// The route that it matched.
+    pub(super) fn route(&self) -> Option<&str> {
+        self.route.as_ref().map(MatchedPath::as_str)
+    }
+
     pub(super) fn end(self, status: StatusCode) {
-        let route = self.route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+        let route = self.route().unwrap_or(NO_ROUTE);
         count(route, self.method, status, Some(self.since));
     }
 }

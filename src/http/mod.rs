@@ -39,6 +39,7 @@ mod links;
 mod locations;
 mod metrics;
 mod openapi;
+mod operation;
 mod orders;
 mod payments;
 mod prefer;
@@ -57,6 +58,8 @@ mod trace_context;
 mod walk;
 
 use body::BodyLimits;
+pub use health::Dependency;
+pub use operation::OperationEndpoint;
 use server::Server;
 pub use server::TlsError;
 

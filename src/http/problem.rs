@@ -12,7 +12,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{body::BodyFailure, problem_codes::ProblemCode, server::Refusal};
+use super::{body::BodyFailure, metrics, problem_codes::ProblemCode, server::Refusal};
 use crate::{
     app::{Conflict, Error, WebhookError},
     domain::validation::{FieldError, Invalid},
@@ -168,6 +168,7 @@ pub(super) fn example(code: &ProblemCode) -> impl Serialize {
 /// Writes the body of an answer that carries a problem.
 pub(super) fn render(mut response: Response, request_id: &str, instance: &str) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    metrics::problem(problem.code);
     let document = Document { problem: &problem, instance, request_id };
     let mut rendered = (response.status(), Json(document)).into_response();
     for (name, value) in response.headers() {

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 use uuid::Uuid;
 
 use super::{
@@ -20,18 +20,25 @@ use super::{
     server::Refusal,
     trace_context::{self, TraceContext},
 };
-use crate::app::Cause;
+use crate::{app::Cause, domain::trace_parent::TraceParent, telemetry::spans};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of the request being answered.
 #[derive(Debug, Clone)]
-pub(super) struct RequestId(pub(super) Arc<str>);
+pub(super) struct RequestId {
+    pub(super) id: Arc<str>,
+    trace_parent: Option<TraceParent>,
+}
 
 impl RequestId {
     /// What the changes of this request follow from.
     pub(super) fn cause(&self) -> Cause {
-        Cause { correlation_id: Some(self.0.to_string()), causation_id: None }
+        Cause {
+            correlation_id: Some(self.id.to_string()),
+            causation_id: None,
+            trace_parent: self.trace_parent,
+        }
     }
 }
 
@@ -44,14 +51,26 @@ pub(super) async fn identify(State(limits): State<BodyLimits>, mut request: Requ
     let id: Arc<str> = usable.map_or_else(|| new_id().into(), Arc::from);
     let observed = Observed::begin(&request);
     let uri = request.uri().clone();
-    let trace = TraceContext::begin(request.headers());
+    let (method, route) = (observed.method(), observed.route());
+    let traced = spans::Request { method, route, path: uri.path(), id: &id };
+    let trace = TraceContext::begin(request.headers(), &traced);
     let trace_id = trace.trace_id();
-    let span = tracing::info_span!("request", method = %request.method(), path = uri.path(), request_id = &*id, %trace_id);
-    request.extensions_mut().insert(RequestId(id.clone()));
+    let span = tracing::info_span!(
+        "request", method = %request.method(), path = uri.path(), request_id = &*id, %trace_id, order_id = Empty
+    );
+    request.extensions_mut().insert(RequestId { id: id.clone(), trace_parent: trace.for_changes() });
     request.extensions_mut().insert(limits);
     let answered = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
-    let response = answered.await.unwrap_or_else(problem::panicked);
-    observed.end(response.status());
+    let answered = if trace.span.is_recorded() {
+        // Boxed, so that requests that are not recorded carry nothing of it.
+        Box::pin(trace.span.within(answered)).await
+    } else {
+        answered.await
+    };
+    let response = answered.unwrap_or_else(problem::panicked);
+    let status = response.status();
+    trace.span.answered(status.as_u16(), status.is_server_error());
+    observed.end(status);
     let mut response = finish(response, &id, uri.path());
     if let Some(value) = trace.header_value() {
         response.headers_mut().insert(trace_context::RESPONSE_HEADER, value);

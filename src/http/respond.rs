@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{if_match::etag, problem};
+use super::{if_match::etag, metrics, problem};
 use crate::app::Answer;
 
 /// What an answer tells of the thing that it is about.
@@ -29,6 +29,7 @@ pub(super) fn respond(answer: Answer) -> Response {
     let content_type = if is_problem { problem::CONTENT_TYPE } else { "application/json" };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if answer.replayed {
+        metrics::replayed();
         headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
     }
     response

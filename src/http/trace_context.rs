@@ -8,72 +8,66 @@ use std::fmt;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt as _;
 
+use crate::{
+    domain::trace_parent::TraceParent,
+    telemetry::spans::{self, Span},
+};
+
 const REQUEST_HEADER: &str = "traceparent";
 
 pub(super) const RESPONSE_HEADER: HeaderName = HeaderName::from_static("traceresponse");
 
 /// Where a request stands in its trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct TraceContext {
-    trace_id: u128,
     /// The span of this request.
-    span_id: u64,
-    /// Whether the client records the trace. Nothing else of the flags is known, so nothing else is passed on.
-    is_sampled: bool,
+    own: TraceParent,
+    /// What its client named.
+    parent: Option<TraceParent>,
+    /// The same span, if this process records it.
+    pub(super) span: Span,
 }
 
 impl TraceContext {
     /// The client's trace if it names one, or a new one; in either with a span of its own.
-    pub(super) fn begin(headers: &HeaderMap) -> Self {
-        let mut given = headers.get_all(REQUEST_HEADER).iter();
-        let parent = match (given.next(), given.next()) {
-            (Some(value), None) => value.to_str().ok().and_then(parse),
-            _ => None,
-        };
+    pub(super) fn begin(headers: &HeaderMap, request: &spans::Request<'_>) -> Self {
+        let parent = given(headers);
+        if let Some((own, span)) = spans::serve(request, parent) {
+            return Self { own, parent, span };
+        }
         let mut random = rand::rng();
-        let (trace_id, is_sampled) = parent.unwrap_or_else(|| (random.random_range(1..=u128::MAX), false));
-        Self { trace_id, span_id: random.random_range(1..=u64::MAX), is_sampled }
+        let (trace_id, is_sampled) = parent.map_or_else(
+            || (random.random_range(1..=u128::MAX), false),
+            |parent| (parent.trace_id, parent.is_sampled),
+        );
+        let own = TraceParent { trace_id, span_id: random.random_range(1..=u64::MAX), is_sampled };
+        Self { own, parent, span: Span::default() }
     }
 
     /// The trace, as logs name it.
-    pub(super) fn trace_id(&self) -> impl fmt::Display {
-        Hex(self.trace_id)
+    pub(super) fn trace_id(&self) -> impl fmt::Display + use<> {
+        self.own.trace_id()
+    }
+
+    /// What the changes of this request belong to: its own span, or where that is not recorded the client's, so that the
+    /// client's trace goes on past a process that records nothing.
+    pub(super) fn for_changes(&self) -> Option<TraceParent> {
+        self.span.trace_parent().or(self.parent).filter(|parent| parent.is_sampled)
     }
 
     /// The value of the answer's header.
     pub(super) fn header_value(&self) -> Option<HeaderValue> {
-        let Self { trace_id, span_id, is_sampled } = self;
-        HeaderValue::from_str(&format!("00-{trace_id:032x}-{span_id:016x}-{:02x}", u8::from(*is_sampled)))
-            .ok()
+        HeaderValue::from_str(&self.own.to_string()).ok()
     }
 }
 
-/// 32 hexadecimal digits.
-struct Hex(u128);
-
-impl fmt::Display for Hex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+/// What the client named, if it did so once and validly.
+fn given(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all(REQUEST_HEADER).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok()?.parse().ok(),
+        _ => None,
     }
-}
-
-/// Trace id and sampled flag of `version-trace_id-parent_id-flags`.
-fn parse(text: &str) -> Option<(u128, bool)> {
-    let mut parts = text.split('-');
-    let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let version = hex(version, 2)?;
-    // A later version may say more behind another hyphen; `ff` is none.
-    if version == 0xff || version == 0 && parts.next().is_some() {
-        return None;
-    }
-    let (trace_id, parent_id, flags) = (hex(trace_id, 32)?, hex(parent_id, 16)?, hex(flags, 2)?);
-    (trace_id != 0 && parent_id != 0).then_some((trace_id, flags & 1 == 1))
-}
-
-/// Exactly so many digits, in lower case.
-fn hex(text: &str, digits: usize) -> Option<u128> {
-    let valid = text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    valid.then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -88,7 +82,8 @@ mod tests {
         for value in values {
             headers.append(REQUEST_HEADER, HeaderValue::from_str(value).expect("a header"));
         }
-        TraceContext::begin(&headers)
+        let request = spans::Request { method: "GET", route: None, path: "/", id: "req_1" };
+        TraceContext::begin(&headers, &request)
     }
 
     #[test]
@@ -106,6 +101,8 @@ mod tests {
             let parts: Vec<&str> = value.to_str().expect("ASCII").split('-').collect();
             assert_eq!((parts[0], parts[1], parts[2].len(), parts[3]), ("00", TRACE, 16, flags), "{given}");
             assert_ne!(parts[2], PARENT);
+            let passed_on = context.for_changes().map(|parent| parent.to_string());
+            assert_eq!(passed_on, (flags == "01").then(|| format!("00-{TRACE}-{PARENT}-01")));
         }
     }
 
@@ -127,9 +124,9 @@ mod tests {
         ] {
             let context = begin(&[wrong]);
             assert_ne!(context.trace_id().to_string(), TRACE, "{wrong}");
-            assert!(!context.is_sampled);
+            assert!(!context.own.is_sampled && context.for_changes().is_none());
         }
-        assert_ne!(begin(&[&valid, &valid]).trace_id, begin(&[&valid]).trace_id);
-        assert_ne!(begin(&[]).trace_id, begin(&[]).trace_id);
+        assert_ne!(begin(&[&valid, &valid]).own.trace_id, begin(&[&valid]).own.trace_id);
+        assert_ne!(begin(&[]).own.trace_id, begin(&[]).own.trace_id);
     }
 }

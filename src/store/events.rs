@@ -30,6 +30,7 @@ struct Row {
     created_at: DateTime<Utc>,
     correlation_id: Option<String>,
     causation_id: Option<Uuid>,
+    trace_parent: Option<String>,
     data: serde_json::Value,
 }
 
@@ -46,6 +47,7 @@ impl TryFrom<Row> for PlacedEvent {
             time: row.created_at,
             correlation_id: row.correlation_id,
             causation_id: row.causation_id.map(EventId::from),
+            trace_parent: super::outbox::read_trace_parent(row.trace_parent.as_deref()),
             data: row.data,
         };
         Ok(Self { place: row.place, envelope })
@@ -62,11 +64,12 @@ pub async fn list_of_order(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT sequence AS "place!", event_id AS "event_id!", type AS "event_type!", subject AS "subject!",
-                  sequence AS "sequence!", created_at AS "created_at!", correlation_id, causation_id, data AS "data!"
-           FROM (SELECT event_id, type, subject, sequence, created_at, correlation_id, causation_id, data
+                  sequence AS "sequence!", created_at AS "created_at!", correlation_id, causation_id, trace_parent,
+                  data AS "data!"
+           FROM (SELECT event_id, type, subject, sequence, created_at, correlation_id, causation_id, trace_parent, data
                  FROM outbox WHERE aggregate_id = $1 AND sequence > $2
                  UNION ALL
-                 SELECT event_id, type, subject, sequence, created_at, correlation_id, causation_id, data
+                 SELECT event_id, type, subject, sequence, created_at, correlation_id, causation_id, trace_parent, data
                  FROM outbox_sent WHERE aggregate_id = $1 AND sequence > $2) e
            ORDER BY sequence LIMIT $3"#,
         Aggregate::Order(id).uuid(),
@@ -90,7 +93,7 @@ pub async fn list(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT position AS place, event_id, type AS event_type, subject, sequence, created_at, correlation_id,
-                  causation_id, data
+                  causation_id, trace_parent, data
            FROM outbox_sent WHERE position > $1 AND position <= $2 AND ($3::text IS NULL OR type = $3)
            ORDER BY position LIMIT $4"#,
         after,

@@ -19,6 +19,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use crate::telemetry::spans::{self, Span};
+
 pub mod api_keys;
 pub mod candidates;
 pub mod dead_letters;
@@ -37,6 +39,7 @@ pub mod outbox;
 pub mod payment_lookups;
 pub mod payments;
 pub mod placement;
+mod pool_metrics;
 pub mod provider_events;
 pub mod purchase_limits;
 pub mod refunds;
@@ -48,6 +51,7 @@ pub mod shipments;
 pub mod stock_imports;
 
 use placement::PlacementConnections;
+use pool_metrics::PoolMetrics;
 
 pub use error::{Error, expect_rows};
 /// A database connection, inside a transaction or not.
@@ -90,6 +94,8 @@ pub struct Store {
     pool: PgPool,
     placements: Arc<PlacementConnections>,
     outbox: PgPool,
+    pool_metrics: PoolMetrics,
+    outbox_metrics: PoolMetrics,
     patience: Duration,
 }
 
@@ -115,7 +121,10 @@ impl Store {
         let outbox = pool.clone().connect_lazy_with(connect.clone().options(OUTBOX_OPTIONS));
         let pool = pool.connect_with(connect.clone()).await?;
         let placements = Arc::new(PlacementConnections::new(connect, options.acquire_timeout));
-        Ok(Self { pool, placements, outbox, patience: options.statement_timeout + ANSWER_MARGIN })
+        let pool_metrics = PoolMetrics::of("general", &pool);
+        let outbox_metrics = PoolMetrics::of("outbox", &outbox);
+        let patience = options.statement_timeout + ANSWER_MARGIN;
+        Ok(Self { pool, placements, outbox, pool_metrics, outbox_metrics, patience })
     }
 
     /// Applies the migrations that are missing.
@@ -148,8 +157,10 @@ impl Store {
 
     /// Begins a transaction. `name` shows up in errors and in PostgreSQL's log.
     pub async fn begin(&self, name: &'static str) -> Result<Tx, Error> {
-        let inner = Box::pin(self.pool.begin()).await?;
-        Ok(Tx { inner, name })
+        let span = spans::transaction(name);
+        let wait = self.pool_metrics.begin();
+        let inner = wait.end(Box::pin(self.pool.begin()).await)?;
+        Ok(Tx { inner, name, span })
     }
 
     /// A connection for reads that need no transaction.
@@ -157,12 +168,14 @@ impl Store {
     /// Waiting for one takes 4 KB of state. Boxed, only those pay for it who ask: an order that is placed does not, and its
     /// handler and each layer around it would carry those 4 KB.
     pub async fn conn(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, Error> {
-        Ok(Box::pin(self.pool.acquire()).await?)
+        let wait = self.pool_metrics.begin();
+        Ok(wait.end(Box::pin(self.pool.acquire()).await)?)
     }
 
     /// A connection for those who read the outbox again and again; see [`outbox`].
     pub async fn outbox_conn(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, Error> {
-        Ok(Box::pin(self.outbox.acquire()).await?)
+        let wait = self.outbox_metrics.begin();
+        Ok(wait.end(Box::pin(self.outbox.acquire()).await)?)
     }
 
     /// One round trip.
@@ -184,13 +197,16 @@ impl Store {
 pub struct Tx {
     inner: sqlx::Transaction<'static, Postgres>,
     name: &'static str,
+    span: Span,
 }
 
 impl Tx {
     /// Commits. Where the answer does not come, the outcome is unknown: [`Error::CommitUnknown`].
     pub async fn commit(self) -> Result<(), Error> {
-        let name = self.name;
-        self.inner.commit().await.map_err(|error| Error::from_commit(name, error))
+        let Self { inner, name, span } = self;
+        // Ends with it.
+        let _span = span;
+        inner.commit().await.map_err(|error| Error::from_commit(name, error))
     }
 
     /// Rolls back, awaited, so that its locks are free when this returns.

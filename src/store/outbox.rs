@@ -9,6 +9,7 @@ use super::{Conn, Error};
 use crate::domain::{
     event::{Aggregate, Envelope, Event, EventType},
     ids::EventId,
+    trace_parent::TraceParent,
 };
 
 /// An event to be written.
@@ -24,6 +25,8 @@ pub struct NewEvent {
     pub correlation_id: Option<String>,
     /// The event that it follows from.
     pub causation_id: Option<EventId>,
+    /// The span that wrote it, where that is recorded.
+    pub trace_parent: Option<TraceParent>,
 }
 
 /// Writes events, in this order.
@@ -38,13 +41,16 @@ pub async fn insert(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Error> {
         events.iter().map(|event| event.correlation_id.as_deref()).collect();
     let causations: Vec<Option<Uuid>> =
         events.iter().map(|event| event.causation_id.map(EventId::uuid)).collect();
+    let traces = trace_parents(events.iter().map(|event| event.trace_parent));
     let data: Vec<Json<&Event>> = events.iter().map(|event| Json(&event.event)).collect();
     let result = sqlx::query!(
-        "INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data)
-         SELECT event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data
+        "INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data,
+                             trace_parent)
+         SELECT event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data, trace_parent
          FROM UNNEST($1::uuid[], $2::smallint[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[],
-                     $8::uuid[], $9::jsonb[]) WITH ORDINALITY
-              AS n (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data, place)
+                     $8::uuid[], $9::jsonb[], $10::text[]) WITH ORDINALITY
+              AS n (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, causation_id, data,
+                    trace_parent, place)
          ORDER BY place",
         &ids,
         &shards,
@@ -55,10 +61,26 @@ pub async fn insert(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Error> {
         &correlations as _,
         &causations as _,
         &data as _,
+        &traces as _,
     )
     .execute(conn)
     .await?;
     super::expect_rows(&result, events.len(), "insert outbox rows")
+}
+
+/// The column of these. An array that is shorter than its neighbours ends in NULLs, so one that would hold nothing else is empty.
+pub(super) fn trace_parents(
+    parents: impl Iterator<Item = Option<TraceParent>> + Clone,
+) -> Vec<Option<String>> {
+    if parents.clone().all(|parent| parent.is_none()) {
+        return Vec::new();
+    }
+    parents.map(|parent| parent.map(|parent| parent.to_string())).collect()
+}
+
+/// The span that a row names. One that cannot be read costs a trace, and no event.
+pub(super) fn read_trace_parent(text: Option<&str>) -> Option<TraceParent> {
+    text?.parse().ok()
 }
 
 /// An event that waits to be published.
@@ -98,7 +120,7 @@ pub struct UnknownRow {
 pub async fn list_pending(conn: &mut Conn, shards: &[i16], from: i64, limit: i64) -> Result<Pending, Error> {
     let rows = sqlx::query!(
         "SELECT o.id, o.event_id, o.sequence, o.type AS event_type, o.subject, o.correlation_id, o.causation_id,
-                o.data, o.created_at, o.attempts
+                o.data, o.created_at, o.attempts, o.trace_parent
          FROM outbox o
          WHERE o.id >= $2 AND o.shard = ANY($1)
            AND (o.retry_at IS NULL OR o.retry_at <= now())
@@ -126,6 +148,7 @@ pub async fn list_pending(conn: &mut Conn, shards: &[i16], from: i64, limit: i64
             time: row.created_at,
             correlation_id: row.correlation_id,
             causation_id: row.causation_id.map(EventId::from),
+            trace_parent: read_trace_parent(row.trace_parent.as_deref()),
             data: row.data,
         };
         pending.rows.push((OutboxRow { id: row.id, attempts: row.attempts }, envelope));
@@ -151,13 +174,13 @@ pub async fn mark_sent(
          gone AS (
              DELETE FROM outbox o WHERE o.id = ANY($4) AND o.shard = ANY (ARRAY(SELECT shard FROM lease))
              RETURNING o.id, o.event_id, o.shard, o.aggregate_id, o.sequence, o.type, o.subject, o.correlation_id,
-                       o.causation_id, o.data, o.created_at),
+                       o.causation_id, o.data, o.created_at, o.trace_parent),
          -- After the deletion: the one row is held for no longer than it takes to commit.
          feed AS (
              UPDATE event_feed SET position = position + (SELECT count(*) FROM gone)
              WHERE is_only AND EXISTS (SELECT 1 FROM gone) RETURNING position)
          INSERT INTO outbox_sent (id, event_id, shard, aggregate_id, sequence, type, subject, correlation_id,
-                                  causation_id, data, created_at, sent_at, position)
+                                  causation_id, data, created_at, trace_parent, sent_at, position)
          SELECT gone.*, clock_timestamp(), feed.position + 1 - row_number() OVER (ORDER BY gone.id DESC)
          FROM gone CROSS JOIN feed",
         owner,

@@ -16,11 +16,13 @@ use crate::{
 };
 
 mod dead_letters;
+mod delivery_span;
 mod expiry;
 mod fulfilment;
 mod import;
 mod outbox_relay;
 mod payment;
+mod queue_depths;
 mod reconciliation;
 mod retention;
 mod runner;
@@ -106,6 +108,7 @@ pub async fn run(
             }
             WorkerKind::Relay => {
                 workers.spawn(dead_letters::run(app.clone(), Arc::clone(&bus), shutdown.clone()));
+                workers.spawn(queue_depths::run(Arc::clone(&bus), shutdown.clone()));
                 let directory = Arc::clone(directory);
                 workers.spawn(outbox_relay::run(app, bus, directory, settings.relay.clone(), shutdown));
             }

@@ -1,5 +1,5 @@
-//! The retention worker: makes the days of events that come ready, and deletes what has been kept for long enough. Any number of
-//! processes may do so at a time.
+//! The retention worker: makes the days of events that come ready, deletes what has been kept for long enough, and watches the
+//! invariants that can be. Any number of processes may do so at a time.
 
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ pub(super) async fn run(app: App, settings: RetentionWorker, shutdown: Cancellat
     };
     let mut walks = RowWalks::default();
     loop {
+        if let Err(error) = app.watch_invariants().await {
+            tracing::warn!(%error, "the invariants cannot be watched, trying again");
+        }
         if let Err(error) = keep(&app, days(settings.events_days), ages, &mut walks).await {
             tracing::warn!(%error, "what is old could not be deleted, trying again");
         }

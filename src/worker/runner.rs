@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::delivery_span;
 use crate::{
     app::{App, Cause, Error, Handling, Progress},
     bus::{Delivery, EventBus, RetryTier, Settlement, Subscription},
@@ -22,6 +23,7 @@ use crate::{
         validation::FieldError,
     },
     store::{self, dead_letters, inbox},
+    telemetry::spans,
 };
 
 /// Why an event is not handled that is older than what is known of events: it may have taken effect.
@@ -78,7 +80,10 @@ async fn process(consumer: &'static dyn Consumer, app: &App, delivery: Delivery)
     let name = consumer.subscription().consumer;
     let Delivery { envelope, body, attempt, settle } = delivery;
     let settlement = match &envelope {
-        Ok(envelope) => handle(consumer, app, envelope, attempt, &body).await,
+        Ok(envelope) => {
+            let handled = handle(consumer, app, envelope, attempt, &body);
+            delivery_span::within(name, envelope, attempt, handled).await
+        }
         Err(reason) => bury(app, name, None, &body, reason, attempt).await,
     };
     if let Err(error) = settle.settle(settlement).await {
@@ -97,7 +102,11 @@ async fn handle(
     let handling = Handling {
         consumer: name,
         event_id: envelope.id,
-        cause: Cause { correlation_id: envelope.correlation_id.clone(), causation_id: Some(envelope.id) },
+        cause: Cause {
+            correlation_id: envelope.correlation_id.clone(),
+            causation_id: Some(envelope.id),
+            trace_parent: spans::current().or(envelope.trace_parent),
+        },
     };
     let event_type = envelope.event_type.as_str();
     match is_kept(app, envelope).await {

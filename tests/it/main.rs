@@ -40,6 +40,7 @@ mod readme;
 mod reported;
 mod sandbox;
 mod support;
+mod telemetry;
 mod tidy;
 mod worker_breaker;
 mod worker_imports;

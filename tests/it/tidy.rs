@@ -10,18 +10,18 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("config", &["domain"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "domain"]),
     ("lifecycle", &[]),
-    ("store", &["domain"]),
+    ("store", &["domain", "telemetry"]),
     ("lock", &["domain"]),
-    ("provider", &["domain"]),
-    ("bus", &["domain"]),
+    ("provider", &["domain", "telemetry"]),
+    ("bus", &["domain", "telemetry"]),
     ("members", &["store"]),
     ("sandbox", &["domain"]),
-    ("app", &["store", "lock", "provider", "domain"]),
+    ("app", &["store", "lock", "provider", "domain", "telemetry"]),
     ("http", &["app", "store", "config", "domain", "telemetry"]),
     ("bench", &["app", "store", "config", "domain"]),
-    ("worker", &["app", "store", "bus", "members", "config", "domain"]),
+    ("worker", &["app", "store", "bus", "members", "config", "domain", "telemetry"]),
     (
         "cli",
         &[
@@ -49,7 +49,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "bench"]),
     ("lapin", &["bus"]),
     ("zookeeper_client", &["lock", "members"]),
-    ("reqwest", &["provider", "sandbox", "cli"]),
+    ("reqwest", &["provider", "sandbox", "cli", "telemetry"]),
     ("hmac", &["provider", "sandbox"]),
     ("axum", &["http", "sandbox"]),
     ("governor", &["http"]),
@@ -59,8 +59,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["http"]),
     ("clap", &["cli", "worker"]),
     ("anyhow", &["cli", "bench"]),
-    ("metrics", &["app", "http", "lock", "provider", "telemetry", "worker"]),
+    ("metrics", &["app", "http", "lock", "provider", "store", "telemetry", "worker"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
+    ("metrics_process", &["telemetry"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
 ];
 
 /// The most lines that a file may have.

@@ -26,6 +26,7 @@ fn event(order_id: OrderId) -> NewEvent {
         event: Event::OrderExpired(OrderExpired { order_id }),
         correlation_id: None,
         causation_id: None,
+        trace_parent: None,
     }
 }
 

@@ -28,6 +28,7 @@ impl Engine {
             placed = self.place_around_locked(&all).await;
         }
         METRICS.orders.increment(tickets.len() as u64);
+        METRICS.batch_orders.record(f64::from(u32::try_from(tickets.len()).unwrap_or(u32::MAX)));
         METRICS.duration.record(began.elapsed());
         match placed {
             Ok(outcomes) => tickets.into_iter().zip(outcomes).collect(),

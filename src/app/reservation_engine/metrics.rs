@@ -19,9 +19,11 @@ pub(super) struct EngineMetrics {
     pub(super) failed: Counter,
     pub(super) orders: Counter,
     pub(super) duration: Histogram,
+    pub(super) batch_orders: Histogram,
+    pub(super) lanes_busy: Gauge,
 }
 
-/// The metrics of every engine of the process. The size of a batch is orders by batches.
+/// The metrics of every engine of the process.
 pub(super) static METRICS: LazyLock<EngineMetrics> = LazyLock::new(|| {
     let count = Unit::Count;
     describe_gauge!(
@@ -54,6 +56,12 @@ pub(super) static METRICS: LazyLock<EngineMetrics> = LazyLock::new(|| {
         Unit::Seconds,
         "How long a batch took, its transaction and its retries."
     );
+    describe_histogram!("holdfast_reservation_batch_orders", count, "How many orders a batch had.");
+    describe_gauge!(
+        "holdfast_reservation_lanes_busy",
+        count,
+        "Batches under way, each on a connection of its own; reservation.lanes is the most."
+    );
     let batches = |outcome| counter!("holdfast_reservation_batches_total", "outcome" => outcome);
     EngineMetrics {
         under_way: gauge!("holdfast_reservation_orders_under_way"),
@@ -64,5 +72,7 @@ pub(super) static METRICS: LazyLock<EngineMetrics> = LazyLock::new(|| {
         failed: batches("failed"),
         orders: counter!("holdfast_reservation_orders_total"),
         duration: histogram!("holdfast_reservation_batch_seconds"),
+        batch_orders: histogram!("holdfast_reservation_batch_orders"),
+        lanes_busy: gauge!("holdfast_reservation_lanes_busy"),
     }
 });

@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Answer, Error, answer};
+use super::{Answer, Cause, Error, answer};
 use crate::{
     domain::{
         allocation::Allocation, new_order::OrderDraft, open_orders::OpenOrderCaps, reservation::Shortage,
@@ -82,7 +82,7 @@ pub struct ReservationOptions {
 pub(super) struct Placement {
     pub(super) draft: OrderDraft,
     pub(super) request: IdempotentRequest,
-    pub(super) correlation_id: Option<String>,
+    pub(super) cause: Cause,
 }
 
 /// What one try came to.
@@ -257,6 +257,7 @@ impl Engine {
         while state.lanes_busy < self.options.lanes {
             let Some(batch) = state.queue.take() else { return };
             state.lanes_busy += 1;
+            METRICS.lanes_busy.increment(1);
             tokio::spawn(self.clone().run_lane(batch));
         }
     }
@@ -283,6 +284,7 @@ impl Engine {
         let batch = state.queue.take();
         if batch.is_none() {
             state.lanes_busy -= 1;
+            METRICS.lanes_busy.decrement(1);
         } else {
             self.start_lanes(&mut state);
         }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Bounds, Engine, Error, METRICS, Placed, Placement, Rendered, Ticket};
 use crate::{
     app::{
-        Cause, Conflict, answer,
+        Conflict, answer,
         reserve_stock::{self, LockedStock, Want},
         retry::retry,
         stock_events,
@@ -241,8 +241,7 @@ fn crossing_of<'a>(
         allocations.iter().flat_map(Allocation::parts).any(|part| part.level == change.after.key)
     };
     let last = winners.rev().find(took);
-    let correlation_id = last.and_then(|(ticket, _)| ticket.placement.correlation_id.clone());
-    let cause = Cause { correlation_id, causation_id: None };
+    let cause = last.map(|(ticket, _)| ticket.placement.cause.clone()).unwrap_or_default();
     stock_events::crossing_event(change, change.after.version, &cause)
 }
 

@@ -40,7 +40,8 @@ impl Rendered {
             expires_at: self.expires_at,
             request: &placement.request,
             body: &self.body,
-            correlation_id: placement.correlation_id.as_deref(),
+            correlation_id: placement.cause.correlation_id.as_deref(),
+            trace_parent: placement.cause.trace_parent,
         }
     }
 

@@ -176,8 +176,11 @@ fn cloud_event() -> Value {
         attributes().into_iter().filter(|one| one.name != envelope::IN_CONTENT_TYPE).collect();
     let required: Vec<String> =
         in_headers.iter().filter(|one| one.is_required).map(|one| attribute(&one.name)).collect();
-    let properties: Map<String, Value> =
+    let mut properties: Map<String, Value> =
         in_headers.into_iter().map(|one| (attribute(&one.name), as_text(one.schema))).collect();
+    let publisher = "The trace and the span that published the message (W3C Trace Context): the parent of what a consumer does.";
+    properties
+        .insert(envelope::TRACE_PARENT.to_owned(), json!({ "type": "string", "description": publisher }));
     json!({
         "contentType": Envelope::DATACONTENTTYPE,
         "correlationId": { "location": format!("$message.header#/{}", attribute("correlationid")) },

@@ -18,7 +18,10 @@ use lapin::{
 use super::topology::short;
 use crate::{
     bus::BusError,
-    domain::event::{Envelope, EventType, Topic},
+    domain::{
+        event::{Envelope, EventType, Topic},
+        trace_parent::TraceParent,
+    },
 };
 
 const ATTEMPT: &str = "x-attempt";
@@ -26,6 +29,8 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 /// Whose dead letter this is, and why, on a copy that lost the broker's own account of it.
 const DEAD_CONSUMER: &str = "x-dead-consumer";
 const DEAD_REASON: &str = "x-dead-reason";
+/// Where the span stands that published a message; `cloudEvents_traceparent` is of the one that wrote the event.
+pub(super) const TRACE_PARENT: &str = "traceparent";
 /// What the broker adds. On a copy it would tell of another message's life, or be taken for a loop.
 const OF_THE_BROKER: [&str; 5] =
     ["x-death", DELIVERY_COUNT, "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"];
@@ -71,6 +76,9 @@ pub(super) fn encode(event: &Envelope, exchange: impl Fn(Topic) -> String) -> Re
     if let Some(causation_id) = &event.causation_id {
         put("causationid", &causation_id.to_string());
     }
+    if let Some(trace_parent) = &event.trace_parent {
+        put(TRACE_PARENT, &trace_parent.to_string());
+    }
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type(Envelope::DATACONTENTTYPE.into())
@@ -89,6 +97,13 @@ pub(super) fn encode(event: &Envelope, exchange: impl Fn(Topic) -> String) -> Re
         // Invariant: a JSON value has string keys, and so always has a text.
         body: serde_json::to_vec(&event.data).unwrap_or_default(),
     })
+}
+
+/// Writes into a message what published it, by the name that tracing libraries of other consumers look for.
+pub(super) fn put_trace(message: &mut Message, publisher: TraceParent) {
+    let mut headers = message.properties.headers().clone().unwrap_or_default();
+    headers.insert(TRACE_PARENT.into(), AMQPValue::LongString(publisher.to_string().into()));
+    message.properties = message.properties.clone().with_headers(headers);
 }
 
 /// The event in a message, or why there is none.
@@ -112,6 +127,10 @@ pub(super) fn decode(properties: &BasicProperties, body: &[u8]) -> Result<Envelo
             .with_timezone(&Utc),
         correlation_id: given("correlationid").map(ToOwned::to_owned),
         causation_id: causation_id.map_err(|error| wrong("causationid", format!("{error}")))?,
+        // What cannot be read costs a trace, and no event.
+        trace_parent: header_text(properties, TRACE_PARENT)
+            .or_else(|| given(TRACE_PARENT))
+            .and_then(|text| text.parse().ok()),
         data: serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?,
     })
 }
@@ -206,6 +225,7 @@ mod tests {
             time: DateTime::from_timestamp(1_700_000_000, 123_456_000).expect("a time"),
             correlation_id: Some("ü".repeat(200)),
             causation_id: Some(EventId::new()),
+            trace_parent: Some(TraceParent { trace_id: 1, span_id: 2, is_sampled: true }),
             data: serde_json::json!({ "amount": { "minor": 1099, "currency": "EUR" } }),
         }
     }
@@ -224,6 +244,20 @@ mod tests {
         );
         assert_eq!(decode(&message.properties, &message.body), Ok(event));
         assert_eq!(attempt(&message.properties), 1);
+    }
+
+    #[test]
+    fn a_consumer_goes_on_from_the_span_that_published() {
+        let event = event();
+        let mut message = message(&event);
+        let publisher = TraceParent { trace_id: 1, span_id: 3, is_sampled: true };
+        put_trace(&mut message, publisher);
+        let goes_on =
+            |properties: &BasicProperties| decode(properties, &message.body).expect("an event").trace_parent;
+        assert_eq!(goes_on(&message.properties), Some(publisher));
+        assert_eq!(goes_on(&for_attempt(&message.properties, 2)), Some(publisher));
+        let written = header_text(&message.properties, "cloudEvents_traceparent").expect("the attribute");
+        assert_eq!(Some(written.to_owned()), event.trace_parent.map(|parent| parent.to_string()));
     }
 
     #[test]

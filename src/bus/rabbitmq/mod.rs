@@ -6,15 +6,17 @@
 //! if every queue that wants it has stored it; a message leaves a consumer's queue only by its settlement.
 //!
 //! [`connection`] makes connections, [`topology`] names and declares, [`envelope`] translates, [`publisher`]
-//! publishes, [`consumer`] consumes, [`settle`] ends a delivery, [`asyncapi`] tells consumers of all this.
+//! publishes, [`consumer`] consumes, [`settle`] ends a delivery, [`trace`] follows an event on its way, [`depths`] looks at the queues, [`asyncapi`] tells consumers of all this.
 
 mod asyncapi;
 mod connection;
 mod consumer;
+mod depths;
 mod envelope;
 mod publisher;
 mod settle;
 mod topology;
+mod trace;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -33,7 +35,7 @@ use self::{
     settle::RabbitMqSettle,
     topology::Topology,
 };
-use super::{BusError, DeadDelivery, Delivery, EventBus, PublishOutcome, Subscription};
+use super::{BusError, DeadDelivery, Delivery, EventBus, PublishOutcome, QueueDepth, Subscription};
 use crate::domain::event::Envelope;
 
 /// Storing dead letters is one short transaction each; more in flight would not be faster.
@@ -199,9 +201,11 @@ impl EventBus for RabbitMqBus {
     async fn publish(&self, events: &[Envelope]) -> Result<Vec<PublishOutcome>, BusError> {
         let exchange = |topic| self.topology.exchange(topic);
         let messages = events.iter().map(|event| envelope::encode(event, exchange));
-        let messages = messages.collect::<Result<_, _>>()?;
+        let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
+        let spans = trace::begin(events, &mut messages);
         let publisher = self.publisher();
         let outcomes = publisher.publish(messages).await;
+        trace::end(spans, &outcomes);
         // A window that its caller gave up takes its channel with it: what is left of it must not meet the next one.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(publisher);
         outcomes
@@ -231,6 +235,11 @@ impl EventBus for RabbitMqBus {
             let text = format!("no answer from RabbitMQ at {target} in {limit:?}; check that it runs");
             Err(BusError::Unavailable(text))
         })
+    }
+
+    async fn measure_queues(&self) -> Result<Vec<QueueDepth>, BusError> {
+        // Not on the connection that publishes: low on memory or disk, the broker reads nothing from it.
+        depths::measure(&self.consume_link, &self.topology).await
     }
 
     async fn close(&self) {

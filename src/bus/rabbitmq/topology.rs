@@ -95,6 +95,14 @@ impl Topology {
         self.name("unroutable")
     }
 
+    /// Every queue that this process knows.
+    pub(super) fn queues(&self) -> Vec<String> {
+        let subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let consumers = subscriptions.iter().map(|subscription| self.queue(subscription.consumer));
+        let retries = RetryTier::ALL.into_iter().map(|tier| self.retry(tier));
+        consumers.chain(retries).chain([self.dead_letter(), self.unroutable()]).collect()
+    }
+
     fn name(&self, part: &str) -> String {
         format!("{}.{part}", self.prefix)
     }

@@ -14,7 +14,7 @@ use utoipa::{
 };
 
 use super::EventType;
-use crate::domain::ids::EventId;
+use crate::domain::{ids::EventId, trace_parent::TraceParent};
 
 /// An event with everything that is told of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,8 @@ pub struct Envelope {
     pub correlation_id: Option<String>,
     /// The event that this one follows from.
     pub causation_id: Option<EventId>,
+    /// The span that it follows from, where that is recorded.
+    pub trace_parent: Option<TraceParent>,
     /// What there is to know: an [`Event`](super::Event) of this type, as JSON.
     pub data: Value,
 }
@@ -88,6 +90,10 @@ pub(super) struct CloudEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EventId, required = false)]
     causationid: Option<EventId>,
+    /// The trace and the span that made the change (W3C Trace Context), where they are recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, pattern = "^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$")]
+    traceparent: Option<TraceParent>,
     /// `correlationid`, by its older name.
     correlation_id: Option<&'a str>,
     /// `causationid`, by its older name.
@@ -116,6 +122,7 @@ impl<'a> From<&'a Envelope> for CloudEvent<'a> {
             partitionkey: envelope.partition_key(),
             correlationid: envelope.correlation_id.as_deref(),
             causationid: envelope.causation_id,
+            traceparent: envelope.trace_parent,
             correlation_id: envelope.correlation_id.as_deref(),
             causation_id: envelope.causation_id,
             data: &envelope.data,

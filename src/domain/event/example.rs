@@ -15,10 +15,15 @@ use super::{
         ShipmentShipped,
     },
 };
-use crate::domain::ids::{OrderId, OrderLineId, PaymentId, RefundId, ShipmentId};
+use crate::domain::{
+    ids::{OrderId, OrderLineId, PaymentId, RefundId, ShipmentId},
+    trace_parent::TraceParent,
+};
 
 const EVENT: Uuid = Uuid::from_u128(0x019c_ae10_4ac3_7f5a_8b6c_7d8e_9f0a_1b2c);
 const CAUSE: Uuid = Uuid::from_u128(0x019c_ae10_4a9b_7f5a_8b6c_7d8e_9f0a_1b2b);
+const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
+const SPAN: u64 = 0x00f0_67aa_0ba9_02b7;
 const THING: Uuid = Uuid::from_u128(0x019c_ae10_3f11_7f5a_8b6c_7d8e_9f0a_0001);
 /// When it happened, in microseconds.
 const TIME: i64 = 1_772_446_530_123_456;
@@ -43,6 +48,7 @@ pub fn example(event_type: EventType) -> Envelope {
         time: DateTime::from_timestamp_micros(TIME).unwrap_or_default(),
         correlation_id: Some("req_4711".into()),
         causation_id: (!is_first).then(|| CAUSE.into()),
+        trace_parent: Some(TraceParent { trace_id: TRACE, span_id: SPAN, is_sampled: true }),
         data: data_example(event_type),
     }
 }

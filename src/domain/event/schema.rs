@@ -169,7 +169,7 @@ mod tests {
         let required =
             ["datacontenttype", "dataschema", "id", "partitionkey", "sequence", "source", "specversion"];
         assert_eq!(names(true), [&required[..], &["subject", "time", "type"]].concat());
-        assert_eq!(names(false), ["causationid", "correlationid"]);
+        assert_eq!(names(false), ["causationid", "correlationid", "traceparent"]);
         // CloudEvents 1.0: lower-case letters and digits.
         assert!(attributes.iter().all(|one| one.name.bytes().all(|byte| byte.is_ascii_lowercase())));
     }

@@ -12,7 +12,7 @@ use reqwest::{
 };
 
 use super::failure::{Failure, causes, classify, invalid, unsent};
-use crate::provider::ProviderError;
+use crate::{provider::ProviderError, telemetry::spans};
 
 /// The version of Stripe's API that the wire types are written for; without it Stripe uses the account's default.
 const STRIPE_VERSION: &str = "2025-04-30.basil";
@@ -77,6 +77,7 @@ pub(super) struct Answer {
 pub(super) struct Client {
     http: reqwest::Client,
     base_url: String,
+    host: String,
 }
 
 impl Client {
@@ -101,7 +102,8 @@ impl Client {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|error| invalid(&causes(&error)))?;
-        Ok(Self { http, base_url: options.base_url.trim_end_matches('/').to_owned() })
+        let host = url.host_str().unwrap_or_default().to_owned();
+        Ok(Self { http, base_url: options.base_url.trim_end_matches('/').to_owned(), host })
     }
 
     pub(super) fn base_url(&self) -> &str {
@@ -111,6 +113,7 @@ impl Client {
     /// Sends a request. `Ok` only for a 2xx answer that arrived as a whole.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, Failure> {
         let address = format!("{} {}/v1{}", call.method, self.base_url, call.path);
+        let span = spans::call(call.method.as_str(), &template(&call.path), &self.host);
         let mut request = self.http.request(call.method, format!("{}/v1{}", self.base_url, call.path));
         if !call.query.is_empty() {
             request = request.query(&call.query);
@@ -121,8 +124,15 @@ impl Client {
         if let Some(timeout) = call.timeout {
             request = request.timeout(timeout);
         }
-        let response = request.send().await.map_err(|error| Failure::Other(unsent(&error, &address)))?;
+        if let Some(parent) = span.trace_parent() {
+            request = request.header("traceparent", parent.to_string());
+        }
+        let response = request.send().await.map_err(|error| {
+            span.fail("no_answer");
+            Failure::Other(unsent(&error, &address))
+        })?;
         let status = response.status();
+        span.answered(status.as_u16(), !status.is_success());
         let request_id = text(response.headers(), "Request-Id").unwrap_or("none").to_owned();
         let replayed = text(response.headers(), "Idempotent-Replayed") == Some("true");
         tracing::debug!(address, status = status.as_u16(), request_id, replayed, "payment provider answered");
@@ -142,6 +152,16 @@ pub(super) fn segment(reference: &str) -> Result<&str, ProviderError> {
         code: "invalid_reference".into(),
         message: "a provider reference is 1 to 255 letters, digits and underscores".into(),
     })
+}
+
+/// The path with a name in the place of each id: `/v1/payment_intents/{id}/capture`.
+fn template(path: &str) -> String {
+    let is_id = |segment: &str| {
+        let kind = segment.split_once('_').map(|(kind, _)| kind);
+        kind.is_some_and(|kind| ["pi", "re", "ch"].contains(&kind))
+    };
+    let segments = path.split('/').map(|segment| if is_id(segment) { "{id}" } else { segment });
+    format!("/v1{}", segments.collect::<Vec<_>>().join("/"))
 }
 
 fn check_base_url(options: &StripeOptions) -> Result<Url, ProviderError> {

@@ -119,6 +119,20 @@ pub async fn lock_expired(
     Ok(expired)
 }
 
+/// For how long the order has been over its time that is to be expired first, in seconds; 0 where there is none.
+pub async fn find_overdue_seconds(conn: &mut Conn, pin_seconds: f64) -> Result<f64, Error> {
+    let seconds = sqlx::query_scalar!(
+        r#"SELECT EXTRACT(EPOCH FROM clock_timestamp() - o.expires_at)::double precision AS "seconds!" FROM orders o
+           WHERE o.status = 'pending_payment' AND o.expires_at <= clock_timestamp()
+             AND (o.expires_at <= clock_timestamp() - make_interval(secs => $1)
+                  OR NOT EXISTS (SELECT 1 FROM payment p WHERE p.order_id = o.id
+                                 AND p.status IN ('processing', 'requires_action')))
+           ORDER BY o.expires_at LIMIT 1"#,
+        pin_seconds,
+    );
+    Ok(seconds.fetch_optional(conn).await?.unwrap_or_default())
+}
+
 /// Which of these orders a payment in flight keeps alive.
 async fn list_pinned(
     conn: &mut Conn,

@@ -10,10 +10,13 @@ use std::{borrow::Cow, collections::BTreeMap};
 use uuid::Uuid;
 
 use super::PlacedOrder;
-use crate::domain::{
-    event::Aggregate,
-    ids::{EventId, ReservationId},
-    open_orders::{OpenOrderCaps, OrderOwner},
+use crate::{
+    domain::{
+        event::Aggregate,
+        ids::{EventId, ReservationId},
+        open_orders::{OpenOrderCaps, OrderOwner},
+    },
+    store::outbox,
 };
 
 /// One element for each order: its row, in the order of the references.
@@ -37,6 +40,7 @@ pub(super) struct AnswerColumns<'a> {
     pub(super) shards: Vec<i16>,
     pub(super) subjects: Vec<String>,
     pub(super) correlations: Vec<Option<&'a str>>,
+    pub(super) traces: Vec<Option<String>>,
     pub(super) bodies: Vec<&'a str>,
     pub(super) digests: Vec<Uuid>,
     pub(super) clients: Vec<Uuid>,
@@ -89,6 +93,7 @@ impl<'a> AnswerColumns<'a> {
             shards: aggregates().map(|aggregate| aggregate.shard()).collect(),
             subjects: aggregates().map(|aggregate| aggregate.subject()).collect(),
             correlations: orders.iter().map(|order| order.correlation_id).collect(),
+            traces: outbox::trace_parents(orders.iter().map(|order| order.trace_parent)),
             bodies: orders.iter().map(|order| order.body).collect(),
             digests: orders.iter().map(|order| order.request.key.digest()).collect(),
             clients: orders.iter().map(|order| order.request.key.client_id().uuid()).collect(),

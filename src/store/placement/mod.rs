@@ -27,7 +27,7 @@ use sqlx::Connection as _;
 use super::{Conn, Error, Store, idempotency::IdempotentRequest};
 use crate::domain::{
     allocation::Allocation, event::EventType, inventory::LevelKey, new_order::OrderDraft,
-    open_orders::OpenOrderCaps,
+    open_orders::OpenOrderCaps, trace_parent::TraceParent,
 };
 
 mod columns;
@@ -82,6 +82,8 @@ pub struct PlacedOrder<'a> {
     pub body: &'a str,
     /// The request that began the chain.
     pub correlation_id: Option<&'a str>,
+    /// The span that places it, where that is recorded.
+    pub trace_parent: Option<TraceParent>,
 }
 
 /// Orders that are written together.
@@ -202,6 +204,7 @@ async fn write(conn: &mut Conn, batch: &Batch<'_>, decided: bool) -> Result<Writ
         &from_shelf,
         &orders.clients,
         &answers.order_ids,
+        &answers.traces as _,
     )
     .fetch_one(conn)
     .await?;

@@ -1,5 +1,5 @@
 -- A batch of orders, with everything that belongs to them. Parameters are columns: one array element for each level
--- ($1 to $5, $43), order ($6 to $14, $44: its row; $25 to $35, $45: its event and answer), order line ($15 to $22) or owner of
+-- ($1 to $5, $43), order ($6 to $14, $44: its row; $25 to $35, $45, $46: its event and answer), order line ($15 to $22) or owner of
 -- orders ($38 to $41). See mod.rs.
 WITH wanted AS MATERIALIZED (
     SELECT l.sku, l.location_id, n.quantity, n.epoch, n.fence, n.place,
@@ -51,10 +51,10 @@ new_reservations AS (
                 $23::timestamptz[])
          AS n (id, order_id, order_line_id, sku, location_id, quantity, expires_at, created_at)),
 new_events AS (
-    INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, data)
-    SELECT event_id, shard, aggregate_id, 1, $24, subject, correlation_id, data::json
-    FROM UNNEST($25::uuid[], $26::smallint[], $45::uuid[], $27::text[], $28::text[], $29::text[])
-         AS n (event_id, shard, aggregate_id, subject, correlation_id, data)),
+    INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, correlation_id, data, trace_parent)
+    SELECT event_id, shard, aggregate_id, 1, $24, subject, correlation_id, data::json, trace_parent
+    FROM UNNEST($25::uuid[], $26::smallint[], $45::uuid[], $27::text[], $28::text[], $29::text[], $46::text[])
+         AS n (event_id, shard, aggregate_id, subject, correlation_id, data, trace_parent)),
 new_answers AS (
     INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body)
     SELECT * FROM UNNEST($30::uuid[], $31::uuid[], $32::text[], $33::text[], $34::bytea[], $35::smallint[], $29::text[]))

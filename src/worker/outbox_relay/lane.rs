@@ -92,7 +92,9 @@ impl Lane {
     }
 
     async fn publish(&self, envelopes: &[Envelope]) -> Result<Vec<PublishOutcome>, String> {
+        let began = std::time::Instant::now();
         let published = self.bus.publish(envelopes).await;
+        metrics::confirmed(began);
         let is_known = |outcome: &PublishOutcome| !matches!(outcome, PublishOutcome::Unknown(_));
         metrics::blocked(!published.as_ref().is_ok_and(|outcomes| outcomes.iter().any(is_known)));
         published.map_err(|error| error.to_string())
@@ -135,7 +137,7 @@ impl Lane {
     ) -> Result<(), store::Error> {
         let (mut confirmed, mut failed) = (Vec::with_capacity(rows.len()), Vec::new());
         for ((row, envelope), outcome) in rows.iter().zip(envelopes).zip(outcomes) {
-            metrics::published(outcome);
+            metrics::published(envelope, outcome);
             if *outcome == PublishOutcome::Confirmed {
                 confirmed.push(row.id);
                 continue;

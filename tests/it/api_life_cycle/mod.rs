@@ -74,7 +74,7 @@ impl TestApp {
             let handling = Handling {
                 consumer: subscription.consumer,
                 event_id: event_id.into(),
-                cause: Cause { correlation_id: None, causation_id: Some(event_id.into()) },
+                cause: Cause { causation_id: Some(event_id.into()), ..Cause::default() },
             };
             let event = Event::read(event_type.parse().unwrap(), &data).unwrap();
             match consumer.handle(&self.app, &handling, &event).await {

@@ -155,6 +155,7 @@ async fn sent(system: &System) -> Vec<Envelope> {
         time: row.get("created_at"),
         correlation_id: row.get("correlation_id"),
         causation_id: row.get::<Option<uuid::Uuid>, _>("causation_id").map(Into::into),
+        trace_parent: None,
         data: row.get("data"),
     };
     rows.iter().map(envelope).collect()

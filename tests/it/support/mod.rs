@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod app;
 pub(crate) mod broker;
 pub(crate) mod canned;
+pub(crate) mod collector;
 pub(crate) mod contract;
 pub(crate) mod database;
 pub(crate) mod ensemble;

@@ -1,0 +1,32 @@
+//! What is told of a delivery while it is handled: its ids on every log line, and its span where its event belongs to a trace.
+
+use tracing::{Instrument as _, field::Empty};
+
+use crate::{
+    bus::Settlement,
+    domain::event::Envelope,
+    telemetry::spans::{self, Handled},
+};
+
+/// Handles a delivery of this event.
+pub(super) async fn within(
+    consumer: &'static str,
+    envelope: &Envelope,
+    attempt: u32,
+    handled: impl Future<Output = Settlement>,
+) -> Settlement {
+    let (id, event_type) = (envelope.id.to_string(), envelope.event_type.as_str());
+    let (subject, parent) = (envelope.subject.as_str(), envelope.trace_parent);
+    let log = tracing::info_span!(
+        "delivery", consumer, event_id = %id, event_type, subject, trace_id = Empty, order_id = Empty
+    );
+    if let Some(parent) = parent {
+        log.record("trace_id", tracing::field::display(parent.trace_id()));
+    }
+    let span = spans::process(&Handled { consumer, event_type, id: &id, subject, attempt, parent });
+    let settlement = span.within(handled.instrument(log)).await;
+    if settlement != Settlement::Ack {
+        span.fail("retry");
+    }
+    settlement
+}
