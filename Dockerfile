@@ -31,10 +31,11 @@ COPY --from=build /build/target/release/holdfast /usr/local/bin/holdfast
 # The loopback address of a container is reached by nobody.
 ENV HOLDFAST__HTTP__BIND=0.0.0.0:8080 \
     HOLDFAST__SANDBOX__BIND=0.0.0.0:8090 \
+    HOLDFAST__WORKER__BIND=0.0.0.0:8081 \
     HOLDFAST__TELEMETRY__FORMAT=json
 
 USER 10001:10001
-EXPOSE 8080
+EXPOSE 8080 8081
 # SIGTERM drains; a second one ends at once.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["holdfast"]

@@ -27,8 +27,10 @@ api-test: setup
 	cargo build --workspace --locked
 	HOLDFAST=target/debug/holdfast target/debug/devstack run -- devstack/demo.sh api-test
 
-# Format and lints; warnings are errors.
+# Format and lints; warnings are errors. The rules of the alerts are run against series that should and should not raise them.
 lint: setup
+	promtool check config ops/prometheus.yml
+	promtool test rules ops/alerts_test.yml
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what `make demo` and `make test` need and what is missing, on Debian and Ubuntu: a C linker for Rust, the
-# servers, Go for stripe-mock, and curl for the walk-through. Through sudo where this is not root. The packages' own services are not started: devstack starts private ones.
+# servers, Go for stripe-mock, promtool for the rules of the alerts, and curl for the walk-through. Through sudo where this is not root. The packages' own services are not started: devstack starts private ones.
 set -eu
 
 missing=
@@ -21,6 +21,7 @@ need default-jre-headless /usr/bin/java
 need zookeeper /usr/share/java/zookeeper.jar
 need rabbitmq-server '/usr/lib/rabbitmq/bin/rabbitmq-server'
 need golang-go "$(command -v go || true)"
+need prometheus "$(command -v promtool || true)"
 need curl "$(command -v curl || true)"
 [ -n "$missing" ] || exit 0
 
