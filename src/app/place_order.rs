@@ -40,7 +40,6 @@ impl App {
             Ok(admission) => admission,
             Err(refusal) => return Box::pin(self.find_placed(&request, refusal)).await,
         };
-        tracing::Span::current().record("order_id", tracing::field::display(draft.id));
         let deadline = Instant::now() + self.settings.lock_timeout;
         let mut keys: Vec<String> = draft.lines.iter().map(|line| line.sku.to_string()).collect();
         keys.sort();
@@ -57,7 +56,11 @@ impl App {
                 }
             };
             let span = spans::step("place_in_batch");
-            let placed = self.engine.place(placement.clone(), guard, admission.clone()).await?;
+            let placed = self.engine.place(placement.clone(), guard, admission.clone()).await;
+            let placed = placed.inspect_err(|_| {
+                // Only now: what is logged of it is that it failed.
+                tracing::Span::current().record("order_id", tracing::field::display(placement.draft.id));
+            })?;
             drop(span);
             match placed {
                 Placed::Answer(answer) => return Ok(answer),

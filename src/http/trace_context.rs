@@ -15,6 +15,9 @@ use crate::{
 
 const REQUEST_HEADER: &str = "traceparent";
 
+/// Routes that monitoring asks, again and again.
+const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
 pub(super) const RESPONSE_HEADER: HeaderName = HeaderName::from_static("traceresponse");
 
 /// Where a request stands in its trace.
@@ -32,7 +35,11 @@ impl TraceContext {
     /// The client's trace if it names one, or a new one; in either with a span of its own.
     pub(super) fn begin(headers: &HeaderMap, request: &spans::Request<'_>) -> Self {
         let parent = given(headers);
-        if let Some((own, span)) = spans::serve(request, parent) {
+        // Who looks every few seconds whether the process runs begins no trace.
+        let is_probe = request.route.is_some_and(|route| PROBES.contains(&route));
+        if (parent.is_some() || !is_probe)
+            && let Some((own, span)) = spans::serve(request, parent)
+        {
             return Self { own, parent, span };
         }
         let mut random = rand::rng();

@@ -377,6 +377,7 @@ async fn the_statement_refuses_a_time_that_is_not_the_databases() {
             request: &request,
             body: "{}",
             correlation_id: None,
+            trace_parent: None,
         };
         let reserve = ReserveStock { quantity: 1, fence: None, from_shelf: false };
         let levels = [(&level, reserve)].into();

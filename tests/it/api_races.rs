@@ -124,6 +124,7 @@ impl Prepared {
             request: &order.request,
             body: "{}",
             correlation_id: None,
+            trace_parent: None,
         };
         let quantity = i64::try_from(orders.len()).unwrap();
         let reserve = ReserveStock { quantity, fence: None, from_shelf: false };

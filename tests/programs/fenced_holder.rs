@@ -166,6 +166,7 @@ async fn place(
         request: &request,
         body: &serde_json::to_string(&created).unwrap_or_default(),
         correlation_id: None,
+        trace_parent: None,
     };
     placement::insert(conn, &Batch { orders: vec![order], levels, caps: OpenOrderCaps::NONE }).await.map(drop)
 }

@@ -226,6 +226,7 @@ async fn the_statement_refuses_what_passes_a_cap() {
             request: &request,
             body: &serde_json::to_string(&created).unwrap(),
             correlation_id: None,
+            trace_parent: None,
         };
         let levels = [(&level, ReserveStock { quantity: 1, fence: None, from_shelf: false })].into();
         let caps = OpenOrderCaps { per_customer, per_client: None };

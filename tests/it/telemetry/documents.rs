@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
 
-/// Where the names are that the page and the rules may name beside our own: Prometheus' own, and those of the process.
-const OF_OTHERS: [&str; 2] = ["up", "process_"];
+/// What the page lists beside our own: what a library tells of the process.
+const OF_OTHERS: [&str; 1] = ["process_"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -47,8 +47,9 @@ fn of_source() -> BTreeSet<String> {
             let is_name = |text: &&str| {
                 text.starts_with("holdfast_") && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             };
-            // `holdfast_none` is a column of the benchmark.
-            found.extend(literals.filter(is_name).filter(|name| *name != "holdfast_none").map(str::to_owned));
+            // A column of the benchmark, and ids that the provider keeps with a payment.
+            let is_other = |name: &str| name == "holdfast_none" || name.ends_with("_id");
+            found.extend(literals.filter(is_name).filter(|name| !is_other(name)).map(str::to_owned));
         }
     }
     found

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use devstack::Signal;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
 
@@ -169,6 +170,8 @@ async fn an_order_is_one_trace_from_its_request_to_its_shipment() {
     assert_eq!((recorded.kind, &*recorded.attributes["db.system.name"]), (SpanKind::Client, "postgresql"));
     let called = one(&spans, "POST /v1/payment_intents");
     assert_eq!(called.attributes["http.response.status_code"], "200");
+    // Nobody traces the questions whether a process is ready.
+    assert!(collector.spans().iter().all(|span| !span.name.contains("/readyz")));
     // What tells of a customer or opens a door is in none.
     let text = format!("{spans:?}");
     for secret in [&system.key, "pm_card_visa", "sk_test_of_the_tests"] {
