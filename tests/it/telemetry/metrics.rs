@@ -36,8 +36,34 @@ async fn scrape(system: &System, url: &str) -> String {
     system.http.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_metric_is_described_named_by_the_conventions_and_listed() {
+/// That what processes tell is described, named by the conventions, and listed. Gives the names.
+fn assert_conventional(texts: &[String]) -> BTreeSet<String> {
+    let listed = listed();
+    let mut seen = BTreeSet::new();
+    for text in texts {
+        for (name, (kind, is_described)) in families(text) {
+            assert!(is_described, "{name} is not described");
+            assert!(listed.contains(&name), "{name} is not in docs/operations.md");
+            let has = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+            match kind.as_str() {
+                "counter" => assert!(has(&["_total"]), "{name} is a counter"),
+                "histogram" => assert!(has(&["_seconds", "_orders"]), "{name} is a histogram"),
+                // The library counts fractions of a second, and Prometheus names it so everywhere.
+                _ if name == "process_cpu_seconds_total" => {}
+                "gauge" => assert!(!has(&["_total", "_count", "_ms"]), "{name} is a gauge"),
+                other => panic!("{name} is a {other}"),
+            }
+            seen.insert(name);
+        }
+        for common in ["holdfast_build_info", "process_open_fds", "holdfast_database_connections"] {
+            assert!(value(text, common, "") > 0.0, "{common}: {text}");
+        }
+    }
+    seen
+}
+
+/// Every role in a process of its own; gives where the workers show themselves.
+async fn start() -> (System, BTreeMap<&'static str, String>) {
     let system = System::start(Servers::ZooKeeperAndRabbitMq, &[]).await;
     system.import_stock("sku,on_hand\na,9\n").await;
     system.spawn("sandbox", &["sandbox"], &[]);
@@ -48,6 +74,12 @@ async fn every_metric_is_described_named_by_the_conventions_and_listed() {
         workers.insert(kind, format!("http://{bind}"));
     }
     system.api("api").await;
+    (system, workers)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_metric_is_described_named_by_the_conventions_and_listed() {
+    let (system, workers) = start().await;
     for reference in ["one", "two"] {
         let order = system.place("api", reference, "a", 1).await;
         system.pay("api", order.id(), "pm_card_visa").await;
@@ -69,27 +101,8 @@ async fn every_metric_is_described_named_by_the_conventions_and_listed() {
         texts.push(scrape(&system, url).await);
     }
 
-    let listed = listed();
-    let mut seen = BTreeSet::new();
-    for text in &texts {
-        for (name, (kind, is_described)) in families(text) {
-            assert!(is_described, "{name} is not described");
-            assert!(listed.contains(&name), "{name} is not in docs/operations.md");
-            let has = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-            match kind.as_str() {
-                "counter" => assert!(has(&["_total"]), "{name} is a counter"),
-                "histogram" => assert!(has(&["_seconds", "_orders"]), "{name} is a histogram"),
-                // The library counts fractions of a second, and Prometheus names it so everywhere.
-                _ if name == "process_cpu_seconds_total" => {}
-                "gauge" => assert!(!has(&["_total", "_count", "_ms"]), "{name} is a gauge"),
-                other => panic!("{name} is a {other}"),
-            }
-            seen.insert(name);
-        }
-        for common in ["holdfast_build_info", "process_open_fds", "holdfast_database_connections"] {
-            assert!(value(text, common, "") > 0.0, "{common}: {text}");
-        }
-    }
+    let seen = assert_conventional(&texts);
+    assert!(seen.len() > 45, "{seen:?}");
     let api = &texts[0];
     is(api, "holdfast_http_problems_total", r#"code="insufficient_stock""#, 1.0);
     is(api, "holdfast_idempotency_replays_total", "", 1.0);
@@ -122,6 +135,5 @@ async fn every_metric_is_described_named_by_the_conventions_and_listed() {
     assert_eq!(retention.matches("\nholdfast_invariants_broken{").count(), 4, "{retention}");
     is(&retention, "holdfast_invariants_broken", "", 0.0);
     is(&scrape(&system, &workers["expiry"]).await, "holdfast_expiry_behind_seconds", "", 0.0);
-    assert!(seen.len() > 45, "{seen:?}");
     system.assert_clean().await;
 }
