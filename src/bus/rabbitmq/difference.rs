@@ -20,8 +20,11 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { argument, wanted, found } = self;
-        match (found, wanted) {
+        let argument = &self.argument;
+        let shown = |value: &Option<String>| {
+            value.as_ref().map(|value| if value.is_empty() { "\"\"".to_owned() } else { value.clone() })
+        };
+        match (shown(&self.found), shown(&self.wanted)) {
             (Some(found), Some(wanted)) => write!(f, "{argument} is {found}, and must be {wanted}"),
             (Some(found), None) => write!(f, "{argument} is {found}, and must not be set"),
             (None, Some(wanted)) => write!(f, "{argument} is not set, and must be {wanted}"),
@@ -116,6 +119,7 @@ mod tests {
         assert_eq!(both.to_string(), "x-delivery-limit is 20, and must be 5");
         assert!(both.remedy("queue", "a.mail").contains("set bus.rabbitmq.delivery_limit to 20"));
         assert_eq!(difference(None, Some("20")).to_string(), "x-delivery-limit is 20, and must not be set");
+        assert_eq!(difference(Some(""), None).to_string(), "x-delivery-limit is not set, and must be \"\"");
         let unset = difference(Some("5"), None);
         assert_eq!(unset.to_string(), "x-delivery-limit is not set, and must be 5");
         assert!(unset.remedy("queue", "a.mail").ends_with("declared anew"));

@@ -127,7 +127,8 @@ async fn a_memory_alarm_holds_up_publishing_but_not_consuming() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_disk_alarm_holds_up_publishing_but_not_consuming() {
     an_alarm_holds_up_publishing_but_not_consuming(|stack, is_on| {
-        let free = if is_on { "1000TB" } else { "50MB" };
+        // In bytes: more than any disk has.
+        let free = if is_on { "1000000000000000" } else { "50000000" };
         stack.rabbitmqctl(BROKER, &["set_disk_free_limit", free])
     })
     .await;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use holdfast::{
     bus::{
-        Difference, EventBus, Found, Inspected, RabbitMqBus, RabbitMqOptions, RetryTier, Settlement,
-        Subscription,
+        Argument, BusError, Difference, EventBus, Found, Inspected, RabbitMqBus, RabbitMqOptions, RetryTier,
+        Settlement, Subscription,
     },
     domain::event::EventType::{OrderCreated, PaymentVoided},
 };
@@ -14,7 +14,7 @@ use lapin::{
     options::{BasicGetOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::{task::block_in_place, time::sleep};
+use tokio::task::block_in_place;
 
 use crate::support::{
     broker::{self, BROKER, channel, events, fragile, next, publish, shared, take},
@@ -32,10 +32,27 @@ async fn delete(channel: &Channel, queue: &str) {
     channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("it is deleted");
 }
 
-/// A durable queue that has this argument and no other.
-async fn declare(channel: &Channel, queue: &str, argument: &str, value: AMQPValue) -> lapin::Result<()> {
+/// Declares a queue as the program does, but for one argument.
+async fn declare_other(
+    channel: &Channel,
+    options: &RabbitMqOptions,
+    queue: &str,
+    argument: &'static str,
+    value: Option<i64>,
+) -> lapin::Result<()> {
+    let definitions = options.definitions(&[MAIL]);
+    let mut declared =
+        definitions.queues.into_iter().find(|one| one.name == queue).expect("it is one of them");
+    declared.arguments.remove(argument);
+    declared.arguments.extend(value.map(|value| (argument, Argument::Number(value))));
     let mut arguments = FieldTable::default();
-    arguments.insert(argument.into(), value);
+    for (name, value) in declared.arguments {
+        let value = match value {
+            Argument::Number(number) => number.into(),
+            Argument::Text(text) => AMQPValue::LongString(text.into()),
+        };
+        arguments.insert(name.into(), value);
+    }
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(queue.into(), options, arguments).await.map(drop)
 }
@@ -118,22 +135,23 @@ async fn a_queue_that_differs_is_named_with_the_argument_and_both_values() {
     }
 
     let (_connection, channel) = channel(shared()).await;
-    let [unroutable, tier] = ["unroutable", "retry.5s"].map(|name| format!("{}.{name}", options.prefix));
-    delete(&channel, &unroutable).await;
-    delete(&channel, &tier).await;
-    declare(&channel, &unroutable, "x-queue-type", AMQPValue::LongString("classic".into()))
-        .await
-        .expect("it is new");
-    declare(&channel, &tier, "x-queue-type", AMQPValue::LongString("quorum".into()))
-        .await
-        .expect("it is new");
+    let cases = [
+        ("unroutable", "x-max-length", Some(9), "x-max-length is 9, and must be 10000"),
+        ("dead-letter", "x-max-length", Some(5), "x-max-length is 5, and must not be set"),
+        ("retry.5s", "x-message-ttl", None, "x-message-ttl is not set, and must be 5000"),
+    ];
+    for (name, argument, value, _) in cases {
+        let queue = format!("{}.{name}", options.prefix);
+        delete(&channel, &queue).await;
+        declare_other(&channel, &options, &queue, argument, value).await.expect("it is new");
+    }
     let inspected = bus.inspect(&[MAIL], false).await.expect("the broker is up");
-    let found = wrong(&inspected);
-    assert_eq!((found[0].0, found[1].0, found.len()), (unroutable.as_str(), tier.as_str(), 2), "{found:?}");
-    let told: Vec<String> = found.iter().map(|(_, found)| found.to_string()).collect();
-    assert_eq!(told[0], "x-queue-type is classic, and must be quorum");
-    // The first of several, as the broker names it.
-    assert!(told[1].ends_with("at-least-once") || told[1].contains(" is not set, and must be "), "{told:?}");
+    let told: Vec<(&str, String)> =
+        wrong(&inspected).iter().map(|(name, found)| (*name, found.to_string())).collect();
+    let names = cases.map(|(name, ..)| format!("{}.{name}", options.prefix));
+    let expected: Vec<(&str, String)> =
+        names.iter().zip(cases).map(|(name, (.., told))| (name.as_str(), told.to_owned())).collect();
+    assert_eq!(told, expected);
 }
 
 /// The channel is dead while the connection lives: whoever looks at the connection alone would wait for ever.
@@ -149,27 +167,22 @@ async fn a_queue_that_came_back_with_other_arguments_is_consumed_within_seconds_
     take(next(&mut deliveries).await).await;
     take(next(&mut others).await).await;
 
-    let (_connection, channel) = channel(&stack).await;
     let mail = format!("{}.mail", options.prefix);
-    let classic = || AMQPValue::LongString("classic".into());
     // The consumer makes its queue again as soon as it sees that it is gone: who is first has it.
-    let deadline = Instant::now() + broker::PATIENCE;
-    loop {
+    let was_first = async || {
+        let (_connection, channel) = channel(&stack).await;
         delete(&channel, &mail).await;
-        if declare(&channel, &mail, "x-queue-type", classic()).await.is_ok() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "the consumer was always first");
-    }
+        declare_other(&channel, &options, &mail, "x-delivery-limit", Some(5)).await.is_ok()
+    };
+    eventually("the queue is another one", broker::PATIENCE, was_first).await;
     block_in_place(|| stack.rabbitmqctl(BROKER, &["close_all_connections", "test"])).expect("it is up");
-    sleep(Duration::from_secs(1)).await;
-    let error = bus.publish(&events(OrderCreated, 1)).await.expect_err("a queue is wrong").to_string();
-    assert!(
-        error.contains(&mail) && error.contains("x-queue-type is classic, and must be quorum"),
-        "{error}"
-    );
+    let is_named = async || {
+        let Err(BusError::Topology(text)) = bus.publish(&events(OrderCreated, 1)).await else { return false };
+        text.contains(&mail) && text.contains("x-delivery-limit is 5, and must be 10")
+    };
+    eventually("the queue is named", broker::PATIENCE, is_named).await;
 
-    let (_connection, channel) = broker::channel(&stack).await;
+    let (_connection, channel) = channel(&stack).await;
     delete(&channel, &mail).await;
     let right = Instant::now();
     let published = async || bus.publish(&events(OrderCreated, 1)).await.is_ok();
