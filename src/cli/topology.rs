@@ -54,13 +54,13 @@ fn show(config: &Config, json: bool) -> anyhow::Result<()> {
         pairs.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     };
     let exchanges = definitions.exchanges.iter().map(|exchange| {
-        let set = exchange.arguments.iter().map(|(name, value)| (name, value.to_string()));
-        vec![exchange.name.clone(), exchange.kind.to_owned(), arguments(&mut set.into_iter())]
+        let mut set = exchange.arguments.iter().map(|(name, value)| (name, value.to_string()));
+        vec![exchange.name.clone(), exchange.kind.to_owned(), arguments(&mut set)]
     });
     let mut text = table(&["EXCHANGE", "TYPE", "ARGUMENTS"], exchanges.collect());
     let queues = definitions.queues.iter().map(|queue| {
-        let set = queue.arguments.iter().map(|(name, value)| (name, value.to_string()));
-        vec![queue.name.clone(), queue.purpose.clone(), arguments(&mut set.into_iter())]
+        let mut set = queue.arguments.iter().map(|(name, value)| (name, value.to_string()));
+        vec![queue.name.clone(), queue.purpose.clone(), arguments(&mut set)]
     });
     writeln!(text, "\n{}", table(&["QUEUE", "FOR", "ARGUMENTS"], queues.collect()).trim_end())?;
     let bindings = definitions.bindings.iter().map(|binding| {
@@ -72,8 +72,8 @@ fn show(config: &Config, json: bool) -> anyhow::Result<()> {
         table(&["FROM EXCHANGE", "ROUTING KEY", "TO QUEUE"], bindings.collect()).trim_end()
     )?;
     let tuned = policies.iter().map(|policy| {
-        let set = policy.definition.iter().map(|(name, value)| (name, value.to_string()));
-        vec![policy.name.clone(), policy.queues.join(" "), arguments(&mut set.into_iter())]
+        let mut set = policy.definition.iter().map(|(name, value)| (name, value.to_string()));
+        vec![policy.name.clone(), policy.queues.join(" "), arguments(&mut set)]
     });
     writeln!(text, "\n{}", table(&["POLICY", "QUEUES", "MAY SET"], tuned.collect()).trim_end())?;
     writeln!(
@@ -144,7 +144,8 @@ fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     for row in &rows {
         let mut line = String::new();
         for (cell, &width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:<width$}  "));
+            // A string takes whatever is written.
+            let _ = write!(line, "{cell:<width$}  ");
         }
         text.push_str(line.trim_end());
         text.push('\n');

@@ -21,10 +21,10 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let argument = &self.argument;
-        let shown = |value: &Option<String>| {
-            value.as_ref().map(|value| if value.is_empty() { "\"\"".to_owned() } else { value.clone() })
+        let shown = |value: Option<&str>| {
+            value.map(|value| if value.is_empty() { "\"\"".to_owned() } else { value.to_owned() })
         };
-        match (shown(&self.found), shown(&self.wanted)) {
+        match (shown(self.found.as_deref()), shown(self.wanted.as_deref())) {
             (Some(found), Some(wanted)) => write!(f, "{argument} is {found}, and must be {wanted}"),
             (Some(found), None) => write!(f, "{argument} is {found}, and must not be set"),
             (None, Some(wanted)) => write!(f, "{argument} is not set, and must be {wanted}"),
@@ -41,7 +41,7 @@ impl Difference {
         // From the end: the name of the object stands before.
         let (rest, found) = rest.rsplit_once(" but current is ")?;
         let (_, wanted) = rest.rsplit_once(": received ")?;
-        Some(Self { argument: argument.to_owned(), wanted: value(wanted)?, found: value(found)? })
+        Some(Self { argument: argument.to_owned(), wanted: value(wanted).ok()?, found: value(found).ok()? })
     }
 
     /// What somebody has to do, who is told of this.
@@ -65,15 +65,15 @@ impl Difference {
     }
 }
 
-/// `none`, `'VALUE'`, or `the value 'VALUE' of type 'TYPE'`. The outer option: whether it is any of them.
-fn value(text: &str) -> Option<Option<String>> {
+/// `none`, `'VALUE'`, or `the value 'VALUE' of type 'TYPE'`. An error: it is something else.
+fn value(text: &str) -> Result<Option<String>, ()> {
     let text = text.trim();
     if text == "none" || text == "undefined" {
-        return Some(None);
+        return Ok(None);
     }
     let typed = text.strip_prefix("the value '").and_then(|rest| rest.rsplit_once("' of type '"));
     let plain = || text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-    typed.map(|(value, _)| value).or_else(plain).map(|value| Some(value.to_owned()))
+    typed.map(|(value, _)| value).or_else(plain).map(|value| Some(value.to_owned())).ok_or(())
 }
 
 #[cfg(test)]
