@@ -44,14 +44,16 @@ check-sqlx: setup
 	cargo run --locked --quiet -p devstack -- run --zookeeper 0 --rabbitmq 0 -- devstack/prepare-queries.sh target/sqlx
 	diff -r .sqlx target/sqlx
 
-# Writes what is committed of events anew: the schemas, the examples and docs/events.md. Accepts a change that only adds; the tests
+# Writes what is committed of events and their queues anew: the schemas, the examples and the files of docs/. Accepts a change that only adds; the tests
 # refuse any other against tests/it/events/released. No locks: their settings have no defaults that are safe everywhere.
 GOLDEN = tests/it/events/golden
-EVENTS = HOLDFAST__LOCK__BACKEND=none cargo run --locked --quiet -- events
+HOLDFAST = HOLDFAST__LOCK__BACKEND=none cargo run --locked --quiet --
+EVENTS = $(HOLDFAST) events
 schemas:
 	rm -rf $(GOLDEN)
 	$(EVENTS) schemas $(GOLDEN)
 	$(EVENTS) docs > docs/events.md
+	$(HOLDFAST) topology policies > docs/rabbitmq-policies.sh
 
 # For a release: from here on the schemas of today are what consumers rely on.
 release-schemas: schemas

@@ -12,7 +12,10 @@ use crate::domain::event::{Envelope, EventType};
 
 mod rabbitmq;
 
-pub use rabbitmq::{RabbitMqBus, RabbitMqOptions};
+pub use rabbitmq::{
+    Argument, Arguments, Binding, Definitions, Difference, Exchange, Found, Inspected, Policy, Queue,
+    RabbitMqBus, RabbitMqOptions,
+};
 
 /// What became of one published event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,11 +61,14 @@ pub enum RetryTier {
     HalfMinute,
     /// Five minutes.
     FiveMinutes,
+    /// Half an hour.
+    HalfHour,
 }
 
 impl RetryTier {
     /// Every tier, shortest first.
-    pub const ALL: [Self; 4] = [Self::Second, Self::FiveSeconds, Self::HalfMinute, Self::FiveMinutes];
+    pub const ALL: [Self; 5] =
+        [Self::Second, Self::FiveSeconds, Self::HalfMinute, Self::FiveMinutes, Self::HalfHour];
 
     /// How long.
     pub const fn delay(self) -> Duration {
@@ -71,6 +77,7 @@ impl RetryTier {
             Self::FiveSeconds => 5,
             Self::HalfMinute => 30,
             Self::FiveMinutes => 300,
+            Self::HalfHour => 1800,
         })
     }
 }

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::{
     app::{App, BacklogLimits, EventBacklog, ReservationEngine, ReservationOptions, Settings, Watches},
-    bus::{EventBus, RabbitMqBus, RabbitMqOptions},
+    bus::{Definitions, EventBus, Inspected, Policy, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::{event::Topic, new_order::OrderLimits, open_orders::OpenOrderCaps},
     http::Dependency,
@@ -108,6 +108,27 @@ pub(super) fn asyncapi(config: &Config) -> Value {
 /// The exchange that events of this topic are published to.
 pub(super) fn exchange(config: &Config, topic: Topic) -> String {
     rabbitmq(config).exchange(topic)
+}
+
+/// What the program declares on the event bus.
+pub(super) fn definitions(config: &Config) -> Definitions {
+    rabbitmq(config).definitions(&worker::subscriptions())
+}
+
+/// The policies by which an operator may tune it.
+pub(super) fn policies(config: &Config) -> Vec<Policy> {
+    rabbitmq(config).policies(&worker::subscriptions())
+}
+
+/// Compares the event bus with what the program declares, and makes what is missing if it is told to.
+pub(super) async fn inspect_topology(config: &Config, create: bool) -> anyhow::Result<Vec<Inspected>> {
+    let bus = RabbitMqBus::new(rabbitmq(config));
+    let inspected = match check_bus(config, &bus).await {
+        Ok(()) => bus.inspect(&worker::subscriptions(), create).await.map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    bus.close().await;
+    inspected
 }
 
 fn rabbitmq(config: &Config) -> RabbitMqOptions {

@@ -216,8 +216,18 @@ fn check_worker(config: &Config) -> Result<(), String> {
     at_least("worker.retention.interval_ms", worker.retention.interval_ms, 10)?;
     at_least("bus.rabbitmq.confirm_timeout_ms", config.bus.rabbitmq.confirm_timeout_ms, 100)?;
     at_least("bus.rabbitmq.delivery_limit", config.bus.rabbitmq.delivery_limit.into(), 1)?;
-    if config.bus.rabbitmq.prefix.is_empty() {
-        return Err("bus.rabbitmq.prefix must not be empty".into());
+    check_prefix(&config.bus.rabbitmq.prefix)
+}
+
+/// It begins the names of exchanges and queues, which the broker keeps within 255 bytes, and the patterns of policies.
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if prefix.is_empty() || prefix.len() > 100 || !prefix.chars().all(is_plain) || prefix.starts_with("amq.")
+    {
+        return Err(format!(
+            "bus.rabbitmq.prefix is {prefix:?}: must be 1 to 100 letters, digits, \".\", \"_\" or \"-\", and not begin with \
+             \"amq.\", which is the broker's own"
+        ));
     }
     Ok(())
 }

@@ -157,7 +157,8 @@ fn tier(attempt: u32) -> RetryTier {
         0..=2 => RetryTier::Second,
         3..=6 => RetryTier::FiveSeconds,
         7..=12 => RetryTier::HalfMinute,
-        _ => RetryTier::FiveMinutes,
+        13..=20 => RetryTier::FiveMinutes,
+        _ => RetryTier::HalfHour,
     }
 }
 

@@ -22,24 +22,24 @@ use crate::support::{
 };
 
 /// Nothing listens there.
-const NOWHERE: &str = "127.0.0.1:1";
+pub(crate) const NOWHERE: &str = "127.0.0.1:1";
 
 /// The binary with everything it needs, in an environment of its own.
-struct Cli {
+pub(crate) struct Cli {
     environment: Vec<(String, String)>,
     folder: PathBuf,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
     stderr: String,
 }
 
 impl Cli {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(Uuid::now_v7().simple().to_string());
         fs::create_dir_all(&folder).unwrap();
         Self { environment: stack::shared().environment(), folder }
@@ -55,7 +55,7 @@ impl Cli {
         Self::new().with("HOLDFAST__DATABASE__URL", &database.url)
     }
 
-    fn with(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
         self.environment.push((key.to_owned(), value.to_owned()));
         self
     }
@@ -66,7 +66,7 @@ impl Cli {
         path.to_str().unwrap().to_owned()
     }
 
-    async fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ended {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("HOLDFAST")) {
             command.env_remove(key);
@@ -86,7 +86,7 @@ impl Drop for Cli {
 
 impl Ended {
     /// That the command failed with one line that holds all of this.
-    fn fails_with(&self, parts: &[&str]) {
+    pub(crate) fn fails_with(&self, parts: &[&str]) {
         assert_eq!((self.code, self.stderr.lines().count()), (Some(1), 1), "{self:?}");
         assert!(self.stderr.starts_with("holdfast: ") && self.stdout.is_empty(), "{self:?}");
         for part in parts {
@@ -95,7 +95,7 @@ impl Ended {
     }
 
     /// What the command printed, if it succeeded.
-    fn prints(&self) -> &str {
+    pub(crate) fn prints(&self) -> &str {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
         &self.stdout
     }
@@ -114,6 +114,11 @@ async fn a_wrong_setting_is_named_in_one_line() {
             "HOLDFAST__LOCK__ZOOKEEPER__ALLOW_OPEN_ACL",
             "false",
             ["lock.zookeeper.auth is empty", "set user:password"],
+        ),
+        (
+            "HOLDFAST__BUS__RABBITMQ__PREFIX",
+            "amq.shop",
+            ["bus.rabbitmq.prefix is \"amq.shop\"", "must be 1 to 100"],
         ),
         ("HOLDFAST__TELEMETRY__FILTER", "holdfast=loud", ["telemetry.filter", "loud"]),
     ] {
@@ -265,7 +270,20 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_revoked_once() {
 async fn the_doctor_names_what_is_ill() {
     let database = TestDatabase::create().await;
     let sandbox = TestSandbox::start().await;
-    let cli = || Cli::on(&database).with("HOLDFAST__PROVIDER__BASE_URL", &sandbox.url);
+    // The doctor looks for the same exchanges and queues each time.
+    let prefix = format!("test-{}", Uuid::now_v7().simple());
+    let cli = || {
+        Cli::on(&database)
+            .with("HOLDFAST__PROVIDER__BASE_URL", &sandbox.url)
+            .with("HOLDFAST__BUS__RABBITMQ__PREFIX", &prefix)
+    };
+    let ended = cli().run(&["doctor"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains("exchanges and queues") && ended.stdout.contains("are missing"),
+        "{ended:?}"
+    );
+    cli().run(&["topology", "apply"]).await.prints();
     let ended = cli().run(&["doctor"]).await;
     assert_eq!((ended.code, ended.stdout.matches(" ok\n").count()), (Some(0), 4), "{ended:?}");
     for (key, value, ill) in [

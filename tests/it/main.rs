@@ -31,6 +31,7 @@ mod app_unknown_commits;
 mod app_verify;
 mod bench;
 mod cli;
+mod cli_topology;
 mod contract;
 mod documents;
 mod events;

@@ -59,7 +59,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["http"]),
     ("clap", &["cli", "worker"]),
     ("anyhow", &["cli", "bench"]),
-    ("metrics", &["app", "http", "lock", "provider", "store", "telemetry", "worker"]),
+    ("metrics", &["app", "bus", "http", "lock", "provider", "store", "telemetry", "worker"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("metrics_process", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RabbitMqOptions,
+    definitions::Definitions,
     envelope::{self, attribute},
     topology::Topology,
 };
@@ -30,8 +31,8 @@ impl RabbitMqOptions {
 
     /// The AsyncAPI document of the bus with these consumers.
     pub fn asyncapi(&self, subscriptions: &[Subscription]) -> Value {
-        let (prefix, delivery_limit) = (self.prefix.clone(), self.delivery_limit);
-        let document = Document { prefix, topology: self.topology(), delivery_limit };
+        let definitions = self.definitions(subscriptions);
+        let document = Document { topology: self.topology(), definitions };
         let messages: Map<String, Value> =
             EventType::ALL.iter().map(|&one| (one.to_string(), document.message(one))).collect();
         json!({
@@ -48,16 +49,11 @@ impl RabbitMqOptions {
             "components": { "messages": messages, "messageTraits": { "cloudEvent": cloud_event() } },
         })
     }
-
-    fn topology(&self) -> Topology {
-        Topology::new(self.prefix.clone(), self.delivery_limit)
-    }
 }
 
 struct Document {
-    prefix: String,
     topology: Topology,
-    delivery_limit: u32,
+    definitions: Definitions,
 }
 
 /// The channel of who is no part of Holdfast.
@@ -84,7 +80,7 @@ impl Document {
                 "exchange": {
                     "name": self.topology.exchange(topic), "type": "topic", "durable": true, "autoDelete": false,
                 },
-                "x-rabbitmq-arguments": { "alternate-exchange": format!("{}.unroutable", self.prefix) },
+                "x-rabbitmq-arguments": { "alternate-exchange": self.topology.unroutable() },
                 "bindingVersion": BINDING_VERSION,
             } },
         })
@@ -93,18 +89,14 @@ impl Document {
     /// The queue of a worker. Nobody else consumes from it.
     fn consumer_queue(&self, subscription: &Subscription) -> Value {
         let queue = self.topology.queue(subscription.consumer);
-        let arguments = json!({
-            "x-queue-type": "quorum",
-            "x-delivery-limit": self.delivery_limit,
-            "x-dead-letter-exchange": self.topology.dead_letter(),
-            "x-dead-letter-strategy": "at-least-once",
-            "x-dead-letter-routing-key": queue,
-            "x-overflow": "reject-publish",
-        });
-        let bindings: Vec<Value> = subscription
-            .events
+        let declared = self.definitions.queues.iter().find(|declared| declared.name == queue);
+        let arguments = json!(declared.map(|declared| &declared.arguments));
+        let bindings: Vec<Value> = self
+            .definitions
+            .bindings
             .iter()
-            .map(|one| json!({ "exchange": self.topology.exchange(one.topic()), "routingKey": one.as_str() }))
+            .filter(|binding| binding.destination == queue)
+            .map(|binding| json!({ "exchange": binding.source, "routingKey": binding.routing_key }))
             .collect();
         let about = "The queue of a worker of Holdfast. Nobody else consumes from it.";
         channel_of_queue(&queue, about, subscription.events, &arguments, &bindings)

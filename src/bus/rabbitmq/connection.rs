@@ -17,6 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::monitor::Monitor;
 use crate::bus::BusError;
 
 /// How long opening a channel, a declare or an acknowledgement may take. A busy broker needs seconds to make a queue.
@@ -27,9 +28,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// So that a broker that answers again is in use within seconds.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// The wait between attempts: doubles from 100 ms to 2 s, with jitter so that processes do not come back in step.
+/// The wait between attempts: doubles from 100 ms to 1 s, with jitter so that processes do not come back in step.
 #[derive(Debug)]
 pub(super) struct Backoff(Duration);
 
@@ -62,9 +64,14 @@ impl Connected {
         self.connection.status().connected()
     }
 
-    /// Refuses a connection that the broker blocks: whatever is written to it waits for the alarm to end.
+    /// Whether the broker blocks it: whatever is written to it waits for the alarm to end.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// Refuses a connection that the broker blocks.
     pub(super) fn ensure_unblocked(&self) -> Result<(), BusError> {
-        if self.connection.status().blocked() {
+        if self.is_blocked() {
             return Err(BusError::Unavailable(format!(
                 "RabbitMQ at {} takes no messages: it is low on memory or disk",
                 self.host
@@ -111,6 +118,8 @@ pub(super) fn describe(error: &lapin::Error) -> String {
 pub(super) struct LinkOptions {
     pub(super) urls: Vec<String>,
     pub(super) heartbeat_seconds: u16,
+    /// `publish` or `consume`.
+    pub(super) role: &'static str,
     /// Shown in the broker's list of connections.
     pub(super) name: String,
 }
@@ -122,6 +131,7 @@ pub(super) struct Link {
     state: Mutex<State>,
     /// Read while an attempt holds the state.
     last_error: SyncMutex<Option<String>>,
+    monitor: Monitor,
     closed: CancellationToken,
 }
 
@@ -135,11 +145,13 @@ struct State {
 
 impl Link {
     pub(super) fn new(options: LinkOptions, closed: CancellationToken) -> Self {
-        Self { options, state: Mutex::default(), last_error: SyncMutex::default(), closed }
+        let monitor = Monitor::new(options.role, closed.clone());
+        Self { options, state: Mutex::default(), last_error: SyncMutex::default(), monitor, closed }
     }
 
     /// The connection, made now if there is none. After a failure the next call waits for the back-off first.
     pub(super) async fn get(&self) -> Result<Arc<Connected>, BusError> {
+        self.monitor.start();
         let mut state = self.state.lock().await;
         if self.closed.is_cancelled() {
             return Err(BusError::Unavailable("it is closed".into()));
@@ -164,6 +176,7 @@ impl Link {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         (state.backoff, state.not_before) = (Backoff::default(), None);
         let connected = Arc::new(connected);
+        self.monitor.watch(&connected);
         state.current = Some(Arc::clone(&connected));
         Ok(connected)
     }
@@ -250,7 +263,7 @@ mod tests {
 
     fn link(urls: &[&str]) -> Link {
         let urls = urls.iter().map(ToString::to_string).collect();
-        let options = LinkOptions { urls, heartbeat_seconds: 10, name: "test".into() };
+        let options = LinkOptions { urls, heartbeat_seconds: 10, role: "publish", name: "test".into() };
         Link::new(options, CancellationToken::new())
     }
 

@@ -5,14 +5,20 @@
 //! know what an event means. Invariants: nothing connects before it is used; an event is reported as confirmed only
 //! if every queue that wants it has stored it; a message leaves a consumer's queue only by its settlement.
 //!
-//! [`connection`] makes connections, [`topology`] names and declares, [`envelope`] translates, [`publisher`]
-//! publishes, [`consumer`] consumes, [`settle`] ends a delivery, [`trace`] follows an event on its way, [`depths`] looks at the queues, [`asyncapi`] tells consumers of all this.
+//! [`connection`] makes connections, [`monitor`] tells of them, [`definitions`] says what there is on the broker, [`topology`] names and declares it,
+//! [`inspect`] compares it, [`policy`] is what an operator may tune, [`envelope`] translates, [`publisher`] publishes,
+//! [`consumer`] consumes, [`settle`] ends a delivery, [`trace`] follows an event on its way, [`depths`] looks at the queues, [`asyncapi`] tells consumers of all this.
 
 mod asyncapi;
 mod connection;
 mod consumer;
+mod definitions;
 mod depths;
+mod difference;
 mod envelope;
+mod inspect;
+mod monitor;
+mod policy;
 mod publisher;
 mod settle;
 mod topology;
@@ -24,7 +30,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use lapin::{Acker, message::Delivery as Message};
+use lapin::{Acker, message::Delivery as Message, uri::AMQPUri};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -34,6 +40,12 @@ use self::{
     publisher::Publisher,
     settle::RabbitMqSettle,
     topology::Topology,
+};
+pub use self::{
+    definitions::{Argument, Arguments, Binding, Definitions, Exchange, Queue},
+    difference::Difference,
+    inspect::{Found, Inspected},
+    policy::Policy,
 };
 use super::{BusError, DeadDelivery, Delivery, EventBus, PublishOutcome, QueueDepth, Subscription};
 use crate::domain::event::Envelope;
@@ -71,6 +83,23 @@ impl Default for RabbitMqOptions {
     }
 }
 
+impl RabbitMqOptions {
+    /// What the program declares for these consumers.
+    pub fn definitions(&self, subscriptions: &[Subscription]) -> Definitions {
+        Definitions::new(&self.topology(), subscriptions)
+    }
+
+    /// The policies by which an operator may tune the queues of these consumers.
+    pub fn policies(&self, subscriptions: &[Subscription]) -> Vec<Policy> {
+        let vhost = self.urls.first().and_then(|url| url.parse::<AMQPUri>().ok()).map(|uri| uri.vhost);
+        Policy::all(&self.topology(), &vhost.unwrap_or_else(|| "/".into()), subscriptions)
+    }
+
+    fn topology(&self) -> Topology {
+        Topology::new(self.prefix.clone(), self.delivery_limit)
+    }
+}
+
 impl std::fmt::Debug for RabbitMqOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the URLs, which hold passwords.
@@ -103,10 +132,11 @@ impl RabbitMqBus {
     /// A bus that connects when it is first used.
     pub fn new(options: RabbitMqOptions) -> Self {
         let closed = CancellationToken::new();
-        let link = |role: &str| {
+        let link = |role: &'static str| {
             let link = LinkOptions {
                 urls: options.urls.clone(),
                 heartbeat_seconds: options.heartbeat_seconds,
+                role,
                 name: format!("{} {role}", options.connection_name),
             };
             Arc::new(Link::new(link, closed.clone()))
@@ -125,6 +155,17 @@ impl RabbitMqBus {
             closed,
             consumers: TaskTracker::new(),
         }
+    }
+
+    /// Compares the broker with what the program declares for these consumers, and makes what is missing if it is told to.
+    /// Nothing that is there is changed. Uses the connection that no alarm of the broker blocks.
+    pub async fn inspect(
+        &self,
+        subscriptions: &[Subscription],
+        create: bool,
+    ) -> Result<Vec<Inspected>, BusError> {
+        let connected = self.consume_link.get().await?;
+        inspect::inspect(&connected, &Definitions::new(&self.topology, subscriptions), create).await
     }
 
     /// A publisher that is in no window.

@@ -1,21 +1,17 @@
-//! The exchanges and queues, and what each is for.
+//! The names of exchanges and queues, and how they are declared.
 //!
-//! Owns every name and every argument. Must not publish or consume. Invariants: declaring is idempotent; every queue
-//! that holds an event is a quorum queue; a message leaves a queue only after the next place has stored it
-//! (at-least-once dead-lettering). Arguments of a queue never change once it exists, so a change of one here needs a
-//! new queue name or an operator: the broker refuses it, and that is [`BusError::Topology`].
+//! Owns every name; [`definitions`](super::definitions) has the rest. Must not publish or consume. Invariants: declaring is
+//! idempotent and deletes nothing; what is there with other properties is named with the difference, and that is
+//! [`BusError::Topology`].
 //!
 //! ```text
 //! <prefix>.orders|payments|inventory ──type──▶ <prefix>.<consumer> ──limit passed──▶ <prefix>.dead-letter
 //!          │ nobody wants it                       ▲      │ retry
 //!          ▼                                       │      ▼
-//! <prefix>.unroutable                              └── <prefix>.retry.1s|5s|30s|5m
+//! <prefix>.unroutable                              └── <prefix>.retry.1s|5s|30s|5m|30m
 //! ```
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, PoisonError};
 
 use lapin::{
     Channel, ErrorKind, ExchangeKind,
@@ -24,19 +20,15 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use super::connection::{REQUEST_TIMEOUT, describe};
+use super::{
+    connection::{REQUEST_TIMEOUT, describe},
+    definitions::{Argument, Arguments, Binding, Definitions, Exchange, Queue},
+    difference::Difference,
+};
 use crate::{
     bus::{BusError, RetryTier, Subscription},
     domain::event::Topic,
 };
-
-/// Events that no consumer wants are normal: a type may have no consumer in this deployment. They are kept for a
-/// look, not for delivery, so the queue forgets the oldest by number and by age instead of filling the disk.
-const UNROUTABLE_MAX_LENGTH: i64 = 10_000;
-const UNROUTABLE_TTL: Duration = Duration::from_hours(24);
-
-/// Queues without a dead-letter exchange must not lose a message to the limit that newer brokers set by default.
-const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
 /// The names of one deployment, and the subscriptions that this process has asked for.
 #[derive(Debug)]
@@ -82,6 +74,7 @@ impl Topology {
             RetryTier::FiveSeconds => "retry.5s",
             RetryTier::HalfMinute => "retry.30s",
             RetryTier::FiveMinutes => "retry.5m",
+            RetryTier::HalfHour => "retry.30m",
         })
     }
 
@@ -91,7 +84,7 @@ impl Topology {
     }
 
     /// The exchange and the queue of events that no consumer wants.
-    fn unroutable(&self) -> String {
+    pub(super) fn unroutable(&self) -> String {
         self.name("unroutable")
     }
 
@@ -103,172 +96,138 @@ impl Topology {
         consumers.chain(retries).chain([self.dead_letter(), self.unroutable()]).collect()
     }
 
-    fn name(&self, part: &str) -> String {
+    /// How often the broker redelivers a message of a consumer.
+    pub(super) fn delivery_limit(&self) -> u32 {
+        self.delivery_limit
+    }
+
+    pub(super) fn name(&self, part: &str) -> String {
         format!("{}.{part}", self.prefix)
     }
 
     /// Declares everything that this process needs.
     pub(super) async fn declare(&self, channel: &Channel) -> Result<(), BusError> {
-        let declare = Declare { channel };
-        self.declare_shared(&declare).await?;
         let subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for subscription in subscriptions {
-            self.declare_subscription(&declare, &subscription).await?;
-        }
-        Ok(())
+        declare_all(channel, &Definitions::new(self, &subscriptions)).await
     }
 
     /// Declares what one queue needs, so that a wrong queue of another consumer does not stop this one.
     pub(super) async fn declare_for(&self, channel: &Channel, queue: &str) -> Result<(), BusError> {
-        let declare = Declare { channel };
-        self.declare_shared(&declare).await?;
-        let subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match subscriptions.iter().find(|subscription| self.queue(subscription.consumer) == queue) {
-            Some(subscription) => self.declare_subscription(&declare, subscription).await,
-            None => Ok(()),
-        }
-    }
-
-    /// What all subscriptions share.
-    async fn declare_shared(&self, declare: &Declare<'_>) -> Result<(), BusError> {
-        self.declare_ends(declare).await?;
-        self.declare_retries(declare).await?;
-        let mut unroutable = FieldTable::default();
-        unroutable.insert("alternate-exchange".into(), text(self.unroutable()));
-        for topic in Topic::ALL {
-            declare.exchange(&self.exchange(topic), ExchangeKind::Topic, unroutable.clone()).await?;
-        }
-        Ok(())
-    }
-
-    /// Where messages go that cannot go on.
-    async fn declare_ends(&self, declare: &Declare<'_>) -> Result<(), BusError> {
-        let unroutable = self.unroutable();
-        declare.exchange(&unroutable, ExchangeKind::Fanout, FieldTable::default()).await?;
-        let mut arguments = quorum();
-        arguments.insert("x-max-length".into(), UNROUTABLE_MAX_LENGTH.into());
-        arguments.insert("x-overflow".into(), text("drop-head"));
-        arguments.insert("x-message-ttl".into(), milliseconds(UNROUTABLE_TTL));
-        declare.queue(&unroutable, arguments).await?;
-        declare.bind(&unroutable, &unroutable, "").await?;
-
-        let dead_letter = self.dead_letter();
-        declare.exchange(&dead_letter, ExchangeKind::Fanout, FieldTable::default()).await?;
-        let mut arguments = quorum();
-        arguments.insert("x-delivery-limit".into(), NO_DELIVERY_LIMIT.into());
-        declare.queue(&dead_letter, arguments).await?;
-        declare.bind(&dead_letter, &dead_letter, "").await
-    }
-
-    /// One queue for each tier, because a time-out for each message would let a long one block the short ones behind
-    /// it. What expires goes through the default exchange to the queue that its routing key names.
-    async fn declare_retries(&self, declare: &Declare<'_>) -> Result<(), BusError> {
-        for tier in RetryTier::ALL {
-            let name = self.retry(tier);
-            declare.exchange(&name, ExchangeKind::Fanout, FieldTable::default()).await?;
-            let mut arguments = quorum();
-            arguments.insert("x-message-ttl".into(), milliseconds(tier.delay()));
-            dead_letter_to(&mut arguments, "");
-            declare.queue(&name, arguments).await?;
-            declare.bind(&name, &name, "").await?;
-        }
-        Ok(())
-    }
-
-    /// A consumer's queue. No maximum length: a full queue would refuse the event for every other consumer too.
-    /// Bindings of events that the consumer no longer wants stay: another version of it may still run.
-    async fn declare_subscription(
-        &self,
-        declare: &Declare<'_>,
-        subscription: &Subscription,
-    ) -> Result<(), BusError> {
-        let queue = self.queue(subscription.consumer);
-        let mut arguments = quorum();
-        arguments.insert("x-delivery-limit".into(), i64::from(self.delivery_limit).into());
-        dead_letter_to(&mut arguments, &self.dead_letter());
-        // Tells whose message it was.
-        arguments.insert("x-dead-letter-routing-key".into(), text(queue.as_str()));
-        declare.queue(&queue, arguments).await?;
-        for event in subscription.events {
-            declare.bind(&queue, &self.exchange(event.topic()), event.as_str()).await?;
-        }
-        Ok(())
+        let mut subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        subscriptions.retain(|subscription| self.queue(subscription.consumer) == queue);
+        declare_all(channel, &Definitions::new(self, &subscriptions)).await
     }
 }
 
-/// Declares one object at a time, and says which one it was if that fails.
-struct Declare<'a> {
-    channel: &'a Channel,
+async fn declare_all(channel: &Channel, definitions: &Definitions) -> Result<(), BusError> {
+    for exchange in &definitions.exchanges {
+        let answer = declare_exchange(channel, exchange, false).await;
+        answer.map_err(|refusal| refusal.into_error("exchange", &exchange.name))?;
+    }
+    for queue in &definitions.queues {
+        let answer = declare_queue(channel, queue, false).await;
+        answer.map_err(|refusal| refusal.into_error("queue", &queue.name))?;
+    }
+    for binding in &definitions.bindings {
+        bind(channel, binding).await?;
+    }
+    Ok(())
 }
 
-impl Declare<'_> {
-    async fn exchange(&self, name: &str, kind: ExchangeKind, arguments: FieldTable) -> Result<(), BusError> {
-        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let answer = self.channel.exchange_declare(short(name)?, kind, options, arguments);
-        checked(&format!("exchange {name}"), answer).await
+/// Why something could not be declared.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It is not there, and was to be.
+    Missing,
+    /// It is there, and a property differs.
+    Different(Difference),
+    /// It is there for somebody else, as the broker says it: an operator must act.
+    Forbidden(String),
+    /// No answer, or none that says anything about it.
+    Unavailable(String),
+}
+
+impl Refusal {
+    fn of(error: &lapin::Error) -> Self {
+        let text = describe(error);
+        let ErrorKind::ProtocolError(protocol) = error.kind() else { return Self::Unavailable(text) };
+        match protocol.get_id() {
+            404 => Self::Missing,
+            406 => Difference::read(&text).map_or(Self::Forbidden(text), Self::Different),
+            // Not ours to touch, of another connection, an exchange of another type.
+            403 | 405 | 530 => Self::Forbidden(text),
+            _ => Self::Unavailable(text),
+        }
     }
 
-    async fn queue(&self, name: &str, arguments: FieldTable) -> Result<(), BusError> {
-        let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        let answer = self.channel.queue_declare(short(name)?, options, arguments);
-        checked(&format!("queue {name}"), answer).await.map(drop)
-    }
-
-    async fn bind(&self, queue: &str, exchange: &str, routing_key: &str) -> Result<(), BusError> {
-        let answer = self.channel.queue_bind(
-            short(queue)?,
-            short(exchange)?,
-            short(routing_key)?,
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        );
-        checked(&format!("binding of queue {queue} to exchange {exchange}"), answer).await
+    pub(super) fn into_error(self, object: &str, name: &str) -> BusError {
+        match self {
+            Self::Missing => BusError::Unavailable(format!("{object} {name} is missing")),
+            Self::Different(difference) => BusError::Topology(format!(
+                "{object} {name}: {difference}. {}",
+                difference.remedy(object, name)
+            )),
+            Self::Forbidden(text) => BusError::Topology(format!("{object} {name}: {text}")),
+            Self::Unavailable(text) => BusError::Unavailable(format!("{object} {name}: {text}")),
+        }
     }
 }
 
-async fn checked<T>(what: &str, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, BusError> {
+/// Declares an exchange; passive, it asks only whether there is one of this name.
+pub(super) async fn declare_exchange(
+    channel: &Channel,
+    exchange: &Exchange,
+    passive: bool,
+) -> Result<(), Refusal> {
+    let options = ExchangeDeclareOptions { durable: true, passive, ..Default::default() };
+    let kind = ExchangeKind::Custom(exchange.kind.to_owned());
+    let name = short(&exchange.name).map_err(|error| Refusal::Forbidden(error.to_string()))?;
+    answered(channel.exchange_declare(name, kind, options, table(&exchange.arguments))).await
+}
+
+/// Declares a queue; passive, it asks only whether there is one of this name.
+pub(super) async fn declare_queue(channel: &Channel, queue: &Queue, passive: bool) -> Result<(), Refusal> {
+    let options = QueueDeclareOptions { durable: true, passive, ..Default::default() };
+    let name = short(&queue.name).map_err(|error| Refusal::Forbidden(error.to_string()))?;
+    answered(channel.queue_declare(name, options, table(&queue.arguments))).await.map(drop)
+}
+
+/// Makes a binding, or finds it there: AMQP does not say which.
+pub(super) async fn bind(channel: &Channel, binding: &Binding) -> Result<(), BusError> {
+    let Binding { source, destination, routing_key } = binding;
+    let answer = channel.queue_bind(
+        short(destination)?,
+        short(source)?,
+        short(routing_key)?,
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    let name = format!("of queue {destination} to exchange {source}");
+    answered(answer).await.map_err(|refusal| refusal.into_error("binding", &name))
+}
+
+async fn answered<T>(answer: impl Future<Output = lapin::Result<T>>) -> Result<T, Refusal> {
     match timeout(REQUEST_TIMEOUT, answer).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            let text = format!("{what}: {}", describe(&error));
-            Err(if is_mismatch(&error) { BusError::Topology(text) } else { BusError::Unavailable(text) })
-        }
-        Err(_) => Err(BusError::Unavailable(format!("{what}: no answer in {REQUEST_TIMEOUT:?}"))),
+        Ok(answer) => answer.map_err(|error| Refusal::of(&error)),
+        Err(_) => Err(Refusal::Unavailable(format!("no answer in {REQUEST_TIMEOUT:?}"))),
     }
 }
 
-/// Whether an operator must act: it exists with other properties (406), belongs to another connection (405), is not
-/// ours to touch (403), or the exchange is of another type (530).
-fn is_mismatch(error: &lapin::Error) -> bool {
-    const OPERATOR_CODES: [u16; 4] = [403, 405, 406, 530];
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if OPERATOR_CODES.contains(&error.get_id()))
+fn table(arguments: &Arguments) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        let value = match value {
+            Argument::Number(number) => (*number).into(),
+            Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
+        };
+        table.insert((*name).into(), value);
+    }
+    table
 }
 
 /// A name as AMQP carries it: at most 255 bytes.
 pub(super) fn short(name: &str) -> Result<ShortString, BusError> {
     ShortString::try_new(name).map_err(|_| BusError::Topology(format!("{name}: longer than 255 bytes")))
-}
-
-fn quorum() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), text("quorum"));
-    arguments
-}
-
-/// Dead-lettering that keeps the message until the target has stored it. The broker demands `reject-publish` for it.
-fn dead_letter_to(arguments: &mut FieldTable, exchange: &str) {
-    arguments.insert("x-dead-letter-exchange".into(), text(exchange));
-    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    arguments.insert("x-overflow".into(), text("reject-publish"));
-}
-
-fn text(value: impl Into<String>) -> AMQPValue {
-    AMQPValue::LongString(value.into().into())
-}
-
-fn milliseconds(duration: Duration) -> AMQPValue {
-    // Invariant: the longest is a day.
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).into()
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ use holdfast::{
     domain::event::EventType::{self, OrderCanceled, OrderCreated, PaymentCaptured},
 };
 
-use crate::support::broker::{self, event, events, next, nothing, publish, take};
+use crate::support::{
+    broker::{self, event, events, next, nothing, publish, take},
+    cluster::{Cluster, NODES},
+};
 
 const BILLING: Subscription = Subscription { consumer: "billing", events: &[OrderCreated, PaymentCaptured] };
 const MAIL: Subscription = Subscription { consumer: "mail", events: &[OrderCreated] };
@@ -153,15 +156,33 @@ macro_rules! on_rabbitmq {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $name() {
-                    super::$name(&super::rabbitmq()).await;
+                    super::$name(&super::bus(super::broker::options(super::broker::shared()))).await;
+                }
+            )+
+        }
+
+        mod rabbitmq_cluster {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    let cluster = super::Cluster::shared().await;
+                    let nodes = super::rotated(stringify!($name).len());
+                    super::$name(&super::bus(cluster.options(&nodes))).await;
                 }
             )+
         }
     };
 }
 
-fn rabbitmq() -> RabbitMqBus {
-    RabbitMqBus::new(RabbitMqOptions { delivery_limit: DELIVERY_LIMIT, ..broker::options(broker::shared()) })
+fn bus(options: RabbitMqOptions) -> RabbitMqBus {
+    RabbitMqBus::new(RabbitMqOptions { delivery_limit: DELIVERY_LIMIT, ..options })
+}
+
+/// The nodes of the cluster, beginning somewhere, so that tests begin at different ones.
+fn rotated(by: usize) -> [&'static str; 3] {
+    let mut nodes = NODES;
+    nodes.rotate_left(by % 3);
+    nodes
 }
 
 on_rabbitmq! {

@@ -11,84 +11,75 @@ use devstack::Stack;
 use futures_util::FutureExt;
 use holdfast::{
     bus::{
-        BusError, EventBus, PublishOutcome, RabbitMqBus, RabbitMqOptions, RetryTier, Settlement, Subscription,
+        BusError, EventBus, Inspected, PublishOutcome, RabbitMqBus, RabbitMqOptions, RetryTier, Settlement,
     },
-    domain::{
-        event::{Envelope, EventType},
-        ids::EventId,
-    },
+    domain::{event::EventType, ids::EventId},
 };
 use tokio::{
     task::block_in_place,
     time::{sleep, timeout},
 };
 
-use crate::support::broker::{self, BROKER, PATIENCE, events, fragile, next, publish, take};
-
-const MAIL: Subscription = Subscription { consumer: "mail", events: &[EventType::OrderCreated] };
-
-/// Publishes windows as the outbox relay does: what is not confirmed is published again under its id.
-async fn relay(bus: &dyn EventBus, windows: usize, pause: Duration) -> (Vec<Envelope>, usize) {
-    let (mut confirmed, mut failures) = (Vec::new(), 0);
-    for _ in 0..windows {
-        let mut window = events(EventType::OrderCreated, 50);
-        while !window.is_empty() {
-            match bus.publish(&window).await {
-                Ok(outcomes) => {
-                    let mut rest = Vec::new();
-                    for (event, outcome) in window.into_iter().zip(outcomes) {
-                        if outcome == PublishOutcome::Confirmed {
-                            confirmed.push(event);
-                        } else {
-                            rest.push(event);
-                        }
-                    }
-                    failures += usize::from(!rest.is_empty());
-                    window = rest;
-                }
-                Err(BusError::Unavailable(_)) => failures += 1,
-                Err(error) => panic!("{error}"),
-            }
-        }
-        sleep(pause).await;
-    }
-    (confirmed, failures)
-}
-
-/// Takes deliveries until all of these have come.
-async fn collect(bus: &dyn EventBus, expected: &[Envelope]) {
-    let mut missing: HashSet<EventId> = expected.iter().map(|event| event.id).collect();
-    let mut deliveries = bus.subscribe(&MAIL, 20).await;
-    while !missing.is_empty() {
-        let delivery = next(&mut deliveries).await;
-        missing.remove(&delivery.envelope.as_ref().expect("an event").id);
-        let _ = delivery.settle.settle(Settlement::Ack).await;
-    }
-}
+use crate::support::{
+    broker::{self, BROKER, PATIENCE, events, fragile, next, publish, take},
+    traffic::{MAIL, Publishing, collect, publish_all},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_confirmed_event_is_lost_when_the_broker_is_killed() {
+async fn no_confirmed_event_is_lost_when_the_broker_is_killed_and_all_go_on_once_it_answers() {
     let stack = fragile().await;
     let options = RabbitMqOptions { confirm_timeout: Duration::from_secs(5), ..broker::options(&stack) };
-    let bus = Arc::new(RabbitMqBus::new(options));
+    let bus = Arc::new(RabbitMqBus::new(options.clone()));
     bus.declare(&[MAIL]).await.expect("a new topology");
     // The broker keeps the register of its quorum queues in a file that it flushes late. One that is killed before
     // comes back with a queue that never confirms, whoever publishes.
     sleep(Duration::from_secs(5)).await;
-    let publishing = tokio::spawn({
-        let bus = Arc::clone(&bus);
-        async move { relay(bus.as_ref(), 60, Duration::from_millis(10)).await }
-    });
-    sleep(Duration::from_millis(300)).await;
+    let publishing = Publishing::begin(bus.clone()).await;
+    // A consumer that has not caught up, with connections of its own.
+    let consumer = RabbitMqBus::new(options);
+    let mut deliveries = consumer.subscribe(&MAIL, 1).await;
+    let mut settled = HashSet::from([take(next(&mut deliveries).await).await.id]);
     block_in_place(|| stack.kill(BROKER)).expect("it ran");
-    sleep(Duration::from_millis(500)).await;
+    let before = publishing.confirmed();
+    sleep(Duration::from_secs(2)).await;
     block_in_place(|| stack.restart(BROKER)).expect("it comes back");
     let back = Instant::now();
-    let (confirmed, failures) = publishing.await.expect("it publishes until all is confirmed");
-    assert_eq!(confirmed.len(), 60 * 50);
-    assert!(failures > 1, "the broker was killed while nothing was published");
-    assert!(back.elapsed() < Duration::from_secs(8), "publishing went on after {:?}", back.elapsed());
-    collect(bus.as_ref(), &confirmed).await;
+    let delivered = async {
+        loop {
+            let delivery = next(&mut deliveries).await;
+            let id = delivery.envelope.as_ref().expect("an event").id;
+            // What was on its way when the connection broke cannot be settled.
+            if delivery.settle.settle(Settlement::Ack).await.is_ok() {
+                settled.insert(id);
+                return back.elapsed();
+            }
+        }
+    };
+    let confirmed = async {
+        publishing.wait_for_more(1).await;
+        back.elapsed()
+    };
+    let (confirmed_after, delivered_after) = tokio::join!(confirmed, delivered);
+    drop(deliveries);
+    consumer.close().await;
+    publishing.wait_for_more(1000).await;
+    let mut published = publishing.end().await;
+    assert!(
+        published.failures > 0 && published.confirmed.len() > before,
+        "it was killed while nothing was published"
+    );
+    published.confirmed.retain(|id| !settled.contains(id));
+    let again = collect(bus.as_ref(), &published.confirmed).await;
+    eprintln!(
+        "broker killed: {} events confirmed, none lost, {again} twice; it answered, and {} ms later the publisher had a confirm, \
+         {} ms later the consumer a delivery settled",
+        published.confirmed.len(),
+        confirmed_after.as_millis(),
+        delivered_after.as_millis()
+    );
+    // The aim is three seconds; the rest is for a machine on which everything runs at once.
+    let slowest = confirmed_after.max(delivered_after);
+    assert!(slowest < Duration::from_secs(6), "confirmed {confirmed_after:?}, delivered {delivered_after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -118,59 +109,76 @@ async fn a_consumer_survives_a_restart_and_being_thrown_out() {
             }
         }
         assert!(begun.elapsed() < Duration::from_secs(6), "it took {:?}", begun.elapsed());
-        let (confirmed, _) = relay(&bus, 1, Duration::ZERO).await;
-        for event in confirmed {
-            assert_eq!(take(next(&mut deliveries).await).await.id, event.id);
+        for id in publish_all(&bus, 50).await {
+            assert_eq!(take(next(&mut deliveries).await).await.id, id);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_memory_alarm_holds_up_publishing_but_not_consuming() {
+    an_alarm_holds_up_publishing_but_not_consuming(|stack, is_on| {
+        let watermark = if is_on { "1" } else { "512MB" };
+        stack.rabbitmqctl(BROKER, &["set_vm_memory_high_watermark", "absolute", watermark])
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_disk_alarm_holds_up_publishing_but_not_consuming() {
+    an_alarm_holds_up_publishing_but_not_consuming(|stack, is_on| {
+        // In bytes: more than any disk has.
+        let free = if is_on { "1000000000000000" } else { "50000000" };
+        stack.rabbitmqctl(BROKER, &["set_disk_free_limit", free])
+    })
+    .await;
+}
+
+async fn an_alarm_holds_up_publishing_but_not_consuming(alarm: fn(&Stack, bool) -> anyhow::Result<String>) {
     let stack = fragile().await;
     let limit = Duration::from_secs(2);
     let bus = RabbitMqBus::new(RabbitMqOptions { confirm_timeout: limit, ..broker::options(&stack) });
     bus.declare(&[MAIL]).await.expect("a new topology");
     publish(&bus, &events(EventType::OrderCreated, 40)).await;
-    let watermark = |value: &str| {
-        let result = stack.rabbitmqctl(BROKER, &["set_vm_memory_high_watermark", "absolute", value]);
-        result.expect("the broker is up");
-    };
-    block_in_place(|| watermark("1"));
+    block_in_place(|| alarm(&stack, true)).expect("the broker is up");
     // Whatever fails in here must not leave the alarm to the next test.
-    let during = async {
-        for _ in 0..3 {
-            let begun = Instant::now();
-            let outcome = bus.publish(&events(EventType::OrderCreated, 2)).await;
-            assert!(begun.elapsed() < limit + Duration::from_secs(1), "it hung for {:?}", begun.elapsed());
-            match outcome {
-                Err(BusError::Unavailable(_)) => {}
-                Ok(outcomes) => {
-                    assert!(matches!(outcomes[..], [PublishOutcome::Unknown(_), _]), "{outcomes:?}");
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-        let error = bus.ping(Duration::from_secs(1)).await.expect_err("it takes no messages");
-        assert!(error.to_string().contains("low on memory"), "{error}");
-        let mut deliveries = bus.subscribe(&MAIL, 5).await;
-        for _ in 0..39 {
-            take(next(&mut deliveries).await).await;
-        }
-        let begun = Instant::now();
-        let last = next(&mut deliveries).await;
-        last.settle
-            .settle(Settlement::Retry(RetryTier::Second))
-            .await
-            .expect_err("the copy cannot be stored");
-        assert!(begun.elapsed() < limit * 2, "it hung for {:?}", begun.elapsed());
-        assert_eq!(next(&mut deliveries).await.attempt, 2, "it stayed in its queue");
-    };
+    let during = during_an_alarm(&bus, limit);
     let survived = timeout(PATIENCE, AssertUnwindSafe(during).catch_unwind()).await;
-    block_in_place(|| watermark("512MB"));
+    block_in_place(|| alarm(&stack, false)).expect("the broker is up");
+    let clear = Instant::now();
     survived.expect("it took too long").expect("it went wrong during the alarm");
-    let (confirmed, _) = relay(&bus, 1, Duration::ZERO).await;
+    let confirmed = publish_all(&bus, 50).await;
+    eprintln!("alarm over: all is confirmed {} ms later", clear.elapsed().as_millis());
     collect(&bus, &confirmed).await;
+}
+
+/// 40 events are in the queue.
+async fn during_an_alarm(bus: &RabbitMqBus, limit: Duration) {
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let outcome = bus.publish(&events(EventType::OrderCreated, 2)).await;
+        assert!(begun.elapsed() < limit + Duration::from_secs(1), "it hung for {:?}", begun.elapsed());
+        match outcome {
+            Err(BusError::Unavailable(_)) => {}
+            Ok(outcomes) => {
+                assert!(matches!(outcomes[..], [PublishOutcome::Unknown(_), _]), "{outcomes:?}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let error = bus.ping(Duration::from_secs(1)).await.expect_err("it takes no messages");
+    assert!(error.to_string().contains("low on memory or disk"), "{error}");
+    // A connection that publishes nothing is not held up: what is declared can be looked at.
+    assert!(bus.inspect(&[MAIL], false).await.expect("it answers").iter().all(Inspected::is_ok));
+    let mut deliveries = bus.subscribe(&MAIL, 5).await;
+    for _ in 0..39 {
+        take(next(&mut deliveries).await).await;
+    }
+    let begun = Instant::now();
+    let last = next(&mut deliveries).await;
+    last.settle.settle(Settlement::Retry(RetryTier::Second)).await.expect_err("the copy cannot be stored");
+    assert!(begun.elapsed() < limit * 2, "it hung for {:?}", begun.elapsed());
+    assert_eq!(next(&mut deliveries).await.attempt, 2, "it stayed in its queue");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -194,6 +202,6 @@ async fn a_frozen_broker_makes_the_outcome_unknown() {
     assert!(elapsed < Duration::from_secs(2), "it hung for {elapsed:?}");
     let text = ping.expect_err("it was frozen").to_string();
     assert!(text.contains("127.0.0.1:"), "{text}");
-    let (confirmed, _) = relay(&bus, 1, Duration::ZERO).await;
+    let confirmed = publish_all(&bus, 50).await;
     collect(&bus, &confirmed).await;
 }

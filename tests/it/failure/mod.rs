@@ -1,7 +1,10 @@
 //! What happens when something breaks: real processes, real servers, cut, paused or killed on purpose.
 
+mod bus_cluster;
+mod bus_monitoring;
 mod bus_outages;
 mod bus_outcomes;
+mod bus_topology;
 mod database_silent;
 mod duplicates;
 mod fence;
