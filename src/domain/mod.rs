@@ -27,3 +27,5 @@ pub(crate) mod status;
 pub mod stock_file;
 pub mod stock_import;
 pub mod validation;
+pub mod webhook;
+pub mod webhook_url;

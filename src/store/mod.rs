@@ -46,6 +46,11 @@ pub mod reservations;
 pub mod retention;
 pub mod shipments;
 pub mod stock_imports;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
+pub mod webhook_fan_out;
+pub mod webhook_log;
+pub mod webhook_secrets;
 
 use placement::PlacementConnections;
 
