@@ -220,7 +220,8 @@ async fn record_failure(
     }
     let pause = |failures| pause(failures, asked_wait);
     let is_over =
-        webhook_endpoints::mark_failing(tx, endpoint_id, pause, schedule.disable_after_days).await?;
+        webhook_endpoints::mark_failing(tx, endpoint_id, delivery.began, pause, schedule.disable_after_days)
+            .await?;
     let reason = match (is_gone, is_over) {
         (true, _) => DisabledReason::Gone,
         (false, true) => DisabledReason::Failing,

@@ -1,5 +1,6 @@
 //! Trying a webhook endpoint: a message of the type `webhook.test.v1` is delivered to it like any event, and to nobody else.
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -11,7 +12,7 @@ use crate::{
         ids::{EventId, WebhookDeliveryId, WebhookEndpointId},
         webhook::{DeliveredType, EndpointStatus, WebhookEndpoint},
     },
-    store::{idempotency::IdempotentRequest, webhook_deliveries, webhook_endpoints, webhook_log},
+    store::{idempotency::IdempotentRequest, payments, webhook_deliveries, webhook_endpoints, webhook_log},
 };
 
 /// A request to try an endpoint.
@@ -39,7 +40,8 @@ impl App {
             }
             let endpoint = endpoint.ok_or_else(|| unknown(id))?;
             require_enabled(&endpoint)?;
-            let body = test_body(event_id, &endpoint);
+            let time = payments::now(&mut tx).await?;
+            let body = test_body(event_id, &endpoint, time);
             webhook_deliveries::insert_test(&mut tx, delivery_id, id, event_id, &body).await?;
             let delivery = webhook_log::find(&mut tx, delivery_id).await?.ok_or_else(|| unknown(id))?;
             let answer = answer::store(&mut tx, request, &delivery).await?;
@@ -57,14 +59,14 @@ pub(super) fn require_enabled(endpoint: &WebhookEndpoint) -> Result<(), Conflict
 }
 
 /// A test has the form of an event (CloudEvents 1.0).
-fn test_body(event_id: EventId, endpoint: &WebhookEndpoint) -> String {
+fn test_body(event_id: EventId, endpoint: &WebhookEndpoint, time: DateTime<Utc>) -> String {
     json!({
         "specversion": Envelope::SPECVERSION,
         "id": event_id,
         "source": Envelope::SOURCE,
         "type": DeliveredType::TEST,
         "subject": format!("webhook-endpoint/{}", endpoint.id),
-        "time": endpoint.updated_at,
+        "time": time,
         "datacontenttype": Envelope::DATACONTENTTYPE,
         "sequence": 1,
         "data": { "endpoint_id": endpoint.id },

@@ -223,28 +223,32 @@ pub async fn mark_succeeding(conn: &mut Conn, id: WebhookEndpointId) -> Result<(
     Ok(())
 }
 
-/// Notes that an attempt at an endpoint has failed, and pauses it for so many seconds. Gives whether it has failed for
-/// `most_days` without any success.
+/// Notes that an attempt at an endpoint, which began at this time, has failed, and pauses it for as long as `pause` says for so
+/// many failures. One that began before the endpoint was paused does not count again. Gives whether it has failed for `most_days`
+/// without any success.
 pub async fn mark_failing(
     conn: &mut Conn,
     id: WebhookEndpointId,
+    began: DateTime<Utc>,
     pause: impl FnOnce(i32) -> Option<f64>,
     most_days: i32,
 ) -> Result<bool, Error> {
     let failures = sqlx::query_scalar!(
-        "UPDATE webhook_endpoint SET failures = least(failures, 1000000) + 1,
-                failing_since = COALESCE(failing_since, clock_timestamp())
-         WHERE id = $1 RETURNING failures",
+        "UPDATE webhook_endpoint
+         SET failures = least(failures, 1000000) + CASE WHEN paused_until > $2 THEN 0 ELSE 1 END,
+             failing_since = COALESCE(failing_since, clock_timestamp())
+         WHERE id = $1 RETURNING CASE WHEN paused_until > $2 THEN NULL ELSE failures END",
         id.uuid(),
+        began,
     )
     .fetch_optional(&mut *conn)
     .await?;
-    let Some(failures) = failures else { return Ok(false) };
+    let Some(counted) = failures else { return Ok(false) };
     let row = sqlx::query!(
         r#"UPDATE webhook_endpoint SET paused_until = greatest(paused_until, clock_timestamp() + make_interval(secs => $2))
            WHERE id = $1 RETURNING failing_since <= clock_timestamp() - make_interval(days => $3) AS "is_over!""#,
         id.uuid(),
-        pause(failures),
+        counted.and_then(pause),
         most_days,
     )
     .fetch_one(conn)

@@ -53,7 +53,8 @@ impl Received {
     /// How many of its signatures are by this secret.
     pub(crate) fn signatures_by(&self, secret: &str) -> usize {
         let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
-        let signed = format!("{}.{}.{}", self.header("webhook-id"), self.header("webhook-timestamp"), self.text);
+        let signed =
+            format!("{}.{}.{}", self.header("webhook-id"), self.header("webhook-timestamp"), self.text);
         let verifies = |signature: &&str| {
             let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
             let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(&signed);

@@ -9,9 +9,7 @@ use holdfast::{
     },
     bus::RabbitMqOptions,
     config::{Config, Http, RateLimit},
-    domain::{
-        access::Scope, new_order::OrderLimits, open_orders::OpenOrderCaps, webhook_url::UrlRules,
-    },
+    domain::{access::Scope, new_order::OrderLimits, open_orders::OpenOrderCaps, webhook_url::UrlRules},
     http,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     provider::{StripeWebhooks, install_crypto_provider},

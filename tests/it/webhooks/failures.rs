@@ -34,14 +34,20 @@ async fn a_delivery_is_tried_again_until_it_succeeds_or_has_failed_and_then_on_r
     delivered(&test, &endpoint, "delivered", 2).await;
     let detail = test.api.get(&again).await.expect(200);
     let attempts: Vec<_> = detail["attempts"].as_array().unwrap().iter().collect();
-    let told: Vec<_> = attempts.iter().map(|one| (one["number"].as_i64(), one["status_code"].as_i64())).collect();
-    let expected: Vec<_> = [(5, 200), (4, 503), (3, 503), (2, 503), (1, 503)].map(|(a, b)| (Some(a), Some(b))).into();
+    let told: Vec<_> =
+        attempts.iter().map(|one| (one["number"].as_i64(), one["status_code"].as_i64())).collect();
+    let expected: Vec<_> =
+        [(5, 200), (4, 503), (3, 503), (2, 503), (1, 503)].map(|(a, b)| (Some(a), Some(b))).into();
     assert_eq!(told, expected);
     assert_eq!(attempts[1]["response"], "said 503");
     // Every copy of an event has its id, and a signature of its own time.
     let received = receiver.received();
     let ids: Vec<_> = received.iter().map(|one| one.header("webhook-id")).collect();
-    assert!(ids[..4].iter().all(|id| *id == ids[0]) && ids[4..].iter().all(|id| *id == ids[4]) && ids[0] != ids[4]);
+    assert!(
+        ids[..4].iter().all(|id| *id == ids[0])
+            && ids[4..].iter().all(|id| *id == ids[4])
+            && ids[0] != ids[4]
+    );
     assert!(received.iter().all(|one| one.signatures_by(endpoint["secret"].as_str().unwrap()) == 1));
     test.finish().await;
 }
@@ -62,8 +68,10 @@ async fn an_endpoint_that_is_gone_is_disabled_and_what_waits_for_it_is_canceled(
     .await;
     let disabled = test.api.get(&path(&endpoint, "")).await.expect(200);
     assert_eq!((&disabled["disabled_reason"], disabled["disabled_at"].is_string()), (&json!("gone"), true));
-    eventually("nothing is pending", PATIENCE, async || deliveries(&test, &endpoint, "?status=pending").await.is_empty())
-        .await;
+    eventually("nothing is pending", PATIENCE, async || {
+        deliveries(&test, &endpoint, "?status=pending").await.is_empty()
+    })
+    .await;
     let before = receiver.received().len();
     let missed = test.placed(&[("a", 1)]).await;
     test.drain().await;
@@ -107,7 +115,7 @@ async fn a_slow_and_a_dead_endpoint_keep_no_other_waiting() {
     let failing = endpoint(&test, &dead, &[]).await;
     // Far more than there are turns.
     let backlog = "INSERT INTO webhook_delivery (id, endpoint_id, event_id, event_type, subject, sequence, body)
-        SELECT event_id_from(now() - n * interval '1 second'), e.id, gen_random_uuid(), 'webhook.test.v1', 'x/' || n, 1,
+        SELECT event_id_from(now() - row_number() OVER () * interval '1 second'), e.id, gen_random_uuid(), 'webhook.test.v1', 'x/' || n, 1,
                '{\"type\":\"webhook.test.v1\"}'
         FROM webhook_endpoint e, generate_series(1, 300) n";
     sqlx::query(backlog).execute(&mut *test.conn().await).await.unwrap();

@@ -23,6 +23,8 @@ async fn started() -> TestApp {
     let workers = &[WorkerKind::Relay, WorkerKind::Webhook];
     let test = TestApp::start_with(Setup { workers, ..Setup::default() }).await;
     test.stock("a", 1000).await;
+    // Before there is any endpoint.
+    test.drain().await;
     test
 }
 

@@ -46,7 +46,8 @@ async fn a_worker_that_is_killed_sends_again_under_the_same_id() {
     let lapse = "UPDATE webhook_delivery SET claimed_until = now(), next_attempt_at = now()";
     sqlx::query(lapse).execute(&system.database).await.unwrap();
     let received = receiver.wait_for(2).await;
-    eventually("it is delivered", PATIENCE, async || delivery(&system, &id).await["status"] == "delivered").await;
+    eventually("it is delivered", PATIENCE, async || delivery(&system, &id).await["status"] == "delivered")
+        .await;
     assert_eq!(received[0].header("webhook-id"), received[1].header("webhook-id"));
     assert_eq!(received[0].text, received[1].text);
     let told = delivery(&system, &id).await;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::DateTime;
 use holdfast::{
     domain::{webhook::AttemptError, webhook_url::UrlRules},
     provider::install_crypto_provider,
@@ -64,7 +64,8 @@ fn sender(networks: &str, names: &Arc<Names>) -> WebhookSender {
 
 async fn send(sender: &WebhookSender, url: &str) -> Result<Answered, Unanswered> {
     let secrets = [SigningSecret::generate()];
-    let message = Message { url, id: "evt_1", time: Utc::now(), body: "{\"type\":\"x\"}", secrets: &secrets };
+    let message =
+        Message { url, id: "evt_1", time: DateTime::UNIX_EPOCH, body: "{\"type\":\"x\"}", secrets: &secrets };
     sender.send(&message).await
 }
 
@@ -111,7 +112,8 @@ async fn no_spelling_of_an_address_leads_inside() {
     let test = TestApp::start_with(Setup { webhook: public, ..Setup::default() }).await;
     for url in REFUSED {
         let url = url.replace("PORT", &canary.port.to_string());
-        let problem = test.api.post(ENDPOINTS, &json!({ "url": url })).await.problem(422, "webhook_url_refused");
+        let problem =
+            test.api.post(ENDPOINTS, &json!({ "url": url })).await.problem(422, "webhook_url_refused");
         assert_eq!(problem["errors"][0]["pointer"], "/url", "{url}");
         assert_eq!(error(send(&sender, &url).await), AttemptError::AddressRefused, "{url}");
     }
@@ -127,7 +129,9 @@ async fn a_port_that_is_not_of_the_web_is_refused() {
         ..local_webhooks()
     };
     let test = TestApp::start_with(Setup { webhook, ..Setup::default() }).await;
-    for url in ["https://a.example:5432/", "https://a.example:22/", "https://a.example:80/", "http://a.example/"] {
+    for url in
+        ["https://a.example:5432/", "https://a.example:22/", "https://a.example:80/", "http://a.example/"]
+    {
         test.api.post(ENDPOINTS, &json!({ "url": url })).await.problem(422, "webhook_url_refused");
     }
     let made = test.api.post(ENDPOINTS, &json!({ "url": "https://a.example:8443/hook" })).await.expect(201);
@@ -148,11 +152,18 @@ async fn no_name_leads_inside() {
     ] {
         let names = Names::of(&[addresses]);
         let url = format!("https://inside.example:{}/", canary.port);
-        assert_eq!(error(send(&sender("", &names), &url).await), AttemptError::AddressRefused, "{addresses:?}");
+        assert_eq!(
+            error(send(&sender("", &names), &url).await),
+            AttemptError::AddressRefused,
+            "{addresses:?}"
+        );
         assert_eq!(names.left(), 0);
     }
     let unknown = Names::of(&[&[]]);
-    assert_eq!(error(send(&sender("", &unknown), "https://nobody.example/").await), AttemptError::NameNotResolved);
+    assert_eq!(
+        error(send(&sender("", &unknown), "https://nobody.example/").await),
+        AttemptError::NameNotResolved
+    );
     assert_eq!(canary.connections(), 0);
 }
 
