@@ -29,7 +29,7 @@ pub trait AddressRules {
 pub fn check(text: &str, rules: &UrlRules, addresses: &impl AddressRules) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
     let is_secure = url.scheme() == "https";
-    if !is_secure && !(rules.allow_insecure && url.scheme() == "http") {
+    if !(is_secure || rules.allow_insecure && url.scheme() == "http") {
         return Err("must be an https URL".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
