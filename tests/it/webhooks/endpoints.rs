@@ -76,8 +76,12 @@ async fn every_wrong_field_of_an_endpoint_is_named() {
         (ENDPOINTS, json!({ "url": HOOK, "event_types": ["order.created"] }), "/event_types/0"),
         (ENDPOINTS, json!({ "url": HOOK, "event_types": [{ "order.created.v1": null }] }), "/event_types/0"),
         (ENDPOINTS, json!({ "url": HOOK, "secret": "whsec_x" }), "/secret"),
-        (&rotate, json!({ "old_secret_expires_in_seconds": -1 }), "/old_secret_expires_in_seconds"),
-        (&rotate, json!({ "old_secret_expires_in_seconds": 604_801 }), "/old_secret_expires_in_seconds"),
+        (rotate.as_str(), json!({ "old_secret_expires_in_seconds": -1 }), "/old_secret_expires_in_seconds"),
+        (
+            rotate.as_str(),
+            json!({ "old_secret_expires_in_seconds": 604_801 }),
+            "/old_secret_expires_in_seconds",
+        ),
     ] {
         let answer = test.api.post(path, &body).await;
         assert_eq!(answer.body["errors"][0]["pointer"], pointer, "{body}: {}", answer.text);
