@@ -71,13 +71,14 @@ export HOLDFAST__PROVIDER__SECRET_KEY=sk_test_sandbox
 # So that the payments whose answer never comes do not hold the demo up.
 export HOLDFAST__PROVIDER__TIMEOUT_MS=3000
 
-workers=(payment fulfilment expiry import relay retention)
+workers=(payment fulfilment expiry import relay retention webhook)
 if [ "$mode" = api-test ]; then
     stock=devstack/api-test-stock.csv
     # One client sends as fast as it can, also without a key, and pays little; and shipments are made by requests only.
     export HOLDFAST__HTTP__RATE_LIMIT__REQUESTS_PER_SECOND=0
     export HOLDFAST__HTTP__RATE_LIMIT__WITHOUT_KEY_PER_SECOND=0
     export HOLDFAST__ORDER__MAX_OPEN_PER_CUSTOMER=0
+    # Nor does it post anything to the URLs that are made up.
     workers=(payment expiry import relay retention)
 fi
 

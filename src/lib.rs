@@ -7,7 +7,7 @@
 //! - [`http`]: the API. [`worker`]: the processes behind the queues.
 //! - [`app`]: the use cases, one file each. Every change of state is made by one of them, in one transaction.
 //! - [`members`]: which relays there are. [`lock`]: who may work on a SKU. [`provider`]: who moves the money. [`bus`]: how
-//!   events travel; only the workers know it. [`store`]: the only SQL.
+//!   events travel; only the workers know it. [`webhook`]: how a message is posted to a merchant. [`store`]: the only SQL.
 //! - [`sandbox`]: a payment provider for tests and demos; met over HTTP only, like a real one.
 //! - [`config`], [`telemetry`], [`lifecycle`]: what a process needs to run.
 //! - [`domain`]: the words and the rules, pure.
@@ -26,4 +26,5 @@ pub mod provider;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;
+pub mod webhook;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! Rows that have served their purpose are deleted once they are old: idempotency keys, the providers' events, stock imports.
+//! Rows that have served their purpose are deleted once they are old: idempotency keys, the providers' events, stock imports, webhooks.
 //!
 //! In small steps, each of its own: nothing is locked that anybody else wants. A walk through a large table goes on where the
 //! last run left off.
@@ -7,10 +7,14 @@ use super::{App, Error};
 use crate::store::{
     self, Conn,
     retention::{self, AgingTable, Block},
+    webhook_deliveries,
 };
 
 /// The most steps of one run through one table.
 const STEPS: usize = 20;
+
+/// How many deliveries of webhooks are deleted in one step.
+const DELIVERIES: i64 = 1_000;
 
 /// For how many days what is kept. `None`: for ever.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,6 +25,8 @@ pub struct RowAges {
     pub provider_event: Option<i32>,
     /// After it ended.
     pub stock_import: Option<i32>,
+    /// After it was over.
+    pub webhook_delivery: Option<i32>,
 }
 
 /// Where the next run goes on.
@@ -39,6 +45,8 @@ pub struct DeletedRows {
     pub provider_events: u64,
     /// Stock imports, each with its rows.
     pub stock_imports: u64,
+    /// Deliveries of webhooks, each with its attempts.
+    pub webhook_deliveries: u64,
 }
 
 impl App {
@@ -59,6 +67,15 @@ impl App {
                 && retention::delete_stock_import(&mut conn, days).await?
             {
                 deleted.stock_imports += 1;
+            }
+        }
+        if let Some(days) = ages.webhook_delivery {
+            for _ in 0..STEPS {
+                let gone = webhook_deliveries::delete_old(&mut conn, days, DELIVERIES).await?;
+                deleted.webhook_deliveries += gone;
+                if gone == 0 {
+                    break;
+                }
             }
         }
         Ok(deleted)

@@ -221,6 +221,18 @@ pub enum Conflict {
         /// How many it may have.
         limit: i64,
     },
+    /// There are as many webhook endpoints as there may be.
+    #[error("there are {limit} webhook endpoints: delete one first")]
+    WebhookEndpointLimitReached {
+        /// How many there may be.
+        limit: i64,
+    },
+    /// The endpoint has as many live secrets as it may have.
+    #[error("the endpoint has {limit} secrets that have not ended: wait, or let the old ones end at once")]
+    WebhookSecretLimitReached {
+        /// How many it may have.
+        limit: i64,
+    },
 }
 
 impl Conflict {
@@ -263,7 +275,9 @@ impl Conflict {
             | Self::BelowCommitted { .. }
             | Self::OpenOrderLimitReached { .. }
             | Self::PurchaseLimitExceeded { .. }
-            | Self::ApiKeyLimitReached { .. } => false,
+            | Self::ApiKeyLimitReached { .. }
+            | Self::WebhookEndpointLimitReached { .. }
+            | Self::WebhookSecretLimitReached { .. } => false,
         }
     }
 
@@ -289,6 +303,8 @@ impl Conflict {
             Self::OpenOrderLimitReached { .. } => "open_order_limit_reached",
             Self::PurchaseLimitExceeded { .. } => "purchase_limit_exceeded",
             Self::ApiKeyLimitReached { .. } => "api_key_limit_reached",
+            Self::WebhookEndpointLimitReached { .. } => "webhook_endpoint_limit_reached",
+            Self::WebhookSecretLimitReached { .. } => "webhook_secret_limit_reached",
         }
     }
 }

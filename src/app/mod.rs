@@ -13,6 +13,7 @@ use crate::{
     lock::LockManager,
     provider::{PaymentProvider, ProviderError, StripeWebhooks},
     store::Store,
+    webhook::WebhookSender,
 };
 
 mod adjust_inventory;
@@ -28,14 +29,18 @@ mod change_levels;
 mod create_api_key;
 mod create_shipment;
 mod create_stock_import;
+mod create_webhook_endpoint;
 mod delete_old_rows;
 mod deliver_shipment;
+mod deliver_webhooks;
 mod drop_old_events;
+mod enable_webhook_endpoint;
 mod error;
 mod event_backlog;
 mod expected_version;
 mod expire_orders;
 mod extend_reservation;
+mod fan_out_webhooks;
 mod follow_events;
 mod fulfil_order;
 mod order_change;
@@ -47,6 +52,7 @@ mod reconcile_payments;
 mod record_api_key_use;
 mod record_payment;
 mod record_refunds;
+mod redeliver_webhook;
 mod refund_payment;
 mod release_payment;
 mod request_capture;
@@ -57,14 +63,17 @@ mod retry;
 mod return_shipment;
 mod revoke_api_key;
 mod rotate_api_key;
+mod rotate_webhook_secret;
 mod run_stock_import;
 mod set_inventory;
 mod set_location;
 mod set_purchase_limit;
+mod set_webhook_endpoint;
 mod ship_shipment;
 mod shipment_change;
 mod start_payment;
 mod stock_events;
+mod test_webhook_endpoint;
 mod transfer_inventory;
 mod verify_invariants;
 mod void_payment;
@@ -80,24 +89,31 @@ pub use change_levels::ChangedInventory;
 pub use create_api_key::{CreateApiKey, NewApiKey, hash_secret};
 pub use create_shipment::CreateShipment;
 pub use create_stock_import::CreateStockImport;
+pub use create_webhook_endpoint::{CreateWebhookEndpoint, EndpointWithSecret};
 pub use delete_old_rows::{DeletedRows, RowAges, RowWalks};
 pub use deliver_shipment::DeliverShipment;
+pub use deliver_webhooks::{DueWebhook, WebhookAttempted, WebhookSchedule};
+pub use enable_webhook_endpoint::{DisableWebhookEndpoint, EnableWebhookEndpoint};
 pub use error::{Conflict, Error};
 pub use event_backlog::{BacklogLimits, EventBacklog};
 pub use expected_version::ExpectedVersion;
 pub use extend_reservation::ExtendReservation;
 pub use follow_events::{EventPage, Followed, Follower, Step, Watches};
 pub use pack_shipment::PackShipment;
+pub use redeliver_webhook::RedeliverWebhook;
 pub use request_capture::RequestCapture;
 pub use request_void::RequestVoid;
 pub use reservation_engine::{ReservationEngine, ReservationOptions};
 pub use return_shipment::ReturnShipment;
 pub use revoke_api_key::RevokeApiKey;
 pub use rotate_api_key::RotateApiKey;
+pub use rotate_webhook_secret::RotateWebhookSecret;
 pub use set_inventory::SetInventory;
 pub use set_location::SetLocation;
 pub use set_purchase_limit::SetPurchaseLimit;
+pub use set_webhook_endpoint::SetWebhookEndpoint;
 pub use ship_shipment::ShipShipment;
+pub use test_webhook_endpoint::TestWebhookEndpoint;
 pub use transfer_inventory::{Transfer, TransferInventory};
 pub use verify_invariants::Verification;
 
@@ -116,6 +132,8 @@ pub struct App {
     pub provider: Option<Arc<dyn PaymentProvider>>,
     /// Whose webhooks count.
     pub webhooks: StripeWebhooks,
+    /// Who posts to the merchant's endpoints, and says which URLs may be one.
+    pub webhook_sender: WebhookSender,
     /// What clients of this process wait for.
     pub watches: Watches,
     /// How much waits for the broker.

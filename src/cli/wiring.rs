@@ -10,7 +10,7 @@ use crate::{
     app::{App, BacklogLimits, EventBacklog, ReservationEngine, ReservationOptions, Settings, Watches},
     bus::{Definitions, EventBus, Inspected, Policy, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
-    domain::{event::Topic, new_order::OrderLimits, open_orders::OpenOrderCaps},
+    domain::{event::Topic, new_order::OrderLimits, open_orders::OpenOrderCaps, webhook_url::UrlRules},
     http::Dependency,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
     members::{MemberDirectory, PostgresDirectory, ZooKeeperDirectory, ZooKeeperDirectoryOptions},
@@ -20,6 +20,7 @@ use crate::{
     },
     store::{Store, StoreOptions},
     telemetry::export::{self, Export, ExportOptions},
+    webhook::{AddressGuard, NameLookup, SystemLookup, WebhookOptions, WebhookSender},
     worker::{self, WorkerKind},
 };
 
@@ -229,8 +230,25 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
         engine,
         provider: None,
         webhooks: StripeWebhooks::new(config.provider.webhook_secrets()),
+        webhook_sender: webhook_sender(config)?,
         settings: settings(config)?,
     })
+}
+
+/// Posts to the merchant's endpoints.
+fn webhook_sender(config: &Config) -> anyhow::Result<WebhookSender> {
+    let webhook = &config.webhook;
+    let ports = webhook.allowed_ports().map_err(|error| anyhow!("webhook.allowed_ports: {error}"))?;
+    let addresses = AddressGuard::new(&webhook.allowed_networks);
+    let options = WebhookOptions {
+        urls: UrlRules { allow_insecure: webhook.allow_insecure, ports },
+        addresses: addresses.map_err(|error| anyhow!("configuration: webhook.allowed_networks: {error}"))?,
+        timeout: Duration::from_millis(webhook.timeout_ms),
+        idle_connections: config.worker.webhook.endpoint_concurrency.into(),
+    };
+    install_crypto_provider();
+    let lookup: Arc<dyn NameLookup> = Arc::new(SystemLookup);
+    WebhookSender::new(options, &lookup).map_err(anyhow::Error::msg)
 }
 
 /// 0 is none.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use url::Url;
 
-use super::{Config, LockBackend};
+use super::{Config, LockBackend, sections::numbers};
 use crate::domain::{bounds::HoldSeconds, inventory::LocationId};
 
 /// Gives one line that names the first wrong setting and what is allowed.
@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     check_order(config)?;
     check_provider(config)?;
     check_telemetry(config)?;
+    check_webhook(config)?;
     check_worker(config)
 }
 
@@ -199,6 +200,36 @@ fn check_telemetry(config: &Config) -> Result<(), String> {
     Err(format!(
         "telemetry.otlp_endpoint is {endpoint:?}: must be http(s)://host[:port], without user and query"
     ))
+}
+
+fn check_webhook(config: &Config) -> Result<(), String> {
+    let (webhook, worker) = (&config.webhook, &config.worker.webhook);
+    within("webhook.timeout_ms", webhook.timeout_ms, 100..=60_000)?;
+    let ports = webhook.allowed_ports();
+    if !ports.is_ok_and(|ports| ports.is_none_or(|ports| !ports.contains(&0))) {
+        let value = &webhook.allowed_ports;
+        return Err(format!(
+            "webhook.allowed_ports is {value:?}: must be ports, separated by commas, or any"
+        ));
+    }
+    if webhook.allow_insecure && webhook.allowed_networks.is_empty() {
+        return Err(
+            "webhook.allowed_networks is empty: name the networks that webhook.allow_insecure is for".into(),
+        );
+    }
+    within("worker.webhook.concurrency", worker.concurrency.into(), 1..=1_000)?;
+    let most = worker.concurrency.into();
+    within("worker.webhook.endpoint_concurrency", worker.endpoint_concurrency.into(), 1..=most)?;
+    at_least("worker.webhook.interval_ms", worker.interval_ms, 10)?;
+    within("worker.webhook.disable_after_days", worker.disable_after_days.into(), 1..=365)?;
+    let waits = numbers::<u32>(&worker.retry_seconds);
+    if !waits.is_ok_and(|waits| waits.len() <= 30 && waits.iter().all(|wait| (1..=604_800).contains(wait))) {
+        let value = &worker.retry_seconds;
+        return Err(format!(
+            "worker.webhook.retry_seconds is {value:?}: must be up to 30 numbers of 1 to 604800, separated by commas"
+        ));
+    }
+    Ok(())
 }
 
 fn check_worker(config: &Config) -> Result<(), String> {

@@ -13,7 +13,7 @@ mod sections;
 pub use sections::{
     Breaker, Bus, Database, ExpiryWorker, FulfilmentMode, Http, ImportWorker, Lock, LockBackend, LogFormat,
     Order, PaymentWorker, Provider, ProviderBackend, RabbitMq, RateLimit, RelayWorker, Reservation,
-    RetentionWorker, Sandbox, Secret, Telemetry, Tls, Worker, ZooKeeper,
+    RetentionWorker, Sandbox, Secret, Telemetry, Tls, Webhook, WebhookWorker, Worker, ZooKeeper,
 };
 
 /// Every setting with its default and what it means.
@@ -37,6 +37,8 @@ pub struct Config {
     pub provider: Provider,
     /// What orders may ask for.
     pub order: Order,
+    /// Posting to the merchant's endpoints.
+    pub webhook: Webhook,
     /// The workers.
     pub worker: Worker,
     /// The sandbox provider.
@@ -141,6 +143,11 @@ mod tests {
             ("HOLDFAST__PROVIDER__WEBHOOK_SECRETS", "whsec_long_enough_1,short", "provider.webhook_secrets"),
             ("HOLDFAST__TELEMETRY__TRACE_SAMPLE_RATIO", "1.5", "telemetry.trace_sample_ratio"),
             ("HOLDFAST__TELEMETRY__OTLP_ENDPOINT", "collector:4318", "telemetry.otlp_endpoint"),
+            ("HOLDFAST__WEBHOOK__TIMEOUT_MS", "60001", "webhook.timeout_ms"),
+            ("HOLDFAST__WEBHOOK__ALLOWED_PORTS", "443,x", "webhook.allowed_ports"),
+            ("HOLDFAST__WEBHOOK__ALLOW_INSECURE", "true", "webhook.allowed_networks"),
+            ("HOLDFAST__WORKER__WEBHOOK__RETRY_SECONDS", "5,", "worker.webhook.retry_seconds"),
+            ("HOLDFAST__WORKER__WEBHOOK__ENDPOINT_CONCURRENCY", "65", "worker.webhook.endpoint_concurrency"),
             ("HOLDFAST__SANDBOX__WEBHOOK_URL", "http://127.0.0.1:8080", "provider.webhook_secrets"),
         ];
         for (key, value, named) in wrong {

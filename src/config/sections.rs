@@ -1,7 +1,7 @@
 //! The sections of the configuration. What each setting means stands in `defaults.toml`, beside its default.
 #![expect(missing_docs, reason = "defaults.toml documents every field, once")]
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::Deserialize;
 
@@ -173,6 +173,7 @@ pub struct Worker {
     pub import: ImportWorker,
     pub relay: RelayWorker,
     pub retention: RetentionWorker,
+    pub webhook: WebhookWorker,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -226,6 +227,26 @@ pub struct RetentionWorker {
     pub idempotency_key_days: u16,
     pub provider_event_days: u16,
     pub stock_import_days: u16,
+    pub webhook_delivery_days: u16,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookWorker {
+    pub concurrency: u16,
+    pub endpoint_concurrency: u16,
+    pub interval_ms: u64,
+    pub retry_seconds: String,
+    pub disable_after_days: u16,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub timeout_ms: u64,
+    pub allowed_ports: String,
+    pub allowed_networks: String,
+    pub allow_insecure: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -283,6 +304,25 @@ impl Provider {
         let secrets = self.webhook_secrets.reveal().split(',').map(str::trim);
         secrets.filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
     }
+}
+
+impl WebhookWorker {
+    /// One by one. What is no number was refused before.
+    pub fn retry_seconds(&self) -> Vec<u32> {
+        numbers(&self.retry_seconds).unwrap_or_default()
+    }
+}
+
+impl Webhook {
+    /// One by one; `None` is any.
+    pub fn allowed_ports(&self) -> Result<Option<Vec<u16>>, String> {
+        if self.allowed_ports == "any" { Ok(None) } else { numbers(&self.allowed_ports).map(Some) }
+    }
+}
+
+/// Numbers, separated by commas.
+pub(super) fn numbers<T: FromStr>(list: &str) -> Result<Vec<T>, String> {
+    list.split(',').map(|number| number.trim().parse().map_err(|_| format!("{number:?} is none"))).collect()
 }
 
 impl RabbitMq {

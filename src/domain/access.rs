@@ -47,6 +47,8 @@ scopes! {
     PaymentsWrite = "payments:write",
     /// Changes stock.
     InventoryWrite = "inventory:write",
+    /// Says where events are posted to, and gets the secrets that they are signed with.
+    WebhooksWrite = "webhooks:write",
     /// Everything, the API keys themselves included.
     Admin = "admin",
 }

@@ -59,6 +59,8 @@ numbers! {
     WindowSeconds = 1..=315_360_000,
     /// How long an API key lives on after it was rotated: 90 days at most.
     GraceSeconds = 1..=90 * 86_400,
+    /// How long messages are still signed with a secret that was rotated: 7 days at most. 0: no more.
+    SecretGraceSeconds = 0..=7 * 86_400,
     /// How many entries a page has at most; 50 if it is not said.
     PageSize = 1..=100,
     /// A place in a list of events: 0 is before the first. No number that a JSON reader would round.

@@ -101,6 +101,11 @@ id!(/// Whose API keys they are: a key and those that it was rotated to.
 id!(/// An API key (its public id, not the secret).
     ApiKeyId, "key_", "^key_[0-9a-f]{32}$", "key_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
 
+id!(/// An endpoint of the merchant that events are posted to.
+    WebhookEndpointId, "whe_", "^whe_[0-9a-f]{32}$", "whe_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
+id!(/// The delivery of one event to one endpoint.
+    WebhookDeliveryId, "whd_", "^whd_[0-9a-f]{32}$", "whd_019ab1c2d3e47f5a8b6c7d8e9f0a1b2c");
+
 fn parse(text: &str, prefix: &'static str) -> Result<Uuid, ParseIdError> {
     let error = ParseIdError { prefix };
     let hex = text.strip_prefix(prefix).ok_or_else(|| error.clone())?;

@@ -28,3 +28,5 @@ pub mod stock_file;
 pub mod stock_import;
 pub mod trace_parent;
 pub mod validation;
+pub mod webhook;
+pub mod webhook_url;

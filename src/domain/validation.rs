@@ -67,6 +67,8 @@ pub enum Rule {
     CardNumberRefused,
     /// A stock file is wrong as a whole.
     StockFileInvalid,
+    /// Nothing is posted to such a URL.
+    WebhookUrlRefused,
 }
 
 impl Rule {
@@ -88,6 +90,7 @@ impl Rule {
             Self::OnHandTooLarge => "on_hand_too_large",
             Self::CardNumberRefused => "card_number_refused",
             Self::StockFileInvalid => "stock_file_invalid",
+            Self::WebhookUrlRefused => "webhook_url_refused",
         }
     }
 }

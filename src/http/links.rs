@@ -50,6 +50,18 @@ const TO_SHIPMENT: &[&str] = &[
 const TO_IMPORT: &[&str] = &["read_stock_import", "list_stock_import_rows", "cancel_stock_import"];
 const TO_KEY: &[&str] = &["read_api_key", "rotate_api_key", "revoke_api_key"];
 
+const TO_ENDPOINT: &[&str] = &[
+    "read_webhook_endpoint",
+    "set_webhook_endpoint",
+    "rotate_webhook_secret",
+    "disable_webhook_endpoint",
+    "enable_webhook_endpoint",
+    "test_webhook_endpoint",
+    "list_webhook_deliveries",
+    "delete_webhook_endpoint",
+];
+const TO_DELIVERY: &[&str] = &["read_webhook_delivery", "redeliver_webhook"];
+
 const LEADS: &[Lead] = &[
     Lead {
         from: &["place_order", "read_order", "cancel_order", "extend_reservation"],
@@ -96,6 +108,18 @@ const LEADS: &[Lead] = &[
         to: &["read_purchase_limit", "delete_purchase_limit"],
     },
     Lead { from: &["delete_purchase_limit"], parameters: SAME_SKU, to: &["read_purchase_limit"] },
+    Lead {
+        from: &[
+            "create_webhook_endpoint",
+            "read_webhook_endpoint",
+            "set_webhook_endpoint",
+            "enable_webhook_endpoint",
+            "disable_webhook_endpoint",
+        ],
+        parameters: ID,
+        to: TO_ENDPOINT,
+    },
+    Lead { from: &["test_webhook_endpoint", "redeliver_webhook"], parameters: ID, to: TO_DELIVERY },
     Lead { from: &["create_api_key", "rotate_api_key", "read_api_key"], parameters: ID, to: TO_KEY },
 ];
 

@@ -56,6 +56,8 @@ mod shipments;
 mod stock_file;
 mod trace_context;
 mod walk;
+mod webhook_deliveries;
+mod webhook_endpoints;
 
 use body::BodyLimits;
 pub use health::Dependency;
@@ -181,6 +183,15 @@ fn routes(bodies: BodyLimits) -> OpenApiRouter<ApiState> {
         .routes(routes!(api_keys::read))
         .routes(routes!(api_keys::rotate))
         .routes(routes!(api_keys::revoke))
+        .routes(routes!(webhook_endpoints::create, webhook_endpoints::list))
+        .routes(routes!(webhook_endpoints::set, webhook_endpoints::read, webhook_endpoints::delete))
+        .routes(routes!(webhook_endpoints::rotate_secret))
+        .routes(routes!(webhook_endpoints::enable))
+        .routes(routes!(webhook_endpoints::disable))
+        .routes(routes!(webhook_endpoints::test))
+        .routes(routes!(webhook_deliveries::list))
+        .routes(routes!(webhook_deliveries::read))
+        .routes(routes!(webhook_deliveries::redeliver))
         .routes(routes!(openapi::read))
         .routes(routes!(problem_codes::list))
         .routes(routes!(problem_codes::read))

@@ -55,6 +55,7 @@ use crate::domain::{
         (name = "events", description = "What happened: pages, or a stream (Server-Sent Events)"),
         (name = "inventory", description = "Stock: levels, changes, history"),
         (name = "purchase limits", description = "How many units of a SKU one customer may buy over all its orders"),
+        (name = "webhooks", description = "Where events are posted to, and what became of them"),
         (name = "API keys", description = "Who may call, and what"),
         (name = "contract", description = "What the API says of itself"),
         (name = "operation", description = "For those who run it"),

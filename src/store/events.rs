@@ -106,6 +106,21 @@ pub async fn list(
     rows.into_iter().map(PlacedEvent::try_from).collect()
 }
 
+/// Those of these events that are kept and that the broker has confirmed.
+pub async fn list_confirmed(conn: &mut Conn, ids: &[EventId]) -> Result<Vec<Envelope>, Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = sqlx::query_as!(
+        Row,
+        "SELECT position AS place, event_id, type AS event_type, subject, sequence, created_at, correlation_id,
+                causation_id, data
+         FROM outbox_sent WHERE event_id = ANY($1)",
+        &ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(|row| Ok(PlacedEvent::try_from(row)?.envelope)).collect()
+}
+
 /// How far the feed goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeedRange {

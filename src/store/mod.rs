@@ -5,8 +5,8 @@
 //!
 //! Rules that make it correct. Transactions run at READ COMMITTED and lock rows before they decide. The order of locks
 //! is the same everywhere, so that nothing can deadlock: order or import, then payment, then levels in key order, then
-//! counts of open orders in key order, then unique keys (idempotency key, client reference) by insertion. No network call
-//! is made inside a transaction.
+//! counts of open orders in key order, then unique keys (idempotency key, client reference) by insertion; a webhook endpoint,
+//! then its deliveries. No network call is made inside a transaction.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -49,6 +49,11 @@ pub mod reservations;
 pub mod retention;
 pub mod shipments;
 pub mod stock_imports;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
+pub mod webhook_fan_out;
+pub mod webhook_log;
+pub mod webhook_secrets;
 
 use placement::PlacementConnections;
 use pool_metrics::PoolMetrics;

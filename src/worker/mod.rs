@@ -26,6 +26,7 @@ mod queue_depths;
 mod reconciliation;
 mod retention;
 mod runner;
+mod webhook;
 
 pub use runner::Consumer;
 
@@ -44,16 +45,25 @@ pub enum WorkerKind {
     Relay,
     /// Deletes what has been kept for long enough.
     Retention,
+    /// Posts events to the merchant's endpoints.
+    Webhook,
 }
 
 impl WorkerKind {
     /// Every worker.
-    pub const ALL: [Self; 6] =
-        [Self::Payment, Self::Fulfilment, Self::Expiry, Self::Import, Self::Relay, Self::Retention];
+    pub const ALL: [Self; 7] = [
+        Self::Payment,
+        Self::Fulfilment,
+        Self::Expiry,
+        Self::Import,
+        Self::Relay,
+        Self::Retention,
+        Self::Webhook,
+    ];
 
     /// Whether it needs the event bus. Holds end on time, and stock is imported, also while the broker is away.
     pub fn uses_bus(self) -> bool {
-        !matches!(self, Self::Expiry | Self::Import | Self::Retention)
+        !matches!(self, Self::Expiry | Self::Import | Self::Retention | Self::Webhook)
     }
 }
 
@@ -114,6 +124,12 @@ pub async fn run(
             }
             WorkerKind::Retention => {
                 workers.spawn(retention::run(app, settings.retention.clone(), shutdown));
+            }
+            WorkerKind::Webhook => {
+                let settings = &settings.webhook;
+                workers.spawn(webhook::fan_out(app.clone(), settings.clone(), shutdown.clone()));
+                workers.spawn(webhook::keep_up(app.clone(), shutdown.clone()));
+                workers.spawn(webhook::deliver(app, settings.clone(), shutdown, drain));
             }
         }
     }

@@ -128,14 +128,31 @@ async fn rows_are_deleted_once_they_are_old() {
     let aged = "UPDATE idempotency_key SET created_at = now() - interval '31 days' WHERE key = 'old';
                 UPDATE stock_import SET completed_at = now() - interval '91 days' WHERE completed_at IS NOT NULL;
                 INSERT INTO provider_event (provider, event_id, type, provider_reference, created_at, received_at, processed_at)
-                SELECT 'stripe', 'evt_' || n, 'x', 'pi_1', now(), now() - n * interval '40 days', now() FROM generate_series(1, 3) n";
+                SELECT 'stripe', 'evt_' || n, 'x', 'pi_1', now(), now() - n * interval '40 days', now() FROM generate_series(1, 3) n;
+                INSERT INTO webhook_delivery (id, endpoint_id, event_id, event_type, subject, sequence, attempts, status,
+                                              next_attempt_at, completed_at)
+                SELECT event_id_from(now() - made * interval '1 day'), gen_random_uuid(), gen_random_uuid(), 'order.expired.v1',
+                       'order/x', 1, 1, CASE WHEN ended IS NULL THEN 'pending' ELSE 'failed' END,
+                       CASE WHEN ended IS NULL THEN now() END, now() - ended * interval '1 day'
+                FROM (VALUES (40, 31), (41, 29), (42, NULL), (2, 1)) AS d (made, ended);
+                INSERT INTO webhook_attempt (delivery_id, number, started_at, status_code)
+                SELECT id, 1, now(), 500 FROM webhook_delivery WHERE completed_at IS NOT NULL";
     sqlx::raw_sql(aged).execute(&mut *test.conn().await).await.unwrap();
     let mut walks = RowWalks::default();
     let none = test.app.delete_old_rows(RowAges::default(), &mut walks).await.unwrap();
     assert_eq!(none, DeletedRows::default());
-    let ages = RowAges { idempotency_key: Some(30), provider_event: Some(90), stock_import: Some(90) };
+    let ages = RowAges {
+        idempotency_key: Some(30),
+        provider_event: Some(90),
+        stock_import: Some(90),
+        webhook_delivery: Some(30),
+    };
     let deleted = test.app.delete_old_rows(ages, &mut walks).await.unwrap();
-    assert_eq!(deleted, DeletedRows { idempotency_keys: 1, provider_events: 1, stock_imports: 1 });
+    let expected =
+        DeletedRows { idempotency_keys: 1, provider_events: 1, stock_imports: 1, webhook_deliveries: 1 };
+    assert_eq!(deleted, expected);
+    let left = "SELECT (SELECT count(*) FROM webhook_delivery) * 10 + (SELECT count(*) FROM webhook_attempt)";
+    assert_eq!(test.count(left).await, 32);
     assert_eq!(test.app.delete_old_rows(ages, &mut walks).await.unwrap(), DeletedRows::default());
     // What is gone is new again, what is kept is as it was.
     assert!(test.api.post_as("new", "/v1/orders", &body).await.replayed());

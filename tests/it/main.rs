@@ -43,6 +43,7 @@ mod sandbox;
 mod support;
 mod telemetry;
 mod tidy;
+mod webhooks;
 mod worker_breaker;
 mod worker_imports;
 mod worker_orders;

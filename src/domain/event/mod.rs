@@ -7,7 +7,7 @@
 //! something of events follows from it: what is emitted ([`Event`]), what a consumer reads ([`Event::read`]), the schemas
 //! (`schema.rs`), the examples (`example.rs`), the documents. Within a version the data only ever gains optional fields.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -16,6 +16,7 @@ use utoipa::{
 
 use super::{
     bounds::words,
+    name::deserialize_from_name,
     validation::{FieldError, pointer},
 };
 
@@ -68,7 +69,7 @@ impl Topic {
 macro_rules! event_types {
     ($($(#[doc = $doc:literal])+ $variant:ident($data:ty) = $name:literal on $topic:ident),+ $(,)?) => {
         /// What happened, with the version of its data's shape. Fields are only ever added within a version.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         pub enum EventType {
             $($(#[doc = $doc])+ #[serde(rename = $name)] $variant),+
         }
@@ -208,6 +209,8 @@ impl std::str::FromStr for EventType {
         found.ok_or_else(|| format!("unknown event type {text:?}"))
     }
 }
+
+deserialize_from_name!(EventType);
 
 fn read<T: DeserializeOwned>(data: &Value) -> Result<T, FieldError> {
     serde_path_to_error::deserialize(data)

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pointers;
-use crate::support::{api::send, app::TestApp};
+use crate::support::{
+    api::{id, send},
+    app::TestApp,
+};
 
 /// The names of an operation's query parameters.
 fn query_parameters(operation: &Value) -> BTreeSet<&str> {
@@ -21,6 +24,8 @@ async fn lists(test: &TestApp) -> Vec<String> {
     let order_id = test.placed(&[("a", 1)]).await;
     let payment_id = test.paying(&order_id, "pm_card_visa").await;
     let import_id = test.api.import("mode=set", "sku,on_hand\na,5\n").await;
+    let hook = json!({ "url": "http://127.0.0.1:9/" });
+    let endpoint_id = id(&test.api.post("/v1/webhook-endpoints", &hook).await.expect(201));
     let document = send(test.api.bare(Method::GET, "/openapi.json")).await.expect(200);
     let mut lists = Vec::new();
     for (template, item) in document["paths"].as_object().unwrap() {
@@ -32,9 +37,14 @@ async fn lists(test: &TestApp) -> Vec<String> {
         }
         let names = query_parameters(&item["get"]);
         assert!(names.is_superset(&BTreeSet::from(["limit", "starting_after"])), "{template}: {names:?}");
-        let ids = [("orders", &order_id), ("payments", &payment_id), ("imports", &import_id)];
-        let path = ids.iter().fold(template.clone(), |path, (collection, id)| {
-            path.replace(&format!("/{collection}/{{id}}/"), &format!("/{collection}/{id}/"))
+        let ids = [
+            ("orders", &order_id),
+            ("payments", &payment_id),
+            ("imports", &import_id),
+            ("webhook-endpoints", &endpoint_id),
+        ];
+        let path = ids.iter().fold(template.clone(), |path, (collection, its_id)| {
+            path.replace(&format!("/{collection}/{{id}}/"), &format!("/{collection}/{its_id}/"))
         });
         assert!(!path.contains('{'), "{path}");
         lists.push(path);

@@ -121,9 +121,30 @@ async fn request(test: &TestApp, operation: &Operation) -> Request {
         "rotate_api_key" | "revoke_api_key" => {
             (test.new_key("old", &[Scope::OrdersRead]).await.key.id.to_string(), json!({}))
         }
+        "create_webhook_endpoint" => (String::new(), json!({ "url": HOOK })),
+        "rotate_webhook_secret" | "disable_webhook_endpoint" | "test_webhook_endpoint" => {
+            (webhook_endpoint(test).await, json!({}))
+        }
+        "enable_webhook_endpoint" => {
+            let endpoint_id = webhook_endpoint(test).await;
+            let disable = format!("/v1/webhook-endpoints/{endpoint_id}/disable");
+            test.api.post(&disable, &json!({})).await.expect(200);
+            (endpoint_id, json!({}))
+        }
+        "redeliver_webhook" => {
+            let try_it = format!("/v1/webhook-endpoints/{}/test", webhook_endpoint(test).await);
+            (id(&test.api.post(&try_it, &json!({})).await.expect(201)), json!({}))
+        }
         unknown => panic!("{unknown} is new here"),
     };
     Request { path: operation.template.replace("{id}", &id), body: Some(body) }
+}
+
+/// Nobody listens there, and nobody sends.
+const HOOK: &str = "http://127.0.0.1:9/";
+
+async fn webhook_endpoint(test: &TestApp) -> String {
+    id(&test.api.post("/v1/webhook-endpoints", &json!({ "url": HOOK })).await.expect(201))
 }
 
 /// A shipment with these steps behind it.

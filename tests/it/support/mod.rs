@@ -20,6 +20,7 @@ pub(crate) mod past_days;
 pub(crate) mod payments;
 pub(crate) mod programs;
 pub(crate) mod raw_http;
+pub(crate) mod receiver;
 pub(crate) mod rival;
 pub(crate) mod sandbox;
 pub(crate) mod setup;

@@ -9,10 +9,11 @@ use holdfast::{
     },
     bus::RabbitMqOptions,
     config::{Config, Http, RateLimit},
-    domain::{access::Scope, new_order::OrderLimits, open_orders::OpenOrderCaps},
+    domain::{access::Scope, new_order::OrderLimits, open_orders::OpenOrderCaps, webhook_url::UrlRules},
     http,
     lock::{CacheOptions, LockManager, NoLock, ZooKeeperLock, ZooKeeperOptions},
-    provider::StripeWebhooks,
+    provider::{StripeWebhooks, install_crypto_provider},
+    webhook::{AddressGuard, NameLookup, SystemLookup, WebhookOptions, WebhookSender},
     worker::{self, WorkerKind},
 };
 use serde_json::Value;
@@ -52,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) rate_limit: RateLimit,
     /// From when on events are late.
     pub(crate) backlog: BacklogLimits,
+    /// Where the merchant's endpoints may be.
+    pub(crate) webhook: WebhookOptions,
 }
 
 impl Default for Setup {
@@ -74,6 +77,7 @@ impl Default for Setup {
             },
             rate_limit: RateLimit { requests_per_second: 2000, burst: 4000, without_key_per_second: 2000 },
             backlog: BacklogLimits::default(),
+            webhook: local_webhooks(),
         }
     }
 }
@@ -113,6 +117,7 @@ pub(super) async fn build(
         webhooks: StripeWebhooks::new(WEBHOOK_SECRETS.map(str::to_owned).into()),
         locks: manager,
         provider: Some(Arc::new(sandbox::provider(&sandbox.url, SECRET_KEY, setup.provider_timeout))),
+        webhook_sender: sender(&setup.webhook),
         settings: Settings {
             provider_name: "stripe",
             limits: OrderLimits {
@@ -126,6 +131,22 @@ pub(super) async fn build(
             max_extensions: 3,
         },
     }
+}
+
+/// Endpoints on this machine.
+pub(crate) fn local_webhooks() -> WebhookOptions {
+    WebhookOptions {
+        urls: UrlRules { allow_insecure: true, ports: None },
+        addresses: AddressGuard::new("127.0.0.0/8").unwrap(),
+        timeout: Duration::from_secs(2),
+        idle_connections: 4,
+    }
+}
+
+fn sender(options: &WebhookOptions) -> WebhookSender {
+    install_crypto_provider();
+    let lookup: Arc<dyn NameLookup> = Arc::new(SystemLookup);
+    WebhookSender::new(options.clone(), &lookup).unwrap()
 }
 
 /// A key with these scopes, of a client of its own.
