@@ -1,16 +1,20 @@
-//! Rows that have served their purpose are deleted once they are old: idempotency keys, the providers' events, stock imports.
+//! Rows that have served their purpose are deleted once they are old: idempotency keys, the providers' events, stock imports,
+//! dead letters that were dropped.
 //!
 //! In small steps, each of its own: nothing is locked that anybody else wants. A walk through a large table goes on where the
 //! last run left off.
 
 use super::{App, Error};
 use crate::store::{
-    self, Conn,
+    self, Conn, dead_letters,
     retention::{self, AgingTable, Block},
 };
 
 /// The most steps of one run through one table.
 const STEPS: usize = 20;
+
+/// The most dead letters of one run.
+const LETTERS: i64 = 1_000;
 
 /// For how many days what is kept. `None`: for ever.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,6 +25,8 @@ pub struct RowAges {
     pub provider_event: Option<i32>,
     /// After it ended.
     pub stock_import: Option<i32>,
+    /// After it was dropped.
+    pub dropped_letter: Option<i32>,
 }
 
 /// Where the next run goes on.
@@ -39,6 +45,8 @@ pub struct DeletedRows {
     pub provider_events: u64,
     /// Stock imports, each with its rows.
     pub stock_imports: u64,
+    /// Dead letters that were dropped.
+    pub dropped_letters: u64,
 }
 
 impl App {
@@ -60,6 +68,9 @@ impl App {
             {
                 deleted.stock_imports += 1;
             }
+        }
+        if let Some(days) = ages.dropped_letter {
+            deleted.dropped_letters = dead_letters::delete_dropped(&mut conn, days, LETTERS).await?;
         }
         Ok(deleted)
     }

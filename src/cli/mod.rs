@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod bench;
+mod dead_letters;
 mod doctor;
 mod events;
 mod keys;
@@ -73,6 +74,9 @@ enum Command {
     /// Locks.
     #[command(subcommand)]
     Locks(locks::LocksCommand),
+    /// What consumers could not handle.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// What there is to know of events: documents, made of the program.
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -136,6 +140,7 @@ async fn run(command: Command, config: Config, config_file: Option<PathBuf>) -> 
         Command::Bench(options) => bench::run(&config, config_file, options).await.map(|()| done),
         Command::Keys(command) => keys::run(&config, command).await.map(|()| done),
         Command::Locks(command) => locks::run(&config, command).await.map(|()| done),
+        Command::DeadLetters(command) => dead_letters::run(&config, command).await,
         Command::Events(command) => events::run(&config, &command).map(|()| done),
         Command::Settings => Ok(done),
     }

@@ -178,6 +178,7 @@ pub struct Worker {
 #[serde(deny_unknown_fields)]
 pub struct PaymentWorker {
     pub concurrency: u16,
+    pub max_prefetch: u16,
     pub lookup_interval_ms: u64,
 }
 
@@ -192,6 +193,7 @@ pub enum FulfilmentMode {
 #[serde(deny_unknown_fields)]
 pub struct FulfilmentWorker {
     pub concurrency: u16,
+    pub max_prefetch: u16,
     pub mode: FulfilmentMode,
 }
 
@@ -225,6 +227,7 @@ pub struct RetentionWorker {
     pub idempotency_key_days: u16,
     pub provider_event_days: u16,
     pub stock_import_days: u16,
+    pub dropped_letter_days: u16,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -39,6 +39,7 @@ pub mod payments;
 pub mod placement;
 pub mod provider_events;
 pub mod purchase_limits;
+pub mod quarantine;
 pub mod refunds;
 pub mod relay_lease;
 pub mod relay_members;

@@ -17,6 +17,7 @@ pub(super) async fn run(app: App, settings: RetentionWorker, shutdown: Cancellat
         idempotency_key: days(settings.idempotency_key_days),
         provider_event: days(settings.provider_event_days),
         stock_import: days(settings.stock_import_days),
+        dropped_letter: days(settings.dropped_letter_days),
     };
     let mut walks = RowWalks::default();
     loop {

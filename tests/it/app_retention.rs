@@ -102,7 +102,7 @@ async fn after_old_days_were_dropped_the_rest_adds_up_and_old_events_take_no_eff
     let copy = old.find(|event| event.event_type == EventType::PaymentCreated).unwrap();
     let before = test.sandbox.summary().await["requests"].clone();
     broker::publish(test.bus.as_ref(), std::slice::from_ref(&copy)).await;
-    let parked = "SELECT count(*) FROM dead_letter WHERE consumer = 'payment' AND reason = 'too_old'";
+    let parked = "SELECT count(*) FROM dead_letter WHERE consumer = 'payment' AND reason_code = 'too_old'";
     eventually("it is parked", PATIENCE, async || test.count(parked).await == 1).await;
     assert_eq!(test.sandbox.summary().await["requests"], before);
     // Not even where it would not be asked whether it is old.
@@ -133,7 +133,12 @@ async fn rows_are_deleted_once_they_are_old() {
     let mut walks = RowWalks::default();
     let none = test.app.delete_old_rows(RowAges::default(), &mut walks).await.unwrap();
     assert_eq!(none, DeletedRows::default());
-    let ages = RowAges { idempotency_key: Some(30), provider_event: Some(90), stock_import: Some(90) };
+    let ages = RowAges {
+        idempotency_key: Some(30),
+        provider_event: Some(90),
+        stock_import: Some(90),
+        dropped_letter: Some(90),
+    };
     let deleted = test.app.delete_old_rows(ages, &mut walks).await.unwrap();
     assert_eq!(deleted, DeletedRows { idempotency_keys: 1, provider_events: 1, stock_imports: 1 });
     assert_eq!(test.app.delete_old_rows(ages, &mut walks).await.unwrap(), DeletedRows::default());

@@ -2,7 +2,9 @@
 
 mod bus_outages;
 mod bus_outcomes;
+mod consumers;
 mod database_silent;
+mod dead_letters;
 mod duplicates;
 mod fence;
 mod kills;
