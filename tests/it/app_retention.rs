@@ -128,7 +128,10 @@ async fn rows_are_deleted_once_they_are_old() {
     let aged = "UPDATE idempotency_key SET created_at = now() - interval '31 days' WHERE key = 'old';
                 UPDATE stock_import SET completed_at = now() - interval '91 days' WHERE completed_at IS NOT NULL;
                 INSERT INTO provider_event (provider, event_id, type, provider_reference, created_at, received_at, processed_at)
-                SELECT 'stripe', 'evt_' || n, 'x', 'pi_1', now(), now() - n * interval '40 days', now() FROM generate_series(1, 3) n";
+                SELECT 'stripe', 'evt_' || n, 'x', 'pi_1', now(), now() - n * interval '40 days', now() FROM generate_series(1, 3) n;
+                INSERT INTO dead_letter (consumer, body, reason_code, reason, attempts, created_at, dropped_at, dropped_by, dropped_because)
+                SELECT 'payment', '', 'refused', 'x', 1, '2020-01-01', now() - n * interval '80 days', 'x', 'x'
+                FROM generate_series(0, 2) n";
     sqlx::raw_sql(aged).execute(&mut *test.conn().await).await.unwrap();
     let mut walks = RowWalks::default();
     let none = test.app.delete_old_rows(RowAges::default(), &mut walks).await.unwrap();
@@ -140,7 +143,10 @@ async fn rows_are_deleted_once_they_are_old() {
         dropped_letter: Some(90),
     };
     let deleted = test.app.delete_old_rows(ages, &mut walks).await.unwrap();
-    assert_eq!(deleted, DeletedRows { idempotency_keys: 1, provider_events: 1, stock_imports: 1 });
+    assert_eq!(
+        deleted,
+        DeletedRows { idempotency_keys: 1, provider_events: 1, stock_imports: 1, dropped_letters: 1 }
+    );
     assert_eq!(test.app.delete_old_rows(ages, &mut walks).await.unwrap(), DeletedRows::default());
     // What is gone is new again, what is kept is as it was.
     assert!(test.api.post_as("new", "/v1/orders", &body).await.replayed());

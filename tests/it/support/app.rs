@@ -252,7 +252,7 @@ impl TestApp {
             self.money_agrees_with_the_provider().await;
         }
         let reasons: Vec<String> =
-            sqlx::query_scalar("SELECT consumer || ': ' || reason_code || ': ' || reason FROM dead_letter")
+            sqlx::query_scalar("SELECT consumer || ': ' || reason_code || ': ' || reason FROM dead_letter WHERE dropped_at IS NULL")
                 .fetch_all(&mut *self.conn().await)
                 .await
                 .unwrap();
