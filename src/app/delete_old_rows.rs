@@ -1,11 +1,12 @@
-//! Rows that have served their purpose are deleted once they are old: idempotency keys, the providers' events, stock imports, webhooks.
+//! Rows that have served their purpose are deleted once they are old: idempotency keys, the providers' events, stock imports,
+//! webhooks, dead letters that were dropped.
 //!
 //! In small steps, each of its own: nothing is locked that anybody else wants. A walk through a large table goes on where the
 //! last run left off.
 
 use super::{App, Error};
 use crate::store::{
-    self, Conn,
+    self, Conn, dead_letters,
     retention::{self, AgingTable, Block},
     webhook_deliveries,
 };
@@ -15,6 +16,8 @@ const STEPS: usize = 20;
 
 /// How many deliveries of webhooks are deleted in one step.
 const DELIVERIES: i64 = 1_000;
+/// The most dead letters of one run.
+const LETTERS: i64 = 1_000;
 
 /// For how many days what is kept. `None`: for ever.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +30,8 @@ pub struct RowAges {
     pub stock_import: Option<i32>,
     /// After it was over.
     pub webhook_delivery: Option<i32>,
+    /// After it was dropped.
+    pub dropped_letter: Option<i32>,
 }
 
 /// Where the next run goes on.
@@ -47,6 +52,8 @@ pub struct DeletedRows {
     pub stock_imports: u64,
     /// Deliveries of webhooks, each with its attempts.
     pub webhook_deliveries: u64,
+    /// Dead letters that were dropped.
+    pub dropped_letters: u64,
 }
 
 impl App {
@@ -77,6 +84,9 @@ impl App {
                     break;
                 }
             }
+        }
+        if let Some(days) = ages.dropped_letter {
+            deleted.dropped_letters = dead_letters::delete_dropped(&mut conn, days, LETTERS).await?;
         }
         Ok(deleted)
     }

@@ -1,17 +1,19 @@
 //! The event bus: topics that events are published to, and consumers' queues that they are delivered from.
 //!
 //! At least once: an event that is confirmed is in every queue that wants it; it is delivered again until it is settled.
-//! Nothing here knows what an event means. `worker::outbox_relay` is the only caller of [`EventBus::publish`].
+//! Nothing here knows what an event means. `worker::outbox_relay` is the only caller of [`EventBus::publish`], and
+//! `worker::dead_letters` of [`EventBus::redeliver`].
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 
 use crate::domain::event::{Envelope, EventType};
 
+mod deliveries;
 mod rabbitmq;
 
+pub use deliveries::{Deliveries, Next};
 pub use rabbitmq::{
     Argument, Arguments, Binding, Definitions, Difference, Exchange, Found, Inspected, Policy, Queue,
     RabbitMqBus, RabbitMqOptions,
@@ -89,7 +91,8 @@ pub enum Settlement {
     Ack,
     /// Not now: deliver it again after the tier's delay, with `attempt` one higher.
     Retry(RetryTier),
-    /// Untouched: deliver it again at once, to anybody (the process is draining).
+    /// Untouched: deliver it again at once, to anybody (the process is draining). Brokers before 4.3 count it as a delivery
+    /// that failed, as they count everything that comes back.
     Release,
 }
 
@@ -102,6 +105,10 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// 1 the first time; grows with every retry and every redelivery that the broker counts.
     pub attempt: u32,
+    /// How often the broker has taken it back unsettled: from processes that died, lost their connection, or gave it back.
+    pub redeliveries: u32,
+    /// Whether it was sent to be handled alone.
+    pub is_isolated: bool,
     /// Settles it. Dropping it unsettled makes the broker deliver it again.
     pub settle: Box<dyn Settle>,
 }
@@ -145,12 +152,21 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     /// An error means that the outcome of all is unknown.
     async fn publish(&self, events: &[Envelope]) -> Result<Vec<PublishOutcome>, BusError>;
 
-    /// Delivers what `subscription` wants, at most `prefetch` unsettled at a time, until the receiver is dropped.
+    /// Sends an event to one consumer alone, once more, as its first attempt, and waits for the outcome. `is_isolated`: it is
+    /// to be handled alone.
+    async fn redeliver(
+        &self,
+        consumer: &str,
+        event: &Envelope,
+        is_isolated: bool,
+    ) -> Result<PublishOutcome, BusError>;
+
+    /// Delivers what `subscription` wants, at most `prefetch` unsettled at a time, until the deliveries are dropped.
     /// Reconnects by itself, for ever, with back-off.
-    async fn subscribe(&self, subscription: &Subscription, prefetch: u16) -> mpsc::Receiver<Delivery>;
+    async fn subscribe(&self, subscription: &Subscription, prefetch: u16) -> Deliveries;
 
     /// Delivers the messages that the broker gave up on, for every consumer.
-    async fn subscribe_dead(&self) -> mpsc::Receiver<DeadDelivery>;
+    async fn subscribe_dead(&self) -> Deliveries<DeadDelivery>;
 
     /// Whether the broker takes messages now: an answer within `timeout`.
     async fn ping(&self, timeout: Duration) -> Result<(), BusError>;

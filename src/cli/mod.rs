@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod bench;
+mod dead_letters;
 mod doctor;
 mod events;
 mod keys;
@@ -77,6 +78,9 @@ enum Command {
     /// Exchanges and queues of the broker: what the program declares, and whether the broker has it.
     #[command(subcommand)]
     Topology(topology::TopologyCommand),
+    /// What consumers could not handle.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// What there is to know of events: documents, made of the program.
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -145,6 +149,7 @@ async fn run(command: Command, config: Config, config_file: Option<PathBuf>) -> 
         Command::Keys(command) => keys::run(&config, command).await.map(|()| done),
         Command::Locks(command) => locks::run(&config, command).await.map(|()| done),
         Command::Topology(command) => topology::run(&config, command).await,
+        Command::DeadLetters(command) => dead_letters::run(&config, command).await,
         Command::Events(command) => events::run(&config, &command).map(|()| done),
         Command::Settings => Ok(done),
     }

@@ -235,8 +235,12 @@ fn check_webhook(config: &Config) -> Result<(), String> {
 fn check_worker(config: &Config) -> Result<(), String> {
     let worker = &config.worker;
     at_least("worker.payment.concurrency", worker.payment.concurrency.into(), 1)?;
+    let least = worker.payment.concurrency.into();
+    at_least("worker.payment.max_prefetch", worker.payment.max_prefetch.into(), least)?;
     at_least("worker.payment.lookup_interval_ms", worker.payment.lookup_interval_ms, 10)?;
     at_least("worker.fulfilment.concurrency", worker.fulfilment.concurrency.into(), 1)?;
+    let least = worker.fulfilment.concurrency.into();
+    at_least("worker.fulfilment.max_prefetch", worker.fulfilment.max_prefetch.into(), least)?;
     at_least("worker.expiry.interval_ms", worker.expiry.interval_ms, 10)?;
     at_least("worker.expiry.batch", worker.expiry.batch.into(), 1)?;
     at_least("worker.import.interval_ms", worker.import.interval_ms, 10)?;

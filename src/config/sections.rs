@@ -180,6 +180,7 @@ pub struct Worker {
 #[serde(deny_unknown_fields)]
 pub struct PaymentWorker {
     pub concurrency: u16,
+    pub max_prefetch: u16,
     pub lookup_interval_ms: u64,
 }
 
@@ -194,6 +195,7 @@ pub enum FulfilmentMode {
 #[serde(deny_unknown_fields)]
 pub struct FulfilmentWorker {
     pub concurrency: u16,
+    pub max_prefetch: u16,
     pub mode: FulfilmentMode,
 }
 
@@ -228,6 +230,7 @@ pub struct RetentionWorker {
     pub provider_event_days: u16,
     pub stock_import_days: u16,
     pub webhook_delivery_days: u16,
+    pub dropped_letter_days: u16,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod allocation;
 pub mod bounds;
+pub mod dead_letter;
 pub mod event;
 pub mod ids;
 pub mod inventory;

@@ -30,3 +30,13 @@ pub async fn insert(conn: &mut Conn, consumer: &str, event_id: EventId) -> Resul
     .await?;
     Ok(result.rows_affected() == 1)
 }
+
+/// Whether an event has taken effect. Only a hint while nothing is inserted: another transaction may do so.
+pub async fn contains(conn: &mut Conn, consumer: &str, event_id: EventId) -> Result<bool, Error> {
+    let is_there = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM inbox WHERE consumer = $1 AND event_id = $2) AS "is_there!""#,
+        consumer,
+        event_id.uuid(),
+    );
+    Ok(is_there.fetch_one(conn).await?)
+}

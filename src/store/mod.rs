@@ -42,6 +42,7 @@ pub mod placement;
 mod pool_metrics;
 pub mod provider_events;
 pub mod purchase_limits;
+pub mod quarantine;
 pub mod refunds;
 pub mod relay_lease;
 pub mod relay_members;

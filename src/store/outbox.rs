@@ -260,7 +260,7 @@ pub struct OutboxStatus {
     pub sent: i64,
     /// Effects of consumers committed.
     pub consumed: i64,
-    /// Deliveries that no consumer could handle.
+    /// Deliveries that no consumer could handle, without those that an operator dropped.
     pub dead: i64,
 }
 
@@ -269,7 +269,7 @@ pub async fn status(conn: &mut Conn) -> Result<OutboxStatus, Error> {
     let row = sqlx::query!(
         r#"SELECT (SELECT count(*) FROM outbox) AS "pending!", (SELECT min(created_at) FROM outbox) AS oldest,
                   (SELECT count(*) FROM outbox_sent) AS "sent!", (SELECT count(*) FROM inbox) AS "consumed!",
-                  (SELECT count(*) FROM dead_letter) AS "dead!""#,
+                  (SELECT count(*) FROM dead_letter WHERE dropped_at IS NULL) AS "dead!""#,
     )
     .fetch_one(conn)
     .await?;

@@ -1,28 +1,191 @@
-//! Stores in PostgreSQL what the broker gave up on: messages that were delivered again and again without being settled,
-//! most likely because they killed the process that handled them.
+//! Dead letters outside their consumers: stores in PostgreSQL what the broker gave up on, and sends to their consumers again what
+//! is to be replayed.
+//!
+//! Any number of processes may do so at a time. What the broker gave up on was delivered again and again without being settled. If
+//! handling it alone has begun and not ended, it is what killed the process that did. If not, it was only beside that, and is
+//! sent once more by itself, to be handled alone.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
-use super::runner::bury;
-use crate::{app::App, bus::EventBus};
+use super::{CONSUMERS, pause, runner::bury};
+use crate::{
+    app::App,
+    bus::{DeadDelivery, EventBus, PublishOutcome, Settlement},
+    domain::{dead_letter::DeadLetterReason, event::Envelope},
+    store::{
+        self,
+        dead_letters::{
+            self, DeadLetterFilter, NewDeadLetter,
+            replays::{self, ClaimedReplay},
+        },
+        quarantine,
+    },
+};
+
+/// Who asks for the replay of what was only beside what killed its process.
+const BY: &str = "quarantine";
+
+/// What the broker says of a message that came back too often.
+const DELIVERY_LIMIT: &str = "delivery_limit";
+
+/// How often to look for letters that are to be replayed.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How often to look while some are on their way: the next one of an order waits for the one before.
+const BUSY: Duration = Duration::from_millis(50);
+
+/// How many letters are sent before it is looked again.
+const BATCH: i64 = 64;
+
+const WAITING: &str = "holdfast_dead_letters_waiting";
 
 pub(super) async fn run(app: App, bus: Arc<dyn EventBus>, shutdown: CancellationToken) {
+    describe_gauge!(WAITING, Unit::Count, "Dead letters that wait for an operator, by consumer and reason.");
+    tokio::join!(store_given_up(&app, bus.as_ref(), &shutdown), replay(&app, bus.as_ref(), &shutdown));
+}
+
+async fn store_given_up(app: &App, bus: &dyn EventBus, shutdown: &CancellationToken) {
     let mut letters = bus.subscribe_dead().await;
-    loop {
-        let letter = tokio::select! {
-            () = shutdown.cancelled() => return,
-            letter = letters.recv() => letter,
-        };
-        let Some(letter) = letter else { return };
-        let delivery = letter.delivery;
-        let envelope = delivery.envelope.as_ref().ok();
-        let reason = format!("given up by the broker: {}", letter.reason);
-        let settlement =
-            bury(&app, &letter.consumer, envelope, &delivery.body, &reason, delivery.attempt).await;
-        if let Err(error) = delivery.settle.settle(settlement).await {
+    while let Some(Some(letter)) = shutdown.run_until_cancelled(letters.recv()).await {
+        let settlement = store_one(app, &letter).await;
+        if let Err(error) = letter.delivery.settle.settle(settlement).await {
             tracing::info!(%error, "a dead letter was not settled: it comes again");
         }
     }
+}
+
+async fn store_one(app: &App, letter: &DeadDelivery) -> Settlement {
+    let delivery = &letter.delivery;
+    let envelope = delivery.envelope.as_ref().ok();
+    let (reason, text) = match (&delivery.envelope, letter.reason.as_str()) {
+        (Err(error), _) => (DeadLetterReason::NotAnEvent, error.clone()),
+        (Ok(_), why) => (DeadLetterReason::DeliveryLimit, format!("given up by the broker: {why}")),
+    };
+    let new = NewDeadLetter {
+        consumer: &letter.consumer,
+        envelope,
+        body: &delivery.body,
+        reason,
+        text: &text,
+        attempts: delivery.attempt,
+        blocked_by: None,
+    };
+    let Some(envelope) = envelope.filter(|_| letter.reason == DELIVERY_LIMIT) else {
+        return bury(app, &new).await;
+    };
+    // Before it is buried, which ends the count.
+    let is_deadly: Result<bool, store::Error> = async {
+        let mut conn = app.store.conn().await?;
+        quarantine::contains(&mut conn, &letter.consumer, envelope.id).await
+    }
+    .await;
+    let settlement = bury(app, &new).await;
+    if settlement == Settlement::Ack
+        && matches!(is_deadly, Ok(false))
+        && let Err(error) = replay_innocent(app, &letter.consumer, envelope).await
+    {
+        tracing::warn!(consumer = letter.consumer, %error, "is not replayed by itself");
+    }
+    settlement
+}
+
+/// Has a letter replayed that was not replayed before.
+async fn replay_innocent(app: &App, consumer: &str, envelope: &Envelope) -> Result<(), store::Error> {
+    let mut conn = app.store.conn().await?;
+    let filter = DeadLetterFilter {
+        consumer: Some(consumer.to_owned()),
+        subject: Some(envelope.subject.clone()),
+        ..DeadLetterFilter::default()
+    };
+    let letters = dead_letters::list(&mut conn, &filter).await?;
+    let ids: Vec<i64> = letters
+        .iter()
+        .filter(|letter| letter.event_id == Some(envelope.id) && letter.replays == 0)
+        .map(|letter| letter.id)
+        .collect();
+    if !replays::mark_requested(&mut conn, &ids, BY).await?.is_empty() {
+        tracing::warn!(consumer, event_id = %envelope.id, "has killed nothing by itself: it is sent once more, to be handled alone");
+    }
+    Ok(())
+}
+
+async fn replay(app: &App, bus: &dyn EventBus, shutdown: &CancellationToken) {
+    let mut seen = HashSet::new();
+    loop {
+        let rest = match send_requested(app, bus).await {
+            Ok(0) => IDLE,
+            Ok(_) => BUSY,
+            Err(error) => {
+                tracing::warn!(%error, "dead letters cannot be replayed now, trying again");
+                IDLE
+            }
+        };
+        if let Err(error) = measure(app, &mut seen).await {
+            tracing::debug!(%error, "dead letters were not counted");
+        }
+        if pause(rest, shutdown).await {
+            return;
+        }
+    }
+}
+
+/// Sends the letters whose turn it is. Gives how many are on their way.
+async fn send_requested(app: &App, bus: &dyn EventBus) -> Result<i64, store::Error> {
+    let mut conn = app.store.conn().await?;
+    // First: the next one of an order waits for it.
+    let effective = replays::delete_effective(&mut conn).await?;
+    if effective > 0 {
+        tracing::info!(letters = effective, "dead letters have taken effect");
+    }
+    let claimed = replays::claim(&mut conn, BATCH).await?;
+    // Nobody is to wait for a broker with a connection of the pool.
+    drop(conn);
+    for replay in claimed {
+        send(app, bus, &replay).await?;
+    }
+    replays::count_requested(&mut *app.store.conn().await?).await
+}
+
+async fn send(app: &App, bus: &dyn EventBus, replay: &ClaimedReplay) -> Result<(), store::Error> {
+    let (id, consumer, event_id) = (replay.id, replay.consumer.as_str(), replay.envelope.id);
+    let is_isolated = replay.reason == DeadLetterReason::DeliveryLimit;
+    let outcome = bus.redeliver(consumer, &replay.envelope, is_isolated).await;
+    let mut conn = app.store.conn().await?;
+    match outcome {
+        Ok(PublishOutcome::Confirmed) => {
+            tracing::info!(letter = id, consumer, %event_id, "a dead letter was sent again");
+            replays::mark_sent(&mut conn, id, replay.claimed_at).await
+        }
+        outcome => {
+            tracing::warn!(letter = id, consumer, %event_id, ?outcome, "a dead letter cannot be sent, trying again");
+            replays::mark_unclaimed(&mut conn, id, replay.claimed_at).await
+        }
+    }
+}
+
+/// Tells monitoring how many letters wait. What was told once is told again when there is none any more.
+async fn measure(app: &App, seen: &mut HashSet<(String, DeadLetterReason)>) -> Result<(), store::Error> {
+    let waiting = dead_letters::count_waiting(&mut *app.store.conn().await?).await?;
+    // A letter of a consumer that is none of ours, any more, has a label of its own: the set is closed.
+    let label = |name: &str| {
+        let mut names = CONSUMERS.iter().map(|consumer| consumer.subscription().consumer);
+        names.find(|known| *known == name).unwrap_or("other").to_owned()
+    };
+    let mut counts = HashMap::new();
+    for (consumer, reason, count) in waiting {
+        *counts.entry((label(&consumer), reason)).or_insert(0) += count;
+    }
+    seen.extend(counts.keys().cloned());
+    for key in seen.iter() {
+        let count = u32::try_from(counts.get(key).copied().unwrap_or(0)).unwrap_or(u32::MAX);
+        gauge!(WAITING, "consumer" => key.0.clone(), "reason" => key.1.as_str()).set(count);
+    }
+    Ok(())
 }

@@ -21,6 +21,11 @@ impl Consumer for FulfilmentConsumer {
         }
     }
 
+    /// An order is shipped as it was planned: what could not be planned is looked at by a person first.
+    fn builds_on_earlier_events(&self) -> bool {
+        true
+    }
+
     async fn handle(&self, app: &App, handling: &Handling, event: &Event) -> Result<Progress, Error> {
         match event {
             Event::OrderConfirmed(OrderConfirmed { order_id }) => {

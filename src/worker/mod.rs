@@ -16,7 +16,6 @@ use crate::{
 };
 
 mod dead_letters;
-mod delivery_span;
 mod expiry;
 mod fulfilment;
 mod import;
@@ -28,7 +27,7 @@ mod retention;
 mod runner;
 mod webhook;
 
-pub use runner::Consumer;
+pub use runner::{Consumer, ConsumerOptions, run_consumer};
 
 /// A worker that can be chosen on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,7 +40,7 @@ pub enum WorkerKind {
     Expiry,
     /// Does the rows of stock imports.
     Import,
-    /// Publishes the outbox, and stores what the broker gives up on.
+    /// Publishes the outbox, stores what the broker gives up on, and sends dead letters again that are to be replayed.
     Relay,
     /// Deletes what has been kept for long enough.
     Retention,
@@ -97,18 +96,21 @@ pub async fn run(
             WorkerKind::Payment => {
                 let consumer = &payment::PaymentConsumer;
                 workers.spawn(reconciliation::run(app.clone(), settings.payment.clone(), shutdown.clone()));
-                workers.spawn(runner::run(consumer, app, bus, settings.payment.concurrency, shutdown, drain));
+                let options = ConsumerOptions {
+                    concurrency: settings.payment.concurrency,
+                    max_prefetch: settings.payment.max_prefetch,
+                    drain,
+                };
+                workers.spawn(run_consumer(consumer, app, bus, options, shutdown));
             }
             WorkerKind::Fulfilment => {
                 let consumer = &fulfilment::FulfilmentConsumer;
-                workers.spawn(runner::run(
-                    consumer,
-                    app,
-                    bus,
-                    settings.fulfilment.concurrency,
-                    shutdown,
+                let options = ConsumerOptions {
+                    concurrency: settings.fulfilment.concurrency,
+                    max_prefetch: settings.fulfilment.max_prefetch,
                     drain,
-                ));
+                };
+                workers.spawn(run_consumer(consumer, app, bus, options, shutdown));
             }
             WorkerKind::Expiry => {
                 workers.spawn(expiry::run(app, settings.expiry.clone(), shutdown));

@@ -30,6 +30,12 @@ impl Consumer for PaymentConsumer {
         }
     }
 
+    /// Each event is a wish of its own, and what is asked of the provider is decided by how the order and the payment stand by
+    /// then. A dead order must give its money free whatever became of an event before.
+    fn builds_on_earlier_events(&self) -> bool {
+        false
+    }
+
     async fn handle(&self, app: &App, handling: &Handling, event: &Event) -> Result<Progress, Error> {
         match event {
             Event::PaymentCreated(payment) => app.authorize_payment(handling, payment.id).await,

@@ -18,6 +18,7 @@ pub(super) async fn run(app: App, settings: RetentionWorker, shutdown: Cancellat
         provider_event: days(settings.provider_event_days),
         stock_import: days(settings.stock_import_days),
         webhook_delivery: days(settings.webhook_delivery_days),
+        dropped_letter: days(settings.dropped_letter_days),
     };
     let mut walks = RowWalks::default();
     loop {

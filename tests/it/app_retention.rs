@@ -102,7 +102,7 @@ async fn after_old_days_were_dropped_the_rest_adds_up_and_old_events_take_no_eff
     let copy = old.find(|event| event.event_type == EventType::PaymentCreated).unwrap();
     let before = test.sandbox.summary().await["requests"].clone();
     broker::publish(test.bus.as_ref(), std::slice::from_ref(&copy)).await;
-    let parked = "SELECT count(*) FROM dead_letter WHERE consumer = 'payment' AND reason = 'too_old'";
+    let parked = "SELECT count(*) FROM dead_letter WHERE consumer = 'payment' AND reason_code = 'too_old'";
     eventually("it is parked", PATIENCE, async || test.count(parked).await == 1).await;
     assert_eq!(test.sandbox.summary().await["requests"], before);
     // Not even where it would not be asked whether it is old.
@@ -136,7 +136,10 @@ async fn rows_are_deleted_once_they_are_old() {
                        CASE WHEN ended IS NULL THEN now() END, now() - ended * interval '1 day'
                 FROM (VALUES (40, 31), (41, 29), (42, NULL), (2, 1)) AS d (made, ended);
                 INSERT INTO webhook_attempt (delivery_id, number, started_at, status_code)
-                SELECT id, 1, now(), 500 FROM webhook_delivery WHERE completed_at IS NOT NULL";
+                SELECT id, 1, now(), 500 FROM webhook_delivery WHERE completed_at IS NOT NULL;
+                INSERT INTO dead_letter (consumer, body, reason_code, reason, attempts, created_at, dropped_at, dropped_by, dropped_because)
+                SELECT 'payment', '', 'refused', 'x', 1, '2020-01-01', now() - n * interval '80 days', 'x', 'x'
+                FROM generate_series(0, 2) n";
     sqlx::raw_sql(aged).execute(&mut *test.conn().await).await.unwrap();
     let mut walks = RowWalks::default();
     let none = test.app.delete_old_rows(RowAges::default(), &mut walks).await.unwrap();
@@ -146,10 +149,16 @@ async fn rows_are_deleted_once_they_are_old() {
         provider_event: Some(90),
         stock_import: Some(90),
         webhook_delivery: Some(30),
+        dropped_letter: Some(90),
     };
     let deleted = test.app.delete_old_rows(ages, &mut walks).await.unwrap();
-    let expected =
-        DeletedRows { idempotency_keys: 1, provider_events: 1, stock_imports: 1, webhook_deliveries: 1 };
+    let expected = DeletedRows {
+        idempotency_keys: 1,
+        provider_events: 1,
+        stock_imports: 1,
+        webhook_deliveries: 1,
+        dropped_letters: 1,
+    };
     assert_eq!(deleted, expected);
     let left = "SELECT (SELECT count(*) FROM webhook_delivery) * 10 + (SELECT count(*) FROM webhook_attempt)";
     assert_eq!(test.count(left).await, 32);

@@ -279,13 +279,13 @@ fn the_domain_does_no_input_or_output() {
 }
 
 #[test]
-fn only_the_relay_publishes() {
-    let callers: Vec<_> = sources("src")
-        .into_iter()
-        .filter(|source| source.module() != "bus" && source.code.contains(".publish("))
-        .map(|source| source.path)
-        .collect();
-    assert_eq!(callers, [Path::new("src/worker/outbox_relay/lane.rs")]);
+fn only_the_relay_publishes_and_only_dead_letters_are_sent_again() {
+    let callers = |call: &str| -> Vec<_> {
+        let calling = |source: &Source| source.module() != "bus" && source.code.contains(call);
+        sources("src").into_iter().filter(calling).map(|source| source.path).collect()
+    };
+    assert_eq!(callers(".publish("), [Path::new("src/worker/outbox_relay/lane.rs")]);
+    assert_eq!(callers(".redeliver("), [Path::new("src/worker/dead_letters.rs")]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ use crate::{
 
 const ATTEMPT: &str = "x-attempt";
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// That it is to be handled alone. Stays with its copies.
+const ISOLATED: &str = "x-isolated";
 /// Whose dead letter this is, and why, on a copy that lost the broker's own account of it.
 const DEAD_CONSUMER: &str = "x-dead-consumer";
 const DEAD_REASON: &str = "x-dead-reason";
@@ -137,8 +139,28 @@ pub(super) fn decode(properties: &BasicProperties, body: &[u8]) -> Result<Envelo
 
 /// Which attempt this delivery is: one more than our retries and the broker's redeliveries together.
 pub(super) fn attempt(properties: &BasicProperties) -> u32 {
-    let number = |name| header(properties, name).and_then(integer).and_then(|n| u32::try_from(n).ok());
-    number(ATTEMPT).unwrap_or(1).max(1).saturating_add(number(DELIVERY_COUNT).unwrap_or(0))
+    number(properties, ATTEMPT).unwrap_or(1).max(1).saturating_add(redeliveries(properties))
+}
+
+/// How often the broker has taken this message back.
+pub(super) fn redeliveries(properties: &BasicProperties) -> u32 {
+    number(properties, DELIVERY_COUNT).unwrap_or(0)
+}
+
+/// Whether it is to be handled alone.
+pub(super) fn is_isolated(properties: &BasicProperties) -> bool {
+    header(properties, ISOLATED).is_some()
+}
+
+/// The properties of a message that is to be handled alone.
+pub(super) fn isolate(properties: BasicProperties) -> BasicProperties {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    headers.insert(ISOLATED.into(), AMQPValue::Boolean(true));
+    properties.with_headers(headers)
+}
+
+fn number(properties: &BasicProperties, name: &str) -> Option<u32> {
+    header(properties, name).and_then(integer).and_then(|n| u32::try_from(n).ok())
 }
 
 /// The properties of a copy that is delivered as this attempt.
@@ -298,8 +320,9 @@ mod tests {
         headers.insert("x-death".into(), AMQPValue::FieldArray(Vec::new().into()));
         let delivered = message.properties.with_headers(headers);
         assert_eq!(attempt(&delivered), 3);
-        let copy = for_attempt(&delivered, 4);
-        assert_eq!(attempt(&copy), 4);
+        assert_eq!((redeliveries(&delivered), is_isolated(&delivered)), (2, false));
+        let copy = for_attempt(&isolate(delivered), 4);
+        assert_eq!((attempt(&copy), redeliveries(&copy), is_isolated(&copy)), (4, 0, true));
         assert!(header(&copy, "x-death").is_none());
         assert_eq!(decode(&copy, &message.body), Ok(event));
     }

@@ -47,7 +47,7 @@ pub use self::{
     inspect::{Found, Inspected},
     policy::Policy,
 };
-use super::{BusError, DeadDelivery, Delivery, EventBus, PublishOutcome, QueueDepth, Subscription};
+use super::{BusError, DeadDelivery, Deliveries, Delivery, EventBus, PublishOutcome, QueueDepth, Subscription};
 use crate::domain::event::Envelope;
 
 /// Storing dead letters is one short transaction each; more in flight would not be faster.
@@ -184,18 +184,16 @@ impl RabbitMqBus {
         queue: String,
         prefetch: u16,
         wrap: impl Fn(Message, mpsc::UnboundedSender<Acker>) -> T + Send + Sync + 'static,
-    ) -> mpsc::Receiver<T> {
-        // One: what waits here when a connection breaks is handled in vain.
-        let (sender, receiver) = mpsc::channel(1);
+    ) -> Deliveries<T> {
+        let (deliveries, intake) = Deliveries::new(prefetch.max(1));
         let supervisor = Supervisor {
             link: Arc::clone(&self.consume_link),
             topology: Arc::clone(&self.topology),
             queue,
-            prefetch,
             closed: self.closed.clone(),
         };
-        self.consumers.spawn(supervisor.supervise(sender, wrap));
-        receiver
+        self.consumers.spawn(supervisor.supervise(intake, wrap));
+        deliveries
     }
 
     /// What makes deliveries of the messages of a queue.
@@ -215,6 +213,8 @@ impl RabbitMqBus {
             };
             Delivery {
                 envelope: envelope::decode(&message.properties, &message.data),
+                redeliveries: envelope::redeliveries(&message.properties),
+                is_isolated: envelope::is_isolated(&message.properties),
                 body: message.data,
                 attempt,
                 settle: Box::new(settle),
@@ -252,13 +252,30 @@ impl EventBus for RabbitMqBus {
         outcomes
     }
 
-    async fn subscribe(&self, subscription: &Subscription, prefetch: u16) -> mpsc::Receiver<Delivery> {
+    async fn redeliver(
+        &self,
+        consumer: &str,
+        event: &Envelope,
+        is_isolated: bool,
+    ) -> Result<PublishOutcome, BusError> {
+        let mut message = envelope::encode(event, |topic| self.topology.exchange(topic))?;
+        if is_isolated {
+            message.properties = envelope::isolate(message.properties);
+        }
+        // The default exchange takes it to this queue and to no other.
+        (message.exchange, message.routing_key) = (String::new(), self.topology.queue(consumer));
+        let outcomes = self.retries.publish(vec![message]).await?;
+        let outcome = outcomes.into_iter().next();
+        outcome.ok_or_else(|| BusError::Unavailable("no outcome of a message".into()))
+    }
+
+    async fn subscribe(&self, subscription: &Subscription, prefetch: u16) -> Deliveries {
         self.topology.add(*subscription);
         let queue = self.topology.queue(subscription.consumer);
         self.consume(queue.clone(), prefetch, self.wrapper(queue))
     }
 
-    async fn subscribe_dead(&self) -> mpsc::Receiver<DeadDelivery> {
+    async fn subscribe_dead(&self) -> Deliveries<DeadDelivery> {
         let queue = self.topology.dead_letter();
         let (topology, delivery) = (Arc::clone(&self.topology), self.wrapper(queue.clone()));
         self.consume(queue, DEAD_PREFETCH, move |mut message, abandon| {

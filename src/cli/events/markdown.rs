@@ -30,8 +30,8 @@ const CONSUMING: &str = "
    you have handled, pass over a lower one, and wait for a missing one. `partitionkey` is the same for all that stay in order.
 4. **What you cannot handle** is yours: reject it to a dead-letter exchange of your queue, or let it come again. Set
    `x-delivery-limit`, so that a message that kills its reader does not come for ever. Holdfast's own queues try again after 1 s, 5 s,
-   30 s, 5 min and 30 min, and keep what they cannot handle in the table `dead_letter`; data that does not fit its type is there at
-   once, with the reason `schema_violation` and the field.
+   30 s, 5 min and 30 min, and keep what they cannot handle as a dead letter (`holdfast dead-letters list`); data that does not fit
+   its type is one at once, with the reason `schema_violation` and the field.
 5. **Read past what you do not know.** Within a version the data gains optional fields, and nothing is ever removed, renamed,
    retyped, newly required or bounded otherwise; anything else is a new version, `….v2`, beside the old one. New types come without
    notice.

@@ -6,7 +6,9 @@ use std::{
 };
 
 use holdfast::{
-    bus::{EventBus, RabbitMqBus, RabbitMqOptions, RetryTier, Settlement, Subscription},
+    bus::{
+        EventBus, Next, PublishOutcome, RabbitMqBus, RabbitMqOptions, RetryTier, Settlement, Subscription,
+    },
     domain::event::EventType::{self, OrderCanceled, OrderCreated, PaymentCaptured},
 };
 
@@ -138,6 +140,95 @@ async fn what_nobody_can_take_is_a_dead_letter(bus: &dyn EventBus) {
     assert_eq!(take(next(&mut billing).await).await, event, "the other consumer has it still");
 }
 
+async fn what_is_sent_again_reaches_its_consumer_alone_as_a_first_attempt(bus: &dyn EventBus) {
+    bus.declare(&[BILLING, MAIL]).await.expect("a new topology");
+    let mut billing = bus.subscribe(&BILLING, 5).await;
+    let mut mail = bus.subscribe(&MAIL, 5).await;
+    let event = event(OrderCreated, 3);
+    for is_isolated in [false, true] {
+        let outcome = bus.redeliver("mail", &event, is_isolated).await.expect("the broker is up");
+        assert_eq!(outcome, PublishOutcome::Confirmed);
+        let delivery = next(&mut mail).await;
+        assert_eq!((delivery.attempt, delivery.redeliveries, delivery.is_isolated), (1, 0, is_isolated));
+        // What a retry keeps.
+        delivery.settle.settle(Settlement::Retry(RetryTier::Second)).await.expect("stored for later");
+        let delivery = next(&mut mail).await;
+        assert_eq!((delivery.attempt, delivery.is_isolated), (2, is_isolated));
+        assert_eq!(take(delivery).await, event);
+    }
+    let outcome = bus.redeliver("nobody", &event, false).await.expect("the broker is up");
+    assert!(matches!(outcome, PublishOutcome::Returned(_)), "{outcome:?}");
+    nothing(&mut billing).await;
+    nothing(&mut mail).await;
+}
+
+/// The prefetch goes up and down, and to nothing, while events come and are settled: none is lost on the way, and what was
+/// handed out before a change can be settled after it.
+async fn a_prefetch_that_changes_loses_nothing(bus: &dyn EventBus) {
+    bus.declare(&[MAIL]).await.expect("a new topology");
+    let window = events(OrderCreated, 400);
+    publish(bus, &window).await;
+    let mut deliveries = bus.subscribe(&MAIL, 4).await;
+    let (mut held, mut taken) = (Vec::new(), HashSet::new());
+    for prefetch in [8, 2, 0, 30, 1, 0, 16, 3, 64, 5].into_iter().cycle().take(40) {
+        deliveries.set_prefetch(prefetch);
+        if prefetch == 0 {
+            loop {
+                match deliveries.next_until_stopped().await {
+                    Next::Delivery(delivery) => held.push(delivery),
+                    Next::Stopped => break,
+                    Next::Closed => panic!("the bus is open"),
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(matches!(deliveries.next_until_stopped().await, Next::Stopped), "it takes no more");
+            continue;
+        }
+        for _ in 0..5 {
+            if let Ok(Some(delivery)) =
+                tokio::time::timeout(Duration::from_millis(100), deliveries.recv()).await
+            {
+                held.push(delivery);
+            }
+        }
+        // Later than they came, over several changes.
+        while held.len() > 6 {
+            taken.insert(take(held.remove(0)).await.id);
+        }
+    }
+    for delivery in held {
+        assert!(taken.insert(take(delivery).await.id));
+    }
+    deliveries.set_prefetch(50);
+    while taken.len() < window.len() {
+        assert!(taken.insert(take(next(&mut deliveries).await).await.id), "twice");
+    }
+    nothing(&mut deliveries).await;
+}
+
+/// Without a prefetch nothing more is handed out, and what was is counted as no failure.
+async fn who_stops_keeps_what_he_has(bus: &dyn EventBus) {
+    bus.declare(&[MAIL]).await.expect("a new topology");
+    publish(bus, &events(OrderCreated, 10)).await;
+    let mut deliveries = bus.subscribe(&MAIL, 3).await;
+    let first = next(&mut deliveries).await;
+    deliveries.set_prefetch(0);
+    let mut rest = Vec::new();
+    while let Next::Delivery(delivery) = deliveries.next_until_stopped().await {
+        rest.push(delivery);
+    }
+    assert_eq!(rest.len(), 2, "as many as were out");
+    first.settle.settle(Settlement::Ack).await.expect("its channel is open");
+    for delivery in rest {
+        delivery.settle.settle(Settlement::Release).await.expect("its channel is open");
+    }
+    let mut other = bus.subscribe(&MAIL, 20).await;
+    for _ in 0..9 {
+        take(next(&mut other).await).await;
+    }
+    nothing(&mut other).await;
+}
+
 async fn a_closed_bus_ends_its_subscriptions(bus: &dyn EventBus) {
     bus.ping(broker::PATIENCE).await.expect("the broker is up");
     let mut deliveries = bus.subscribe(&MAIL, 5).await;
@@ -192,5 +283,8 @@ on_rabbitmq! {
     what_is_released_comes_again_at_once,
     a_retry_comes_back_after_its_delay_to_its_consumer_alone,
     what_nobody_can_take_is_a_dead_letter,
+    what_is_sent_again_reaches_its_consumer_alone_as_a_first_attempt,
+    a_prefetch_that_changes_loses_nothing,
+    who_stops_keeps_what_he_has,
     a_closed_bus_ends_its_subscriptions,
 }

@@ -251,10 +251,11 @@ impl TestApp {
             self.drain().await;
             self.money_agrees_with_the_provider().await;
         }
-        let reasons: Vec<String> = sqlx::query_scalar("SELECT consumer || ': ' || reason FROM dead_letter")
-            .fetch_all(&mut *self.conn().await)
-            .await
-            .unwrap();
+        let reasons: Vec<String> =
+            sqlx::query_scalar("SELECT consumer || ': ' || reason_code || ': ' || reason FROM dead_letter WHERE dropped_at IS NULL")
+                .fetch_all(&mut *self.conn().await)
+                .await
+                .unwrap();
         assert!(reasons.is_empty(), "dead letters: {reasons:?}");
         events::assert_all_fit(&mut *self.conn().await).await;
         let verification = self.app.verify_invariants().await.unwrap();

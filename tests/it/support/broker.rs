@@ -7,7 +7,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use devstack::{Stack, StackOptions};
 use holdfast::{
-    bus::{Delivery, EventBus, PublishOutcome, RabbitMqBus, RabbitMqOptions, Settlement},
+    bus::{Deliveries, Delivery, EventBus, PublishOutcome, RabbitMqBus, RabbitMqOptions, Settlement},
     domain::{
         event::{Envelope, EventType, example},
         ids::EventId,
@@ -18,7 +18,7 @@ use lapin::{
     options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{events, stack};
 
@@ -82,13 +82,13 @@ pub(crate) async fn publish(bus: &dyn EventBus, events: &[Envelope]) {
 }
 
 /// The next delivery.
-pub(crate) async fn next<T>(deliveries: &mut mpsc::Receiver<T>) -> T {
+pub(crate) async fn next<T>(deliveries: &mut Deliveries<T>) -> T {
     let delivery = tokio::time::timeout(PATIENCE, deliveries.recv()).await.expect("a delivery in time");
     delivery.expect("the subscription goes on")
 }
 
 /// That nothing more is delivered.
-pub(crate) async fn nothing<T: std::fmt::Debug>(deliveries: &mut mpsc::Receiver<T>) {
+pub(crate) async fn nothing<T: std::fmt::Debug>(deliveries: &mut Deliveries<T>) {
     let delivery = tokio::time::timeout(Duration::from_millis(300), deliveries.recv()).await;
     assert!(delivery.is_err(), "unexpected: {delivery:?}");
 }

@@ -10,6 +10,11 @@ pub(crate) fn fenced_holder() -> PathBuf {
     program("fenced_holder")
 }
 
+/// A consumer that does what its events say.
+pub(crate) fn troubled_consumer() -> PathBuf {
+    program("troubled_consumer")
+}
+
 /// What connections cost that say nothing.
 pub(crate) fn idle_connections() -> PathBuf {
     program("idle_connections")

@@ -2,8 +2,8 @@
 
 use tracing::{Instrument as _, field::Empty};
 
+use super::settling::Ended;
 use crate::{
-    bus::Settlement,
     domain::event::Envelope,
     telemetry::spans::{self, Handled},
 };
@@ -13,8 +13,8 @@ pub(super) async fn within(
     consumer: &'static str,
     envelope: &Envelope,
     attempt: u32,
-    handled: impl Future<Output = Settlement>,
-) -> Settlement {
+    handled: impl Future<Output = Ended>,
+) -> Ended {
     let (id, event_type) = (envelope.id.to_string(), envelope.event_type.as_str());
     let (subject, parent) = (envelope.subject.as_str(), envelope.trace_parent);
     let log = tracing::info_span!(
@@ -24,9 +24,9 @@ pub(super) async fn within(
         log.record("trace_id", tracing::field::display(parent.trace_id()));
     }
     let span = spans::process(&Handled { consumer, event_type, id: &id, subject, attempt, parent });
-    let settlement = span.within(handled.instrument(log)).await;
-    if settlement != Settlement::Ack {
-        span.fail("retry");
+    let ended = span.within(handled.instrument(log)).await;
+    if !matches!(ended, Ended::Done | Ended::Duplicate) {
+        span.fail(ended.as_str());
     }
-    settlement
+    ended
 }
