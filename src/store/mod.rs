@@ -20,6 +20,7 @@ use sqlx::{
 };
 
 pub mod api_keys;
+pub mod audit;
 pub mod candidates;
 pub mod dead_letters;
 mod error;

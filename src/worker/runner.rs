@@ -21,6 +21,7 @@ use crate::{
         event::{Envelope, Event},
         validation::FieldError,
     },
+    planted::{self, Fault},
     store::{self, dead_letters, inbox},
 };
 
@@ -77,6 +78,13 @@ pub(super) async fn run(
 async fn process(consumer: &'static dyn Consumer, app: &App, delivery: Delivery) {
     let name = consumer.subscription().consumer;
     let Delivery { envelope, body, attempt, settle } = delivery;
+    if planted::is_on(Fault::AckBeforeCommit) {
+        let _ = settle.settle(Settlement::Ack).await;
+        if let Ok(envelope) = &envelope {
+            handle(consumer, app, envelope, attempt, &body).await;
+        }
+        return;
+    }
     let settlement = match &envelope {
         Ok(envelope) => handle(consumer, app, envelope, attempt, &body).await,
         Err(reason) => bury(app, name, None, &body, reason, attempt).await,

@@ -2,6 +2,7 @@
 
 mod bus_outages;
 mod bus_outcomes;
+mod commits;
 mod database_silent;
 mod duplicates;
 mod fence;
