@@ -29,9 +29,7 @@ pub(super) const SEEDS: &[Seed] = &[
     seed(
         &["A2"],
         "after place",
-        "DELETE FROM outbox_sent WHERE type = 'inventory.adjusted.v1' AND position < (SELECT position FROM event_feed)
-           AND position > (SELECT min(position) FROM outbox_sent);
-         UPDATE event_feed SET position = position + 1",
+        "UPDATE event_feed SET position = position + 1",
     ),
     // Sent, and sent again.
     seed(
@@ -62,7 +60,7 @@ pub(super) const SEEDS: &[Seed] = &[
     seed(
         &["A5", "A6"],
         "is processing",
-        "UPDATE payment SET status = 'processing', decline_code = NULL WHERE status = 'failed'",
+        "UPDATE payment SET status = 'processing', decline_code = NULL, next_lookup_at = now() WHERE status = 'failed'",
     ),
     seed(
         &["A5", "A6"],

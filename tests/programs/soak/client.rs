@@ -110,7 +110,7 @@ impl Clients {
     pub(super) async fn send_one(&self, request: &Request, copy: usize, patience: Duration) -> (Outcome, u32) {
         let deadline = Instant::now() + patience;
         let mut api = (copy + request.key.len()) % APIS.len();
-        let mut unknown = 0;
+        let (mut unknown, mut tries) = (0, 0);
         loop {
             match self.ask(APIS[api], request).await {
                 Some(Outcome::Unknown) => unknown += 1,
@@ -121,7 +121,8 @@ impl Clients {
                 return (Outcome::Unknown, unknown);
             }
             api = (api + 1) % APIS.len();
-            sleep(Duration::from_millis(rand::random_range(50..400))).await;
+            tries += 1;
+            sleep(Duration::from_millis(rand::random_range(100..300) * tries.min(8))).await;
         }
     }
 

@@ -40,7 +40,7 @@ struct Options {
     #[arg(long)]
     seed: Option<u64>,
     /// How many customers come each second.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 10)]
     rate: u32,
     /// How many nodes ZooKeeper has, 1 or 3.
     #[arg(long, default_value_t = 1)]

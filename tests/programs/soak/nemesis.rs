@@ -91,7 +91,8 @@ fn begin(system: &System, fault: &Fault) -> anyhow::Result<()> {
 fn heal(system: &System, fault: &Fault) -> anyhow::Result<()> {
     let (stack, target) = (&system.stack, fault.target.as_str());
     block_in_place(|| match fault.kind {
-        Kind::Kill | Kind::Terminate => stack.restart(target),
+        // A busy machine may take longer than a start is given.
+        Kind::Kill | Kind::Terminate => stack.restart(target).or_else(|_| stack.restart(target)),
         Kind::Pause => stack.resume(target),
         Kind::Partition => {
             system.part(target, fault.server.unwrap(), false);

@@ -110,7 +110,7 @@ impl System {
         let pool = PgPoolOptions::new().max_connections(12).acquire_timeout(Duration::from_secs(10));
         let database = pool.connect_lazy(&url).unwrap();
         install_crypto_provider();
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(6)).build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
         // Beside this program: target/debug/examples/soak, target/debug/holdfast.
         let binary = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("holdfast");
         let mut system = Self { stack, database, http, key: String::new(), binary, urls, environment, links };
