@@ -1,6 +1,6 @@
 //! The soak: the whole system under load, while whatever there is of it is killed, paused and cut off; then an account of it.
 //!
-//! `cargo run --example soak -- [--minutes 10] [--seed N] [--rate 20] [--zookeepers 1|3] [--brokers 1|3]`, on private servers.
+//! `cargo run --example soak -- [--minutes 10] [--seed N] [--rate 10] [--slow 1] [--zookeepers 1|3] [--brokers 1|3]`, on private servers.
 //! Two APIs and two of each worker, the sandbox, PostgreSQL, ZooKeeper and RabbitMQ run as processes. Which fault comes when is
 //! printed first, and the seed decides it; so does the seed what each client does, but not how the threads meet. In the end
 //! everything is healed, and then nothing may be lost, done twice or left half done: by the invariants, by the audit, by the
@@ -42,6 +42,9 @@ struct Options {
     /// How many customers come each second.
     #[arg(long, default_value_t = 10)]
     rate: u32,
+    /// By how much longer everything may take to work again, on a machine that does other things as well.
+    #[arg(long, default_value_t = 1)]
+    slow: u32,
     /// How many nodes ZooKeeper has, 1 or 3.
     #[arg(long, default_value_t = 1)]
     zookeepers: u8,
@@ -76,12 +79,12 @@ async fn main() -> ExitCode {
     println!("soak: all is healed after {:.0} s; the clients come to an end", began.elapsed().as_secs_f64());
 
     let mut verdict = judge::Verdict { violations: trouble, ..judge::Verdict::default() };
-    judge::await_liveness(&clients, healed, &mut verdict).await;
+    judge::await_liveness(&clients, healed, options.slow, &mut verdict).await;
     load.end().await;
     nemesis::stop_supervising(&board);
     progress.abort();
     let since = started_at - chrono::TimeDelta::minutes(1);
-    judge::settle(&system, since, &mut verdict).await;
+    judge::settle(&system, since, options.slow, &mut verdict).await;
     judge::judge(&system, &clients, since, &mut verdict).await;
     watching.abort();
     let report = report::Report::new(&options, seed, started_at, &clients, &board, &verdict);

@@ -142,6 +142,10 @@ impl System {
             let deadline = Instant::now() + Duration::from_secs(90);
             while !self.is_ready(api).await {
                 assert!(Instant::now() < deadline, "{api} is not ready:\n{}", self.log(api));
+                // It ends where a server does not answer it soon enough when it starts.
+                if self.stack.pid(api).is_none() {
+                    block_in_place(|| self.stack.restart(api)).unwrap();
+                }
                 sleep(Duration::from_millis(100)).await;
             }
         }
