@@ -34,7 +34,8 @@ pub(super) struct AuditOptions {
 pub(super) async fn run(config: &Config, options: &AuditOptions) -> anyhow::Result<ExitCode> {
     let app = wiring::app(config).await?;
     let subscriptions = worker::subscriptions();
-    let events = subscriptions.iter().flat_map(|wants| wants.events.iter().map(|event| (wants.consumer, *event)));
+    let events =
+        subscriptions.iter().flat_map(|wants| wants.events.iter().map(|event| (wants.consumer, *event)));
     let asked = AuditEvents {
         since: options.since,
         until: options.until,
@@ -79,7 +80,8 @@ fn table(audit: &Audit) -> String {
         }
         lines.extend(rows.iter().map(|row| format!("    {row}")));
     }
-    let flight: Vec<_> = audit.checks.iter().flat_map(|check| &check.counts).flat_map(|(_, _, rows)| rows).collect();
+    let flight: Vec<_> =
+        audit.checks.iter().flat_map(|check| &check.counts).flat_map(|(_, _, rows)| rows).collect();
     if !flight.is_empty() {
         lines.push("on its way:".to_owned());
         lines.extend(flight.into_iter().map(|row| format!("    {row}")));
@@ -98,7 +100,9 @@ fn moment(text: &str) -> Result<Moment, String> {
         return Ok(Moment::Ago(ago));
     }
     let time = DateTime::parse_from_rfc3339(text).map(|time| Moment::At(time.to_utc()));
-    time.map_err(|_| "must be a time such as 2026-11-29T08:00:00Z, or so long ago, e.g. 90s, 15m, 1h, 2d".to_owned())
+    time.map_err(|_| {
+        "must be a time such as 2026-11-29T08:00:00Z, or so long ago, e.g. 90s, 15m, 1h, 2d".to_owned()
+    })
 }
 
 fn length(text: &str) -> Result<TimeDelta, String> {

@@ -140,13 +140,22 @@ pub async fn find_times(conn: &mut Conn) -> Result<(DateTime<Utc>, DateTime<Utc>
 }
 
 /// How many events wait for the broker, of those made in this time.
-pub async fn count_waiting(conn: &mut Conn, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<i64, Error> {
+pub async fn count_waiting(
+    conn: &mut Conn,
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<i64, Error> {
     let count = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE created_at >= $1 AND created_at < $2");
     Ok(count.bind(since).bind(until).fetch_one(conn).await?)
 }
 
 /// Runs one check. Describes at most `described` of each state.
-pub async fn check(store: &Store, check: &Check, scope: &Scope, described: usize) -> Result<Vec<Found>, Error> {
+pub async fn check(
+    store: &Store,
+    check: &Check,
+    scope: &Scope,
+    described: usize,
+) -> Result<Vec<Found>, Error> {
     let mut tx = store.begin("audit").await?;
     sqlx::query("SET TRANSACTION READ ONLY").execute(&mut *tx).await?;
     for (name, value) in [("statement_timeout", STATEMENT_TIMEOUT_MS), ("work_mem", WORK_MEM)] {

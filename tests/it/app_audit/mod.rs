@@ -18,7 +18,8 @@ use crate::support::{api::id, app::TestApp, database::TestDatabase};
 /// The last hour, with nothing that may be on its way to a consumer.
 fn last_hour() -> AuditEvents {
     let subscriptions = subscriptions();
-    let required = subscriptions.iter().flat_map(|wants| wants.events.iter().map(|event| (wants.consumer, *event)));
+    let required =
+        subscriptions.iter().flat_map(|wants| wants.events.iter().map(|event| (wants.consumer, *event)));
     AuditEvents {
         since: Moment::Ago(TimeDelta::hours(1)),
         until: None,
@@ -106,7 +107,8 @@ async fn whatever_is_lost_or_doubled_is_named() {
         let found = audit_after(&app, &healthy, statements).await;
         let rows: Vec<&String> = found.checks.iter().flat_map(|check| &check.rows).collect();
         if broken(&found) != *expected || !rows.iter().any(|row| row.contains(names)) {
-            wrong.push(format!("{statements}\n{:?} and not {expected:?}, {names}: {rows:#?}", broken(&found)));
+            wrong
+                .push(format!("{statements}\n{:?} and not {expected:?}, {names}: {rows:#?}", broken(&found)));
         }
     }
     for (in_flight, statements) in NO_VIOLATIONS {

@@ -26,11 +26,7 @@ pub(super) const SEEDS: &[Seed] = &[
         "DELETE FROM outbox_sent s USING orders o
          WHERE o.id = s.aggregate_id AND client_reference = 'shipped' AND type = 'order.confirmed.v1'",
     ),
-    seed(
-        &["A2"],
-        "after place",
-        "UPDATE event_feed SET position = position + 1",
-    ),
+    seed(&["A2"], "after place", "UPDATE event_feed SET position = position + 1"),
     // Sent, and sent again.
     seed(
         &["A1", "A2", "A6"],
@@ -82,7 +78,11 @@ pub(super) const SEEDS: &[Seed] = &[
          WHERE o.id = s.order_id AND client_reference = 'shipped'",
     ),
     // Told, and not so.
-    seed(&["A6"], "has not happened", "UPDATE orders SET status = 'confirmed' WHERE client_reference = 'shipped'"),
+    seed(
+        &["A6"],
+        "has not happened",
+        "UPDATE orders SET status = 'confirmed' WHERE client_reference = 'shipped'",
+    ),
     seed(
         &["A6"],
         "told 0 times, has happened",

@@ -94,7 +94,8 @@ async fn postgresql_killed_under_load_loses_no_order_and_no_event() {
     system.begin_replay(100, &["--ttl", "10", "--concurrency", "4"]).await;
     for kill in 1..=4 {
         system.wait_for_orders(kill * 15).await;
-        block_in_place(|| system.stack.kill("postgres").and_then(|()| system.stack.restart("postgres"))).unwrap();
+        block_in_place(|| system.stack.kill("postgres").and_then(|()| system.stack.restart("postgres")))
+            .unwrap();
     }
     system.finish_replay().await;
     system.assert_accounted_for().await;

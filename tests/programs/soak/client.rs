@@ -88,15 +88,21 @@ impl Clients {
         let copies = (0..copies).map(|copy| self.send_one(&request, copy, PATIENCE));
         let answers = join_all(copies).await;
         let unknown = answers.iter().map(|(_, unknown)| unknown).sum();
-        let mut done: Vec<&Outcome> =
-            answers.iter().map(|(outcome, _)| outcome).filter(|outcome| matches!(outcome, Outcome::Done(..))).collect();
+        let mut done: Vec<&Outcome> = answers
+            .iter()
+            .map(|(outcome, _)| outcome)
+            .filter(|outcome| matches!(outcome, Outcome::Done(..)))
+            .collect();
         done.dedup();
         if done.len() > 1 {
             let text = format!("{} under {} was answered differently: {done:?}", request.path, request.key);
             self.contradictions.lock().unwrap().push(text);
         }
         // A refusal that may pass is not kept under the key: one that was refused says nothing about another that was not heard.
-        let refused = answers.iter().map(|(outcome, _)| outcome).find(|outcome| matches!(outcome, Outcome::Refused(..)));
+        let refused = answers
+            .iter()
+            .map(|(outcome, _)| outcome)
+            .find(|outcome| matches!(outcome, Outcome::Refused(..)));
         let outcome = match (done.first(), refused) {
             (Some(done), _) => (*done).clone(),
             (None, Some(refused)) if unknown == 0 => refused.clone(),
@@ -107,7 +113,12 @@ impl Clients {
     }
 
     /// Sends a request until its answer counts. Gives also how often it was not heard of.
-    pub(super) async fn send_one(&self, request: &Request, copy: usize, patience: Duration) -> (Outcome, u32) {
+    pub(super) async fn send_one(
+        &self,
+        request: &Request,
+        copy: usize,
+        patience: Duration,
+    ) -> (Outcome, u32) {
         let deadline = Instant::now() + patience;
         let mut api = (copy + request.key.len()) % APIS.len();
         let (mut unknown, mut tries) = (0, 0);
@@ -163,7 +174,8 @@ impl Clients {
     /// What an API says of something, if it says anything.
     pub(super) async fn get(&self, path: &str) -> Option<Value> {
         let api = APIS[rand::random_range(0..APIS.len())];
-        let get = self.system.http.get(format!("{}{path}", self.system.url(api))).bearer_auth(&self.system.key);
+        let get =
+            self.system.http.get(format!("{}{path}", self.system.url(api))).bearer_auth(&self.system.key);
         let response = get.send().await.ok().filter(|response| response.status().is_success())?;
         response.json().await.ok()
     }

@@ -52,7 +52,9 @@ pub(super) async fn await_liveness(clients: &Clients, healed: Instant, slow: u32
         let told = after.map_or_else(|| "not at all".to_owned(), |after| format!("{after:.1?}"));
         println!("soak: {api} takes orders again, after the last fault: {told}");
         if after.is_none_or(|after| after > within) {
-            verdict.violations.push(format!("{api} takes orders again, after the last fault: {told}, and not within {within:?}"));
+            verdict.violations.push(format!(
+                "{api} takes orders again, after the last fault: {told}, and not within {within:?}"
+            ));
         }
     }
 }
@@ -71,8 +73,11 @@ async fn try_orders(clients: &Clients, api: &str) {
     for number in 0_u64.. {
         let body = json!({ "currency": "USD", "reservation_ttl_seconds": 5,
                            "lines": [{ "sku": format!("sku-{}", number % 7), "quantity": 1, "unit_amount": 100 }] });
-        let request =
-            Request { path: "/v1/orders".to_owned(), key: format!("alive-{api}-{number}"), body: Body::Json(body) };
+        let request = Request {
+            path: "/v1/orders".to_owned(),
+            key: format!("alive-{api}-{number}"),
+            body: Body::Json(body),
+        };
         clients.ask(api, &request).await;
         sleep(Duration::from_millis(200)).await;
     }
@@ -89,12 +94,18 @@ pub(super) async fn settle(system: &System, since: DateTime<Utc>, slow: u32, ver
         if open == 0 {
             let audit = audit(system, since).await;
             if audit["in_flight"] == 0 && audit["violations"] == 0 {
-                println!("soak: all has settled {:.1} s after the last customer", began.elapsed().as_secs_f64());
+                println!(
+                    "soak: all has settled {:.1} s after the last customer",
+                    began.elapsed().as_secs_f64()
+                );
                 return;
             }
         }
         if began.elapsed() > SETTLED_WITHIN * slow {
-            verdict.violations.push(format!("not all has settled after {:.0?}: {open} orders, imports and events wait", began.elapsed()));
+            verdict.violations.push(format!(
+                "not all has settled after {:.0?}: {open} orders, imports and events wait",
+                began.elapsed()
+            ));
             return;
         }
         sleep(Duration::from_secs(2)).await;
@@ -127,7 +138,9 @@ pub(super) async fn judge(system: &System, clients: &Clients, since: DateTime<Ut
     judge_history(clients, verdict).await;
     for role in ROLES.map(|(role, _)| role).into_iter().chain(["sandbox"]) {
         let log = system.log(role);
-        verdict.violations.extend(log.lines().filter(|line| line.contains("panicked at")).map(|line| format!("{role}: {line}")));
+        verdict.violations.extend(
+            log.lines().filter(|line| line.contains("panicked at")).map(|line| format!("{role}: {line}")),
+        );
         let stale = log.matches("fencing token is stale, locking again").count();
         verdict.stale_writes_refused += i64::try_from(stale).unwrap();
     }
@@ -148,10 +161,16 @@ async fn judge_money(system: &System, verdict: &mut Verdict) {
         }
     }
     let twice = [
-        ("orders have two payments that were captured", "SELECT count(*) FROM (SELECT order_id FROM payment
-          WHERE amount_captured > 0 GROUP BY order_id HAVING count(*) > 1) AS twice"),
-        ("orders have two shipments of one location", "SELECT count(*) FROM (SELECT order_id FROM shipment
-          WHERE status <> 'canceled' GROUP BY order_id, location_id HAVING count(*) > 1) AS twice"),
+        (
+            "orders have two payments that were captured",
+            "SELECT count(*) FROM (SELECT order_id FROM payment
+          WHERE amount_captured > 0 GROUP BY order_id HAVING count(*) > 1) AS twice",
+        ),
+        (
+            "orders have two shipments of one location",
+            "SELECT count(*) FROM (SELECT order_id FROM shipment
+          WHERE status <> 'canceled' GROUP BY order_id, location_id HAVING count(*) > 1) AS twice",
+        ),
     ];
     for (what, sql) in twice {
         let count = system.count(sql).await;
@@ -169,9 +188,13 @@ async fn judge_money(system: &System, verdict: &mut Verdict) {
     let differences = stream::iter(payments).map(async |(id, captured, refunded)| {
         let theirs = provider(system, &format!("payments?payment_id={id}")).await;
         let is_same = theirs["amount_captured"] == captured && theirs["amount_refunded"] == refunded;
-        (!is_same).then(|| format!("payment {id}: captured {captured}, refunded {refunded}; the provider says {theirs}"))
+        (!is_same).then(|| {
+            format!("payment {id}: captured {captured}, refunded {refunded}; the provider says {theirs}")
+        })
     });
-    verdict.violations.extend(differences.buffer_unordered(8).filter_map(std::future::ready).collect::<Vec<_>>().await);
+    verdict
+        .violations
+        .extend(differences.buffer_unordered(8).filter_map(std::future::ready).collect::<Vec<_>>().await);
 }
 
 async fn provider(system: &System, what: &str) -> Value {
@@ -183,7 +206,8 @@ async fn provider(system: &System, what: &str) -> Value {
 /// nothing asks again, and then knows.
 async fn judge_history(clients: &Clients, verdict: &mut Verdict) {
     let history: Vec<Operation> = clients.history.lock().unwrap().clone();
-    let unknown: Vec<&Operation> = history.iter().filter(|operation| operation.outcome == Outcome::Unknown).collect();
+    let unknown: Vec<&Operation> =
+        history.iter().filter(|operation| operation.outcome == Outcome::Unknown).collect();
     println!("soak: asking again about {} requests that were not answered", unknown.len());
     let resolved = Mutex::new(HashMap::new());
     stream::iter(unknown)
@@ -193,16 +217,18 @@ async fn judge_history(clients: &Clients, verdict: &mut Verdict) {
         })
         .await;
     let resolved = resolved.into_inner().unwrap();
-    let stored: Vec<(String, i16, String)> = sqlx::query_as("SELECT key, status_code, response_body FROM idempotency_key")
-        .fetch_all(&clients.system.database)
-        .await
-        .unwrap();
+    let stored: Vec<(String, i16, String)> =
+        sqlx::query_as("SELECT key, status_code, response_body FROM idempotency_key")
+            .fetch_all(&clients.system.database)
+            .await
+            .unwrap();
     let stored: HashMap<String, (u16, String)> =
         stored.into_iter().map(|(key, status, body)| (key, (u16::try_from(status).unwrap(), body))).collect();
-    let references: Vec<String> = sqlx::query_scalar("SELECT client_reference FROM orders WHERE client_reference IS NOT NULL")
-        .fetch_all(&clients.system.database)
-        .await
-        .unwrap();
+    let references: Vec<String> =
+        sqlx::query_scalar("SELECT client_reference FROM orders WHERE client_reference IS NOT NULL")
+            .fetch_all(&clients.system.database)
+            .await
+            .unwrap();
     let references: std::collections::HashSet<String> = references.into_iter().collect();
     for Operation { request, outcome, .. } in &history {
         let outcome = resolved.get(&request.key).unwrap_or(outcome);
@@ -210,18 +236,28 @@ async fn judge_history(clients: &Clients, verdict: &mut Verdict) {
         let order = request.key.strip_suffix("-order").map(|reference| references.contains(reference));
         match outcome {
             Outcome::Done(status, body) => {
-                if kept.is_none_or(|kept| (kept.0, kept.1.as_str()) != (*status, body.as_str())) || order == Some(false) {
-                    verdict.lost.push(format!("{} under {} was answered {status} {body}, stored is {kept:?}", request.path, request.key));
+                if kept.is_none_or(|kept| (kept.0, kept.1.as_str()) != (*status, body.as_str()))
+                    || order == Some(false)
+                {
+                    verdict.lost.push(format!(
+                        "{} under {} was answered {status} {body}, stored is {kept:?}",
+                        request.path, request.key
+                    ));
                 }
             }
             Outcome::Refused(status, code) => {
                 if kept.is_some_and(|kept| kept.0 < 300) || order == Some(true) {
-                    let text = format!("{} under {} was refused ({status} {code}), and took effect", request.path, request.key);
+                    let text = format!(
+                        "{} under {} was refused ({status} {code}), and took effect",
+                        request.path, request.key
+                    );
                     verdict.violations.push(text);
                 }
             }
             Outcome::Unknown => {
-                verdict.violations.push(format!("{} under {} is answered by nobody", request.path, request.key));
+                verdict
+                    .violations
+                    .push(format!("{} under {} is answered by nobody", request.path, request.key));
             }
         }
     }

@@ -70,7 +70,8 @@ async fn restock(clients: Arc<Clients>, seed: u64, stop: CancellationToken) {
         if stop.run_until_cancelled(sleep(Duration::from_secs(2))).await.is_none() {
             return;
         }
-        let rows: String = (0..HOT).map(|sku| format!("hot-{sku},{}\n", random.random_range(0..30))).collect();
+        let rows: String =
+            (0..HOT).map(|sku| format!("hot-{sku},{}\n", random.random_range(0..30))).collect();
         let request = Request {
             path: "/v1/inventory/imports?mode=delta".to_owned(),
             key: format!("import-{number}"),
@@ -143,7 +144,8 @@ impl Customer<'_> {
     }
 
     async fn cancel(&mut self, order: &str) {
-        self.post(format!("/v1/orders/{order}/cancel"), "cancel", json!({ "reason": "changed my mind" })).await;
+        self.post(format!("/v1/orders/{order}/cancel"), "cancel", json!({ "reason": "changed my mind" }))
+            .await;
     }
 
     /// Asks for half of the money, and for more than the rest.

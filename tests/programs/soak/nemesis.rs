@@ -25,7 +25,12 @@ const DRAIN: Duration = Duration::from_secs(25);
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Carries out all faults, and returns when the last is healed. Gives what went wrong with it.
-pub(super) async fn run(system: &Arc<System>, board: &Arc<Board>, faults: Vec<Fault>, began: Instant) -> Vec<String> {
+pub(super) async fn run(
+    system: &Arc<System>,
+    board: &Arc<Board>,
+    faults: Vec<Fault>,
+    began: Instant,
+) -> Vec<String> {
     tokio::spawn(supervise(Arc::clone(system), Arc::clone(board)));
     let mut running = JoinSet::new();
     // A fault waits for the one before it on the same target, should that take longer than the schedule thinks.
@@ -46,7 +51,12 @@ pub(super) async fn run(system: &Arc<System>, board: &Arc<Board>, faults: Vec<Fa
     trouble
 }
 
-async fn carry_out(system: &Arc<System>, board: &Arc<Board>, fault: &Fault, began: Instant) -> Option<String> {
+async fn carry_out(
+    system: &Arc<System>,
+    board: &Arc<Board>,
+    fault: &Fault,
+    began: Instant,
+) -> Option<String> {
     println!("{:7.1} s  begins: {fault}", began.elapsed().as_secs_f64());
     *board.faults.lock().unwrap().entry(fault.kind.as_str()).or_default() += 1;
     board.down.lock().unwrap().insert(fault.target.clone());

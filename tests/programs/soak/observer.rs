@@ -100,10 +100,13 @@ pub(super) async fn watch(system: Arc<System>, board: Arc<Board>) {
     let mut before = [0; 5];
     loop {
         sleep(Duration::from_millis(100)).await;
-        let row: Result<(i64, i64, i64, i64, i64), _> = sqlx::query_as(PATHS).fetch_one(&system.database).await;
+        let row: Result<(i64, i64, i64, i64, i64), _> =
+            sqlx::query_as(PATHS).fetch_one(&system.database).await;
         let Ok(row) = row else { continue };
         let now = [row.0, row.1, row.2, row.3, row.4];
-        for (path, (now, before)) in ["relay", "payment", "fulfilment", "expiry", "import"].iter().zip(now.iter().zip(before)) {
+        for (path, (now, before)) in
+            ["relay", "payment", "fulfilment", "expiry", "import"].iter().zip(now.iter().zip(before))
+        {
             if *now > before {
                 board.works(path);
             }

@@ -114,7 +114,8 @@ pub(super) fn write(system: &System, report: &Report, verdict: &Verdict) -> Exit
     fs::write(folder.join("report.json"), format!("{text}\n")).unwrap();
     println!("{text}");
     let stale = report.stale_writes_accepted;
-    let complaints: Vec<&String> = verdict.lost.iter().chain(&verdict.doubled).chain(&verdict.violations).collect();
+    let complaints: Vec<&String> =
+        verdict.lost.iter().chain(&verdict.doubled).chain(&verdict.violations).collect();
     if complaints.is_empty() && stale == 0 {
         println!("soak: nothing was lost, doubled or left half done");
         return ExitCode::SUCCESS;

@@ -55,7 +55,13 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, kind, target, server, lasts } = self;
         let from = server.map(|server| format!(" from {server}")).unwrap_or_default();
-        write!(f, "{:7.1} s  {} {target}{from} for {:.1} s", at.as_secs_f64(), kind.as_str(), lasts.as_secs_f64())
+        write!(
+            f,
+            "{:7.1} s  {} {target}{from} for {:.1} s",
+            at.as_secs_f64(),
+            kind.as_str(),
+            lasts.as_secs_f64()
+        )
     }
 }
 
@@ -80,7 +86,9 @@ pub(super) fn draw(seed: u64, length: Duration, options: &Options) -> Vec<Fault>
 }
 
 fn draw_one(random: &mut StdRng, at: Duration, options: &Options) -> Fault {
-    let seconds = |random: &mut StdRng, from: u64, to: u64| Duration::from_millis(random.random_range(from * 1_000..to * 1_000));
+    let seconds = |random: &mut StdRng, from: u64, to: u64| {
+        Duration::from_millis(random.random_range(from * 1_000..to * 1_000))
+    };
     let role = ROLES[random.random_range(0..ROLES.len())].0.to_owned();
     let node = |random: &mut StdRng, name: &str, count: u8| match count {
         1 => name.to_owned(),
@@ -97,7 +105,9 @@ fn draw_one(random: &mut StdRng, at: Duration, options: &Options) -> Fault {
             fault(Kind::Partition, role, Some(server), seconds(random, 2, 12))
         }
         76..83 => fault(Kind::Kill, "postgres".to_owned(), None, seconds(random, 0, 4)),
-        83..89 => fault(Kind::Kill, node(random, "zookeeper", options.zookeepers), None, seconds(random, 0, 6)),
+        83..89 => {
+            fault(Kind::Kill, node(random, "zookeeper", options.zookeepers), None, seconds(random, 0, 6))
+        }
         89..94 => fault(Kind::Kill, node(random, "rabbitmq", options.brokers), None, seconds(random, 0, 4)),
         94..97 => fault(Kind::Alarm, node(random, "rabbitmq", options.brokers), None, seconds(random, 3, 10)),
         _ => fault(Kind::Pause, "sandbox".to_owned(), None, seconds(random, 2, 8)),

@@ -97,7 +97,8 @@ impl System {
         let urls: BTreeMap<_, _> =
             ["api-a", "api-b", "sandbox"].map(|name| (name, format!("127.0.0.1:{}", free_port()))).into();
         let mut environment = stack.environment();
-        let mut set = |name: &str, value: &str| environment.push((format!("HOLDFAST__{name}"), value.to_owned()));
+        let mut set =
+            |name: &str, value: &str| environment.push((format!("HOLDFAST__{name}"), value.to_owned()));
         SETTINGS.iter().for_each(|(name, value)| set(name, value));
         set("PROVIDER__BASE_URL", &format!("http://{}", urls["sandbox"]));
         set("SANDBOX__BIND", &urls["sandbox"]);
@@ -203,7 +204,9 @@ impl System {
         loop {
             match sqlx::query_scalar(sql).fetch_one(&self.database).await {
                 Ok(count) => return count,
-                Err(sqlx::Error::Database(error)) if error.code().is_none_or(|code| !code.starts_with("57P")) => {
+                Err(sqlx::Error::Database(error))
+                    if error.code().is_none_or(|code| !code.starts_with("57P")) =>
+                {
                     panic!("{sql}: {error}")
                 }
                 Err(_) => sleep(Duration::from_millis(100)).await,
