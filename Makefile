@@ -1,6 +1,6 @@
 # The commands of the project. `make demo` and `make test` work on a fresh Debian or Ubuntu machine with Rust.
 
-.PHONY: demo run bench test api-test lint sqlx check-sqlx schemas release-schemas setup build
+.PHONY: demo run bench test soak planted api-test lint sqlx check-sqlx schemas release-schemas setup build
 
 # Replays 500 real orders through every process, on private servers, and shows that it adds up.
 demo: build
@@ -20,6 +20,17 @@ bench: build
 test: setup
 	devstack/stripe-mock.sh
 	cargo test --workspace --locked
+
+# Load, and a fault every few seconds, on private servers; then an account of it: target/soak/report.json. SEED decides which
+# faults; without it, any. SOAK: more options, such as --zookeepers 3 --brokers 3 --rate 30.
+MINUTES = 10
+soak: setup
+	cargo build --locked --bin holdfast --example soak
+	target/debug/examples/soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(SOAK)
+
+# Breaks the program on purpose, in each of several ways, and fails unless the tests find each.
+planted: setup
+	devstack/planted.sh
 
 # The API against its own OpenAPI document, on private servers, with Schemathesis.
 api-test: setup

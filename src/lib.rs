@@ -10,6 +10,7 @@
 //!   events travel; only the workers know it. [`webhook`]: how a message is posted to a merchant. [`store`]: the only SQL.
 //! - [`sandbox`]: a payment provider for tests and demos; met over HTTP only, like a real one.
 //! - [`config`], [`telemetry`], [`lifecycle`]: what a process needs to run.
+//! - [`planted`]: faults for the tests of the tests; never in a release.
 //! - [`domain`]: the words and the rules, pure.
 
 pub mod app;
@@ -22,6 +23,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod lock;
 pub mod members;
+pub mod planted;
 pub mod provider;
 pub mod sandbox;
 pub mod store;

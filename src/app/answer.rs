@@ -3,9 +3,12 @@
 use serde::Serialize;
 
 use super::{App, Error};
-use crate::store::{
-    self, Conn,
-    idempotency::{self, IdempotentRequest, StoredAnswer},
+use crate::{
+    planted::{self, Fault},
+    store::{
+        self, Conn,
+        idempotency::{self, IdempotentRequest, StoredAnswer},
+    },
 };
 
 /// The answer to a request.
@@ -63,7 +66,7 @@ pub(super) async fn store(
     body: &impl Serialize,
 ) -> Result<Answer, Error> {
     let body = to_json(body)?;
-    if !idempotency::insert(conn, request, &body).await? {
+    if !planted::is_on(Fault::NoIdempotencyRow) && !idempotency::insert(conn, request, &body).await? {
         return Err(
             store::Error::Aborted("the idempotency key took effect in another transaction".into()).into()
         );

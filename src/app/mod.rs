@@ -18,6 +18,7 @@ use crate::{
 
 mod adjust_inventory;
 mod answer;
+mod audit_events;
 mod authorize_payment;
 mod await_payment;
 mod cancel_order;
@@ -83,6 +84,7 @@ mod watched;
 
 pub use adjust_inventory::{AdjustInventory, Adjustment};
 pub use answer::{Answer, Once};
+pub use audit_events::{Audit, AuditEvents, Checked, Moment};
 pub use authorize_payment::Progress;
 pub use cancel_order::{CancelOrder, RefundChoice};
 pub use cancel_shipment::CancelShipment;

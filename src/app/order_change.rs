@@ -93,8 +93,17 @@ impl OrderChange {
     /// Writes what changed of the order, and its events. Nothing is written where nothing happened: every change of
     /// an order has an event.
     pub(super) async fn save(self, conn: &mut Conn) -> Result<(), Error> {
+        let events = self.save_order(conn).await?;
+        if !events.is_empty() {
+            outbox::insert(conn, &events).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what changed of the order. Gives its events, which have to be written in the same transaction.
+    pub(super) async fn save_order(self, conn: &mut Conn) -> Result<Vec<NewEvent>, Error> {
         if self.events.is_empty() {
-            return Ok(());
+            return Ok(self.events);
         }
         let order = self.order;
         orders::mark(conn, &order, self.from_version, self.cancel_reason.as_deref()).await?;
@@ -103,8 +112,7 @@ impl OrderChange {
         if order.is_counted && waits(self.from_status) && !waits(order.status) {
             open_orders::close(conn, &[order.id]).await?;
         }
-        outbox::insert(conn, &self.events).await?;
-        Ok(())
+        Ok(self.events)
     }
 }
 

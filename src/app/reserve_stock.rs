@@ -20,6 +20,7 @@ use crate::{
         reservation::{Decision, decide},
     },
     lock::LockGuard,
+    planted::{self, Fault},
     store::{
         Conn,
         candidates::{self, LockedCandidate},
@@ -37,7 +38,8 @@ pub(super) struct Want<'a> {
 impl Want<'_> {
     /// `(epoch, sequence)` of the lock of a SKU.
     fn fence(&self, sku: &Sku) -> Option<(i32, i64)> {
-        self.guard.token(sku.as_str()).map(|token| (token.epoch, token.sequence))
+        let token = self.guard.token(sku.as_str()).filter(|_| !planted::is_on(Fault::FenceOff));
+        token.map(|token| (token.epoch, token.sequence))
     }
 }
 

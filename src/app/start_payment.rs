@@ -11,7 +11,8 @@ use crate::{
         payment::{NewPayment, Payment, PaymentStatus},
         validation::Rule,
     },
-    store::{Conn, idempotency::IdempotentRequest, payments},
+    planted::{self, Fault},
+    store::{Conn, idempotency::IdempotentRequest, outbox, payments},
 };
 
 impl App {
@@ -83,6 +84,13 @@ impl App {
         };
         payments::insert(&mut tx, &payment).await?;
         change.emit(Event::PaymentCreated((&payment).into()));
+        if planted::is_on(Fault::PublishOutsideTransaction) {
+            let events = change.save_order(&mut tx).await?;
+            let answer = answer::store(&mut tx, request, &payment).await?;
+            tx.commit().await?;
+            outbox::insert(&mut *self.store.conn().await?, &events).await?;
+            return Ok(answer);
+        }
         change.save(&mut tx).await?;
         let answer = answer::store(&mut tx, request, &payment).await?;
         tx.commit().await?;

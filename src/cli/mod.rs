@@ -14,6 +14,7 @@ use crate::{
     worker::WorkerKind,
 };
 
+mod audit;
 mod bench;
 mod dead_letters;
 mod doctor;
@@ -62,6 +63,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Checks that between changes, events and their effects nothing was lost or doubled. Exit code 1 if something was.
+    Audit(audit::AuditOptions),
     /// Stock files.
     #[command(subcommand)]
     Stock(stock::StockCommand),
@@ -143,6 +146,7 @@ async fn run(command: Command, config: Config, config_file: Option<PathBuf>) -> 
         Command::Migrate => migrate::run(&config).await.map(|()| done),
         Command::Doctor => doctor::run(&config).await,
         Command::Verify { json } => verify::run(&config, json).await,
+        Command::Audit(options) => audit::run(&config, &options).await,
         Command::Stock(command) => stock::run(&config, command).await,
         Command::Replay(options) => replay::run(&config, options).await,
         Command::Bench(options) => bench::run(&config, config_file, options).await.map(|()| done),

@@ -22,6 +22,7 @@ use sqlx::{
 use crate::telemetry::spans::{self, Span};
 
 pub mod api_keys;
+pub mod audit;
 pub mod candidates;
 pub mod dead_letters;
 mod error;

@@ -43,6 +43,22 @@ async fn a_refusal_that_may_end_is_not_kept() {
     test.finish().await;
 }
 
+/// There is nothing else that could tell the second request from one for another refund.
+#[tokio::test]
+async fn a_refund_that_is_asked_for_twice_under_one_key_is_one() {
+    let test = TestApp::start_with_workers().await;
+    test.stock("a", 5).await;
+    let order_id = test.placed(&[("a", 1)]).await;
+    let payment_id = test.paying(&order_id, "pm_card_visa").await;
+    test.payment_becomes(&payment_id, "captured").await;
+    let path = format!("/v1/payments/{payment_id}/refunds");
+    let first = test.api.post_as("refund", &path, &json!({ "amount": 300 })).await;
+    let again = test.api.post_as("refund", &path, &json!({ "amount": 300 })).await;
+    assert_eq!((first.status, again.status, again.replayed(), &again.text), (201, 201, true, &first.text));
+    assert_eq!(test.count("SELECT count(*) FROM refund").await, 1);
+    test.finish().await;
+}
+
 /// Whether an order was placed needs no lock to be said.
 #[tokio::test]
 async fn a_placed_order_is_answered_again_while_zookeeper_is_away() {

@@ -20,6 +20,7 @@ mod api_purchase_limits;
 mod api_races;
 mod api_server;
 mod api_wait;
+mod app_audit;
 mod app_dead_orders;
 mod app_late_money;
 mod app_payments;

@@ -24,6 +24,7 @@ use crate::{
     app::{App, Cause, Handling, Progress},
     bus::{Delivery, Settlement},
     domain::event::{Envelope, Event},
+    planted::{self, Fault},
     store::{
         self,
         dead_letters::{self, NewDeadLetter},
@@ -51,6 +52,13 @@ impl Handler {
     pub(super) async fn process(&self, delivery: Delivery, alone: bool) -> Duration {
         let began = Instant::now();
         let Delivery { envelope, body, attempt, redeliveries, settle, .. } = delivery;
+        if planted::is_on(Fault::AckBeforeCommit) {
+            let _ = settle.settle(Settlement::Ack).await;
+            if let Ok(envelope) = &envelope {
+                self.handle(envelope, false).await;
+            }
+            return began.elapsed();
+        }
         let ended = match &envelope {
             Err(reason) => Ended::NotAnEvent(reason.clone()),
             Ok(envelope) => {

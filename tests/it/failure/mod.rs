@@ -5,6 +5,7 @@ mod bus_monitoring;
 mod bus_outages;
 mod bus_outcomes;
 mod bus_topology;
+mod commits;
 mod consumers;
 mod database_silent;
 mod dead_letters;

@@ -281,7 +281,12 @@ impl TestApp {
     }
 
     /// Stops without looking at what is left.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(self) {
+        self.leave().await.drop().await;
+    }
+
+    /// The same, and gives the database with what is left.
+    pub(crate) async fn leave(mut self) -> TestDatabase {
         self.shutdown.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
@@ -294,7 +299,7 @@ impl TestApp {
             app.store.close().await;
         }
         self.sandbox.stop().await;
-        self.database.drop().await;
+        self.database
     }
 }
 

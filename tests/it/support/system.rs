@@ -248,6 +248,19 @@ impl System {
         assert_eq!(self.count(shipped_twice).await, 0);
     }
 
+    /// That every event comes to its effect, soon, and none does twice.
+    pub(crate) async fn assert_accounted_for(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let Finished { success, output } = self.run(&["audit", "--since", "1h", "--grace", "0s"]).await;
+            if success && output.contains("audit: 0 violations, 0 events on their way") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{output}");
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// That no payment was taken twice, as the provider sees it.
     pub(crate) async fn assert_charged_once(&self) {
         let summary = self.summary().await;
