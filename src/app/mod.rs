@@ -61,6 +61,7 @@ mod run_stock_import;
 mod set_inventory;
 mod set_location;
 mod set_purchase_limit;
+mod settling_engine;
 mod ship_shipment;
 mod shipment_change;
 mod start_payment;
@@ -97,6 +98,7 @@ pub use rotate_api_key::RotateApiKey;
 pub use set_inventory::SetInventory;
 pub use set_location::SetLocation;
 pub use set_purchase_limit::SetPurchaseLimit;
+pub use settling_engine::SettlingEngine;
 pub use ship_shipment::ShipShipment;
 pub use transfer_inventory::{Transfer, TransferInventory};
 pub use verify_invariants::Verification;
@@ -112,6 +114,8 @@ pub struct App {
     pub locks: Arc<dyn LockManager>,
     /// Who places orders.
     pub engine: ReservationEngine,
+    /// Who does for many orders at once what events lead to.
+    pub settling: SettlingEngine,
     /// Who moves the money. Only a process that runs the payment worker needs it, and holds its key.
     pub provider: Option<Arc<dyn PaymentProvider>>,
     /// Whose webhooks count.

@@ -7,7 +7,10 @@ use serde_json::Value;
 use url::Url;
 
 use crate::{
-    app::{App, BacklogLimits, EventBacklog, ReservationEngine, ReservationOptions, Settings, Watches},
+    app::{
+        App, BacklogLimits, EventBacklog, ReservationEngine, ReservationOptions, Settings, SettlingEngine,
+        Watches,
+    },
     bus::{EventBus, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::{event::Topic, new_order::OrderLimits, open_orders::OpenOrderCaps},
@@ -165,12 +168,14 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
         },
     };
     let engine = ReservationEngine::new(store.clone(), options);
+    let settling = SettlingEngine::new(&store);
     Ok(App {
         watches: Watches::new(&store),
         backlog: EventBacklog::new(backlog_limits(config)),
         store,
         locks: Arc::new(NoLock),
         engine,
+        settling,
         provider: None,
         webhooks: StripeWebhooks::new(config.provider.webhook_secrets()),
         settings: settings(config)?,

@@ -32,6 +32,7 @@ pub mod locations;
 pub mod movements;
 mod newest_first;
 pub mod open_orders;
+pub mod order_batch;
 pub mod orders;
 pub mod outbox;
 pub mod payment_lookups;
@@ -75,8 +76,9 @@ pub struct StoreOptions {
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
 /// The outbox grows from nothing to millions of rows and back before PostgreSQL's statistics know, and a plan that is made for
-/// an empty table reads all of a large one, again and again. So whoever does finds rows by their keys, always.
-const OUTBOX_OPTIONS: [(&str, &str); 5] = [
+/// an empty table reads all of a large one, again and again. So whoever does finds rows by their keys, always; and so does who
+/// writes many orders at once, whose number a plan cannot know.
+const BY_KEY_OPTIONS: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
@@ -89,7 +91,7 @@ const OUTBOX_OPTIONS: [(&str, &str); 5] = [
 pub struct Store {
     pool: PgPool,
     placements: Arc<PlacementConnections>,
-    outbox: PgPool,
+    by_key: PgPool,
     patience: Duration,
 }
 
@@ -112,10 +114,10 @@ impl Store {
             // A dead connection shows itself at the first statement and the caller tries again; asking each time costs a
             // round trip for every transaction.
             .test_before_acquire(false);
-        let outbox = pool.clone().connect_lazy_with(connect.clone().options(OUTBOX_OPTIONS));
+        let by_key = pool.clone().connect_lazy_with(connect.clone().options(BY_KEY_OPTIONS));
         let pool = pool.connect_with(connect.clone()).await?;
         let placements = Arc::new(PlacementConnections::new(connect, options.acquire_timeout));
-        Ok(Self { pool, placements, outbox, patience: options.statement_timeout + ANSWER_MARGIN })
+        Ok(Self { pool, placements, by_key, patience: options.statement_timeout + ANSWER_MARGIN })
     }
 
     /// Applies the migrations that are missing.
@@ -152,6 +154,13 @@ impl Store {
         Ok(Tx { inner, name })
     }
 
+    /// Begins a transaction that changes many orders at once: see [`order_batch`]. It waits a second at most for a row that
+    /// somebody keeps: whoever is in the batch with that row should not have to wait for it.
+    pub async fn begin_batch(&self, name: &'static str) -> Result<Tx, Error> {
+        let inner = Box::pin(self.by_key.begin_with("BEGIN; SET LOCAL lock_timeout = '1s'")).await?;
+        Ok(Tx { inner, name })
+    }
+
     /// A connection for reads that need no transaction.
     ///
     /// Waiting for one takes 4 KB of state. Boxed, only those pay for it who ask: an order that is placed does not, and its
@@ -162,7 +171,7 @@ impl Store {
 
     /// A connection for those who read the outbox again and again; see [`outbox`].
     pub async fn outbox_conn(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, Error> {
-        Ok(Box::pin(self.outbox.acquire()).await?)
+        Ok(Box::pin(self.by_key.acquire()).await?)
     }
 
     /// One round trip.
@@ -174,7 +183,7 @@ impl Store {
     /// Closes every connection, awaited.
     pub async fn close(&self) {
         self.placements.close().await;
-        self.outbox.close().await;
+        self.by_key.close().await;
         self.pool.close().await;
     }
 }

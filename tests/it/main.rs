@@ -41,6 +41,7 @@ mod reported;
 mod sandbox;
 mod support;
 mod tidy;
+mod worker_batches;
 mod worker_breaker;
 mod worker_imports;
 mod worker_orders;
