@@ -4,7 +4,7 @@
 //! `find_` gives an option, `lock_` takes the row lock, `insert_`, `mark_` is a guarded change, `delete_`.
 //!
 //! Rules that make it correct. Transactions run at READ COMMITTED and lock rows before they decide. The order of locks
-//! is the same everywhere, so that nothing can deadlock: order or import, then payment, then levels in key order, then
+//! is the same everywhere, so that nothing can deadlock: inbox, then order or import, then payment, each of several by id, then levels in key order, then
 //! counts of open orders in key order, then unique keys (idempotency key, client reference) by insertion. No network call
 //! is made inside a transaction.
 

@@ -116,6 +116,8 @@ struct Batch {
     orders: Vec<Opened>,
     /// Those that are left out after all.
     left_out: Vec<Opened>,
+    /// Events of orders that there are not.
+    orphans: Vec<(&'static str, EventId)>,
 }
 
 impl Batch {
@@ -139,11 +141,15 @@ impl Batch {
         jobs.sort_by_key(|(_, _, order_id)| *order_id);
         let wanted: Vec<_> = jobs.iter().map(|(_, event, id)| (*id, Handling::cause_of(*event))).collect();
         let changes = OrderChange::lock_all(&mut tx, wanted).await?;
-        let orders = jobs.iter().zip(changes).filter_map(|((index, event, _), change)| {
+        let mut batch = Self { tx, orders: Vec::new(), left_out: Vec::new(), orphans: Vec::new() };
+        for ((index, event, _), change) in jobs.into_iter().zip(changes) {
             let event = event.map(|event| (event.consumer, event.event_id));
-            Some(Opened { index: *index, event, change: change? })
-        });
-        Ok(Self { tx, orders: orders.collect(), left_out: Vec::new() })
+            match change {
+                Some(change) => batch.orders.push(Opened { index, event, change }),
+                None => batch.orphans.extend(event),
+            }
+        }
+        Ok(batch)
     }
 
     fn order_ids(&self) -> Vec<OrderId> {
@@ -159,7 +165,8 @@ impl Batch {
 
     /// Writes what changed of the orders, with their events, and commits. Gives which jobs are done.
     async fn commit(mut self) -> Result<Vec<usize>, Error> {
-        let undone: Vec<_> = self.left_out.iter().filter_map(|opened| opened.event).collect();
+        let mut undone = self.orphans;
+        undone.extend(self.left_out.iter().filter_map(|opened| opened.event));
         if !undone.is_empty() {
             order_batch::orders::delete_inbox(&mut self.tx, &undone).await?;
         }
