@@ -43,12 +43,19 @@ impl App {
 
     /// The same, whether an event led here or not.
     pub(super) async fn authorize(&self, event: Option<&Handling>, id: PaymentId) -> Result<Progress, Error> {
-        let payment = self.find_payment(id).await?;
-        if !payment.status.is_undecided() {
-            self.mark_handled(event).await?;
-            return Ok(Progress::Done);
-        }
-        let seen = match self.ask_for_authorization(&payment).await {
+        let (payment, asked) = if let Some(payment) = self.settling.mark_asked(id).await {
+            let asked = self.request_authorization(&payment).await;
+            (payment, asked)
+        } else {
+            let payment = self.find_payment(id).await?;
+            if !payment.status.is_undecided() {
+                self.mark_handled(event).await?;
+                return Ok(Progress::Done);
+            }
+            let asked = self.ask_for_authorization(&payment).await;
+            (payment, asked)
+        };
+        let seen = match asked {
             Ok(seen) => seen,
             Err(error) => return Err(self.note_unknown(&payment, error).await?),
         };
@@ -78,6 +85,11 @@ impl App {
                 return Err(ProviderError::Unknown(error).into());
             }
         }
+        self.request_authorization(payment).await
+    }
+
+    /// Asks the provider, after [`payments::mark_asked`].
+    async fn request_authorization(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
         let request = Authorize {
             payment_id: payment.id,
             order_id: payment.order_id,

@@ -15,11 +15,11 @@ use crate::{
         payment::{Payment, PaymentStatus},
     },
     provider::{ProviderPayment, ProviderStatus},
-    store::{self, payments},
+    store::{self, orders::LockedOrder, payments},
 };
 
 /// What is to be done about an authorized payment.
-enum Capturing {
+pub(super) enum Capturing {
     /// The provider is to be asked for this amount.
     Amount(i64),
     /// The order is dead: its money is let go.
@@ -37,19 +37,23 @@ impl App {
 
     /// The same, whether an event led here or not.
     pub(super) async fn capture(&self, event: Option<&Handling>, id: PaymentId) -> Result<Progress, Error> {
-        let payment = self.find_payment(id).await?;
-        let capturing = match payment.status {
-            PaymentStatus::Authorized => {
-                retry("begin_capture", || self.begin_capture(event, &payment)).await?
-            }
-            _ => Capturing::NotNow,
-        };
-        let amount = match capturing {
-            Capturing::Amount(amount) => amount,
-            Capturing::Dead => return self.release(event, payment.order_id).await,
-            Capturing::NotNow => {
-                self.mark_handled(event).await?;
-                return Ok(Progress::Done);
+        let (payment, amount) = if let Some(begun) = self.settling.begin_capture(id).await {
+            begun
+        } else {
+            let payment = self.find_payment(id).await?;
+            let capturing = match payment.status {
+                PaymentStatus::Authorized => {
+                    retry("begin_capture", || self.begin_capture(event, &payment)).await?
+                }
+                _ => Capturing::NotNow,
+            };
+            match capturing {
+                Capturing::Amount(amount) => (payment, amount),
+                Capturing::Dead => return self.release(event, payment.order_id).await,
+                Capturing::NotNow => {
+                    self.mark_handled(event).await?;
+                    return Ok(Progress::Done);
+                }
             }
         };
         let seen = match self.ask_for_capture(&payment, amount).await {
@@ -65,24 +69,12 @@ impl App {
         let mut tx = self.store.begin("begin_capture").await?;
         let change = OrderChange::lock(&mut tx, payment.order_id, &Handling::cause_of(event)).await?;
         let payment = change.lock_payment(&mut tx, payment.id).await?;
-        if change.order.status.is_dead() {
-            return Ok(Capturing::Dead);
+        let capturing = decide_capture(&change.order, &payment);
+        if let (Capturing::Amount(amount), None) = (&capturing, payment.amount_capturing) {
+            payments::mark_capturing(&mut tx, payment.id, *amount).await?;
+            tx.commit().await?;
         }
-        if payment.status != PaymentStatus::Authorized || payment.void_requested_at.is_some() {
-            return Ok(Capturing::NotNow);
-        }
-        if let Some(amount) = payment.amount_capturing {
-            return Ok(Capturing::Amount(amount));
-        }
-        let due = change.order.amount_due();
-        let automatic = (payment.capture_method == CaptureMethod::Automatic).then_some(due);
-        let Some(amount) = payment.capture_requested_amount.or(automatic) else {
-            return Ok(Capturing::NotNow);
-        };
-        let amount = amount.min(due);
-        payments::mark_capturing(&mut tx, payment.id, amount).await?;
-        tx.commit().await?;
-        Ok(Capturing::Amount(amount))
+        Ok(capturing)
     }
 
     async fn ask_for_capture(&self, payment: &Payment, amount: i64) -> Result<ProviderPayment, Error> {
@@ -95,6 +87,23 @@ impl App {
         }
         Ok(self.provider()?.capture(payment.id, reference, amount).await?)
     }
+}
+
+/// What is to be done about a payment, under its lock and its order's. An amount that is fixed stays.
+pub(super) fn decide_capture(order: &LockedOrder, payment: &Payment) -> Capturing {
+    if order.status.is_dead() {
+        return Capturing::Dead;
+    }
+    if payment.status != PaymentStatus::Authorized || payment.void_requested_at.is_some() {
+        return Capturing::NotNow;
+    }
+    if let Some(amount) = payment.amount_capturing {
+        return Capturing::Amount(amount);
+    }
+    let due = order.amount_due();
+    let automatic = (payment.capture_method == CaptureMethod::Automatic).then_some(due);
+    let asked = payment.capture_requested_amount.or(automatic);
+    asked.map_or(Capturing::NotNow, |amount| Capturing::Amount(amount.min(due)))
 }
 
 /// The provider's id of a payment that it has authorized.

@@ -72,6 +72,7 @@ mod set_inventory;
 mod set_location;
 mod set_purchase_limit;
 mod set_webhook_endpoint;
+mod settling_engine;
 mod ship_shipment;
 mod shipment_change;
 mod start_payment;
@@ -117,6 +118,7 @@ pub use set_inventory::SetInventory;
 pub use set_location::SetLocation;
 pub use set_purchase_limit::SetPurchaseLimit;
 pub use set_webhook_endpoint::SetWebhookEndpoint;
+pub use settling_engine::SettlingEngine;
 pub use ship_shipment::ShipShipment;
 pub use test_webhook_endpoint::TestWebhookEndpoint;
 pub use transfer_inventory::{Transfer, TransferInventory};
@@ -133,6 +135,8 @@ pub struct App {
     pub locks: Arc<dyn LockManager>,
     /// Who places orders.
     pub engine: ReservationEngine,
+    /// Who does for many orders at once what events lead to.
+    pub settling: SettlingEngine,
     /// Who moves the money. Only a process that runs the payment worker needs it, and holds its key.
     pub provider: Option<Arc<dyn PaymentProvider>>,
     /// Whose webhooks count.

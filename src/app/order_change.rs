@@ -11,6 +11,7 @@ use crate::{
     },
     store::{
         Conn, open_orders,
+        order_batch::{self, OrderMark},
         orders::{self, LockedOrder},
         outbox::{self, NewEvent},
         payments,
@@ -34,15 +35,26 @@ impl OrderChange {
         tracing::Span::current().record("order_id", tracing::field::display(id));
         let order = orders::lock(conn, id).await?;
         let order = order.ok_or_else(|| Error::NotFound { kind: "order", id: id.to_string() })?;
+        Ok(Self::of(order, cause.clone()))
+    }
+
+    /// Locks several orders, which are in the order of their ids, none twice. Gives each, or `None` where there is none.
+    pub(super) async fn lock_all(
+        conn: &mut Conn,
+        wanted: Vec<(OrderId, Cause)>,
+    ) -> Result<Vec<Option<Self>>, Error> {
+        let ids: Vec<OrderId> = wanted.iter().map(|(id, _)| *id).collect();
+        let mut locked = order_batch::orders::lock(conn, &ids).await?.into_iter().peekable();
+        let changes = wanted.into_iter().map(|(id, cause)| {
+            let order = locked.next_if(|order| order.id == id)?;
+            Some(Self::of(order, cause))
+        });
+        Ok(changes.collect())
+    }
+
+    fn of(order: LockedOrder, cause: Cause) -> Self {
         let (from_status, from_version) = (order.status, order.version);
-        Ok(Self {
-            order,
-            from_status,
-            from_version,
-            cancel_reason: None,
-            events: Vec::new(),
-            cause: cause.clone(),
-        })
+        Self { order, from_status, from_version, cancel_reason: None, events: Vec::new(), cause }
     }
 
     /// Fails unless the order is in a version that the request is meant for.
@@ -105,14 +117,37 @@ impl OrderChange {
         if self.events.is_empty() {
             return Ok(self.events);
         }
-        let order = self.order;
-        orders::mark(conn, &order, self.from_version, self.cancel_reason.as_deref()).await?;
-        let waits = |status| status == OrderStatus::PendingPayment;
+        orders::mark(conn, &self.order, self.from_version, self.cancel_reason.as_deref()).await?;
         // After the levels, which the change itself has locked.
-        if order.is_counted && waits(self.from_status) && !waits(order.status) {
-            open_orders::close(conn, &[order.id]).await?;
+        if self.is_closed() {
+            open_orders::close(conn, &[self.order.id]).await?;
         }
         Ok(self.events)
+    }
+
+    /// The same for several orders, of which only status and version have changed.
+    pub(super) async fn save_all(conn: &mut Conn, mut changes: Vec<Self>) -> Result<(), Error> {
+        changes.retain(|change| !change.events.is_empty());
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let marks = changes
+            .iter()
+            .map(|change| OrderMark { order: &change.order, from_version: change.from_version });
+        order_batch::orders::mark(conn, &marks.collect::<Vec<_>>()).await?;
+        let closed = changes.iter().filter(|change| change.is_closed());
+        let closed: Vec<OrderId> = closed.map(|change| change.order.id).collect();
+        if !closed.is_empty() {
+            open_orders::close(conn, &closed).await?;
+        }
+        let events: Vec<NewEvent> = changes.into_iter().flat_map(|change| change.events).collect();
+        Ok(outbox::insert(conn, &events).await?)
+    }
+
+    /// Whether the order waited for its payment, is counted because of it, and waits no more.
+    fn is_closed(&self) -> bool {
+        let waits = |status| status == OrderStatus::PendingPayment;
+        self.order.is_counted && waits(self.from_status) && !waits(self.order.status)
     }
 }
 

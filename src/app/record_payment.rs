@@ -48,6 +48,11 @@ impl App {
             let message = format!("payment {id} is of {ours}, the provider says {theirs}");
             return Err(store::Error::Inconsistent(message).into());
         }
+        if (event.is_none() || then == Then::Finish)
+            && let Some(status) = self.settling.record_payment(event, payment, seen).await
+        {
+            return Ok(status);
+        }
         let status = retry("record_payment", || self.record_once(event, payment, seen, then)).await?;
         if seen.status == ProviderStatus::Declined && !seen.reference.is_empty() {
             self.close_declined(payment, &seen.reference).await;
@@ -114,7 +119,7 @@ impl App {
 }
 
 /// The status that the provider's view amounts to, what was refunded aside.
-fn target(seen: &ProviderPayment) -> PaymentStatus {
+pub(super) fn target(seen: &ProviderPayment) -> PaymentStatus {
     match seen.status {
         ProviderStatus::Processing => PaymentStatus::Processing,
         ProviderStatus::RequiresAction => PaymentStatus::RequiresAction,
@@ -133,28 +138,12 @@ async fn move_payment(
     seen: &ProviderPayment,
 ) -> Result<(), Error> {
     let from = payment.status;
-    payment.status = next;
-    payment.provider_reference = Some(seen.reference.clone()).filter(|reference| !reference.is_empty());
-    payment.outcome_unknown_since = None;
-    let (event, note): (fn(PaymentData) -> Event, &str) = match next {
-        PaymentStatus::Authorized => (Event::PaymentAuthorized, "the provider set the money aside"),
-        PaymentStatus::Captured => {
-            payment.amount_captured = seen.amount_captured;
-            payment.amount_refund_claimed = seen.amount_refunded;
-            (Event::PaymentCaptured, "the provider took the money")
+    let Some((event, note)) = advance(payment, next, seen) else {
+        // Back from `requires_action`: nobody needs to know. Refunds are never on a path: see `record_refunds`.
+        if next == PaymentStatus::Processing {
+            payments::mark(conn, payment, from, "processing again").await?;
         }
-        PaymentStatus::Voided => (Event::PaymentVoided, "the provider gave the money free"),
-        PaymentStatus::Failed => {
-            payment.decline_code.clone_from(&seen.decline_code);
-            (Event::PaymentFailed, "the provider refused")
-        }
-        PaymentStatus::RequiresAction => (Event::PaymentRequiresAction, "the customer has to act"),
-        // Back from `requires_action`: nobody needs to know.
-        PaymentStatus::Processing => {
-            return Ok(payments::mark(conn, payment, from, "processing again").await?);
-        }
-        // Never on a path: see `record_refunds`.
-        PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => return Ok(()),
+        return Ok(());
     };
     payments::mark(conn, payment, from, note).await?;
     change.emit(event((&*payment).into()));
@@ -169,6 +158,38 @@ async fn move_payment(
         PaymentStatus::Voided | PaymentStatus::Failed => cancel_lapsed(conn, change).await,
         _ => Ok(()),
     }
+}
+
+/// An event about a payment.
+type PaymentEvent = fn(PaymentData) -> Event;
+
+/// What the provider's view makes of a payment that moves on to `next`: what is told of it, with the note in its history.
+pub(super) fn advance(
+    payment: &mut Payment,
+    next: PaymentStatus,
+    seen: &ProviderPayment,
+) -> Option<(PaymentEvent, &'static str)> {
+    payment.status = next;
+    payment.provider_reference = Some(seen.reference.clone()).filter(|reference| !reference.is_empty());
+    payment.outcome_unknown_since = None;
+    let told: (PaymentEvent, _) = match next {
+        PaymentStatus::Authorized => (Event::PaymentAuthorized, "the provider set the money aside"),
+        PaymentStatus::Captured => {
+            payment.amount_captured = seen.amount_captured;
+            payment.amount_refund_claimed = seen.amount_refunded;
+            (Event::PaymentCaptured, "the provider took the money")
+        }
+        PaymentStatus::Voided => (Event::PaymentVoided, "the provider gave the money free"),
+        PaymentStatus::Failed => {
+            payment.decline_code.clone_from(&seen.decline_code);
+            (Event::PaymentFailed, "the provider refused")
+        }
+        PaymentStatus::RequiresAction => (Event::PaymentRequiresAction, "the customer has to act"),
+        PaymentStatus::Processing | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
+            return None;
+        }
+    };
+    Some(told)
 }
 
 /// The order that was paid by a payment which is gone has no claim on its stock. What has not begun to ship is canceled; of
@@ -210,6 +231,12 @@ async fn confirm_order(conn: &mut Conn, change: &mut OrderChange) -> Result<(), 
     let order_id = change.order.id;
     let (held, committed) = (ReservationStatus::Held, ReservationStatus::Committed);
     move_reservations(conn, &[order_id], held, committed, change.cause()).await?;
+    confirm(change)
+}
+
+/// Moves an order on whose stock is committed.
+pub(super) fn confirm(change: &mut OrderChange) -> Result<(), Error> {
+    let order_id = change.order.id;
     change.become_status(OrderStatus::Confirmed)?;
     change.emit(Event::OrderConfirmed(OrderConfirmed { order_id }));
     Ok(())

@@ -33,7 +33,7 @@ use super::{
 };
 
 /// How many orders for each second that other measurements last, where the order file does not say.
-const ORDERS_PER_SECOND: u64 = 250;
+const ORDERS_PER_SECOND: u64 = 800;
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Between two looks at the database.

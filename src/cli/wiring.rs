@@ -7,7 +7,10 @@ use serde_json::Value;
 use url::Url;
 
 use crate::{
-    app::{App, BacklogLimits, EventBacklog, ReservationEngine, ReservationOptions, Settings, Watches},
+    app::{
+        App, BacklogLimits, EventBacklog, ReservationEngine, ReservationOptions, Settings, SettlingEngine,
+        Watches,
+    },
     bus::{Definitions, EventBus, Inspected, Policy, RabbitMqBus, RabbitMqOptions},
     config::{Config, FulfilmentMode, LockBackend, ProviderBackend},
     domain::{event::Topic, new_order::OrderLimits, open_orders::OpenOrderCaps, webhook_url::UrlRules},
@@ -222,12 +225,14 @@ pub(super) async fn app(config: &Config) -> anyhow::Result<App> {
         },
     };
     let engine = ReservationEngine::new(store.clone(), options);
+    let settling = SettlingEngine::new(&store);
     Ok(App {
         watches: Watches::new(&store),
         backlog: EventBacklog::new(backlog_limits(config)),
         store,
         locks: Arc::new(NoLock),
         engine,
+        settling,
         provider: None,
         webhooks: StripeWebhooks::new(config.provider.webhook_secrets()),
         webhook_sender: webhook_sender(config)?,

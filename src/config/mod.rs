@@ -129,7 +129,7 @@ mod tests {
                 "http.rate_limit.requests_per_second",
             ),
             ("HOLDFAST__ORDER__DEFAULT_LOCATION", "a b", "order.default_location"),
-            ("HOLDFAST__WORKER__PAYMENT__MAX_PREFETCH", "15", "worker.payment.max_prefetch"),
+            ("HOLDFAST__WORKER__PAYMENT__MAX_PREFETCH", "63", "worker.payment.max_prefetch"),
             ("HOLDFAST__WORKER__RELAY__WINDOW", "0", "worker.relay.window"),
             ("HOLDFAST__WORKER__RELAY__LANES", "17", "worker.relay.lanes"),
             ("HOLDFAST__WORKER__RETENTION__INTERVAL_MS", "0", "worker.retention.interval_ms"),

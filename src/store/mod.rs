@@ -4,9 +4,9 @@
 //! `find_` gives an option, `lock_` takes the row lock, `insert_`, `mark_` is a guarded change, `delete_`.
 //!
 //! Rules that make it correct. Transactions run at READ COMMITTED and lock rows before they decide. The order of locks
-//! is the same everywhere, so that nothing can deadlock: order or import, then payment, then levels in key order, then
-//! counts of open orders in key order, then unique keys (idempotency key, client reference) by insertion; a webhook endpoint,
-//! then its deliveries. No network call is made inside a transaction.
+//! is the same everywhere, so that nothing can deadlock: inbox, then order or import, then payment, each of several by id, then
+//! levels in key order, then counts of open orders in key order, then unique keys (idempotency key, client reference) by insertion;
+//! a webhook endpoint, then its deliveries. No network call is made inside a transaction.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -35,6 +35,7 @@ pub mod locations;
 pub mod movements;
 mod newest_first;
 pub mod open_orders;
+pub mod order_batch;
 pub mod orders;
 pub mod outbox;
 pub mod payment_lookups;
@@ -86,8 +87,9 @@ pub struct StoreOptions {
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
 /// The outbox grows from nothing to millions of rows and back before PostgreSQL's statistics know, and a plan that is made for
-/// an empty table reads all of a large one, again and again. So whoever does finds rows by their keys, always.
-const OUTBOX_OPTIONS: [(&str, &str); 5] = [
+/// an empty table reads all of a large one, again and again. So whoever does finds rows by their keys, always; and so does who
+/// writes many orders at once, whose number a plan cannot know.
+const BY_KEY_OPTIONS: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
@@ -100,9 +102,9 @@ const OUTBOX_OPTIONS: [(&str, &str); 5] = [
 pub struct Store {
     pool: PgPool,
     placements: Arc<PlacementConnections>,
-    outbox: PgPool,
+    by_key: PgPool,
     pool_metrics: PoolMetrics,
-    outbox_metrics: PoolMetrics,
+    by_key_metrics: PoolMetrics,
     patience: Duration,
 }
 
@@ -125,13 +127,13 @@ impl Store {
             // A dead connection shows itself at the first statement and the caller tries again; asking each time costs a
             // round trip for every transaction.
             .test_before_acquire(false);
-        let outbox = pool.clone().connect_lazy_with(connect.clone().options(OUTBOX_OPTIONS));
+        let by_key = pool.clone().connect_lazy_with(connect.clone().options(BY_KEY_OPTIONS));
         let pool = pool.connect_with(connect.clone()).await?;
         let placements = Arc::new(PlacementConnections::new(connect, options.acquire_timeout));
         let pool_metrics = PoolMetrics::of("general", &pool);
-        let outbox_metrics = PoolMetrics::of("outbox", &outbox);
+        let by_key_metrics = PoolMetrics::of("by_key", &by_key);
         let patience = options.statement_timeout + ANSWER_MARGIN;
-        Ok(Self { pool, placements, outbox, pool_metrics, outbox_metrics, patience })
+        Ok(Self { pool, placements, by_key, pool_metrics, by_key_metrics, patience })
     }
 
     /// Applies the migrations that are missing.
@@ -170,6 +172,16 @@ impl Store {
         Ok(Tx { inner, name, span })
     }
 
+    /// Begins a transaction that changes many orders at once: see [`order_batch`]. It waits a second at most for a row that
+    /// somebody keeps: whoever is in the batch with that row should not have to wait for it.
+    pub async fn begin_batch(&self, name: &'static str) -> Result<Tx, Error> {
+        let span = spans::transaction(name);
+        let wait = self.by_key_metrics.begin();
+        let inner =
+            wait.end(Box::pin(self.by_key.begin_with("BEGIN; SET LOCAL lock_timeout = '1s'")).await)?;
+        Ok(Tx { inner, name, span })
+    }
+
     /// A connection for reads that need no transaction.
     ///
     /// Waiting for one takes 4 KB of state. Boxed, only those pay for it who ask: an order that is placed does not, and its
@@ -181,8 +193,8 @@ impl Store {
 
     /// A connection for those who read the outbox again and again; see [`outbox`].
     pub async fn outbox_conn(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, Error> {
-        let wait = self.outbox_metrics.begin();
-        Ok(wait.end(Box::pin(self.outbox.acquire()).await)?)
+        let wait = self.by_key_metrics.begin();
+        Ok(wait.end(Box::pin(self.by_key.acquire()).await)?)
     }
 
     /// One round trip.
@@ -194,7 +206,7 @@ impl Store {
     /// Closes every connection, awaited.
     pub async fn close(&self) {
         self.placements.close().await;
-        self.outbox.close().await;
+        self.by_key.close().await;
         self.pool.close().await;
     }
 }

@@ -149,28 +149,28 @@ pub async fn insert_event(conn: &mut Conn, payment: &Payment, note: &str) -> Res
     Ok(())
 }
 
-struct PaymentRow {
-    id: Uuid,
-    order_id: Uuid,
-    method: String,
-    provider: String,
-    provider_reference: Option<String>,
-    payment_token: String,
-    status: String,
-    currency: String,
-    amount: i64,
-    amount_captured: i64,
-    amount_refunded: i64,
-    amount_refund_claimed: i64,
-    capture_requested_amount: Option<i64>,
-    amount_capturing: Option<i64>,
-    void_requested_at: Option<DateTime<Utc>>,
-    void_reason: Option<String>,
-    capture_method: String,
-    decline_code: Option<String>,
-    outcome_unknown_since: Option<DateTime<Utc>>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+pub(super) struct PaymentRow {
+    pub(super) id: Uuid,
+    pub(super) order_id: Uuid,
+    pub(super) method: String,
+    pub(super) provider: String,
+    pub(super) provider_reference: Option<String>,
+    pub(super) payment_token: String,
+    pub(super) status: String,
+    pub(super) currency: String,
+    pub(super) amount: i64,
+    pub(super) amount_captured: i64,
+    pub(super) amount_refunded: i64,
+    pub(super) amount_refund_claimed: i64,
+    pub(super) capture_requested_amount: Option<i64>,
+    pub(super) amount_capturing: Option<i64>,
+    pub(super) void_requested_at: Option<DateTime<Utc>>,
+    pub(super) void_reason: Option<String>,
+    pub(super) capture_method: String,
+    pub(super) decline_code: Option<String>,
+    pub(super) outcome_unknown_since: Option<DateTime<Utc>>,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
 }
 
 impl TryFrom<PaymentRow> for Payment {
@@ -207,7 +207,7 @@ impl TryFrom<PaymentRow> for Payment {
 macro_rules! select_payments {
     ($which:literal, $argument:expr) => {
         sqlx::query_as!(
-            PaymentRow,
+            crate::store::payments::PaymentRow,
             "SELECT id, order_id, method, provider, provider_reference, payment_token, status, currency, amount,
                     amount_captured, amount_refunded, amount_refund_claimed, capture_requested_amount, amount_capturing,
                     void_requested_at, void_reason, capture_method, decline_code, outcome_unknown_since, created_at,
@@ -217,6 +217,8 @@ macro_rules! select_payments {
         )
     };
 }
+
+pub(super) use select_payments;
 
 /// One payment.
 pub async fn find(conn: &mut Conn, id: PaymentId) -> Result<Option<Payment>, Error> {

@@ -45,6 +45,7 @@ mod support;
 mod telemetry;
 mod tidy;
 mod webhooks;
+mod worker_batches;
 mod worker_breaker;
 mod worker_imports;
 mod worker_orders;

@@ -57,8 +57,9 @@ impl LockedOrder {
 
 /// Takes the row lock of an order.
 pub async fn lock(conn: &mut Conn, id: OrderId) -> Result<Option<LockedOrder>, Error> {
-    let row = sqlx::query!(
-        r#"SELECT status, version, total_amount, amount_canceled, keeps_money, extensions, currency, capture_method,
+    let row = sqlx::query_as!(
+        LockedRow,
+        r#"SELECT id, status, version, total_amount, amount_canceled, keeps_money, extensions, currency, capture_method,
                   created_at, expires_at, expires_at <= clock_timestamp() AS "is_overdue!",
                   customer_id IS NOT NULL OR client_id IS NOT NULL AS "is_counted!"
            FROM orders WHERE id = $1 FOR UPDATE"#,
@@ -66,9 +67,32 @@ pub async fn lock(conn: &mut Conn, id: OrderId) -> Result<Option<LockedOrder>, E
     )
     .fetch_optional(conn)
     .await?;
-    row.map(|row| {
-        Ok(LockedOrder {
-            id,
+    row.map(LockedOrder::try_from).transpose()
+}
+
+/// What is read of an order under its lock.
+pub(super) struct LockedRow {
+    pub(super) id: Uuid,
+    pub(super) status: String,
+    pub(super) version: i64,
+    pub(super) total_amount: i64,
+    pub(super) amount_canceled: i64,
+    pub(super) keeps_money: bool,
+    pub(super) extensions: i16,
+    pub(super) currency: String,
+    pub(super) capture_method: String,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
+    pub(super) is_overdue: bool,
+    pub(super) is_counted: bool,
+}
+
+impl TryFrom<LockedRow> for LockedOrder {
+    type Error = Error;
+
+    fn try_from(row: LockedRow) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.id.into(),
             status: parse(&row.status, "orders.status")?,
             version: row.version,
             total_amount: row.total_amount,
@@ -82,8 +106,7 @@ pub async fn lock(conn: &mut Conn, id: OrderId) -> Result<Option<LockedOrder>, E
             is_overdue: row.is_overdue,
             is_counted: row.is_counted,
         })
-    })
-    .transpose()
+    }
 }
 
 /// Takes the row locks of orders whose time to pay has run out: `among` these if given, any if not. Orders that another

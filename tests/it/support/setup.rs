@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) provider_timeout: Duration,
     /// Whether the provider sends webhooks.
     pub(crate) webhooks: bool,
+    /// What events lead to is done for each order by itself, and not in batches.
+    pub(crate) one_by_one: bool,
     /// How orders are batched.
     pub(crate) reservation: ReservationOptions,
     /// How often may be asked.
@@ -67,6 +69,7 @@ impl Default for Setup {
             lock_timeout: PATIENCE,
             provider_timeout: Duration::from_secs(20),
             webhooks: false,
+            one_by_one: false,
             reservation: ReservationOptions {
                 lanes: 2,
                 queue: 4096,
@@ -111,6 +114,7 @@ pub(super) async fn build(
     let store = database.store().await;
     App {
         engine: ReservationEngine::new(store.clone(), setup.reservation),
+        settling: if setup.one_by_one { SettlingEngine::one_by_one() } else { SettlingEngine::new(&store) },
         watches: Watches::new(&store),
         backlog: EventBacklog::new(setup.backlog),
         store,
