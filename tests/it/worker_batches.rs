@@ -73,9 +73,8 @@ fn mix() -> Vec<(Value, &'static str)> {
                            "capture_method": capture, "customer_id": format!("c{}", n % 7) });
         let token = match rng.random_range(0..20) {
             0 => "pm_card_chargeDeclined",
-            1 => "pm_sandbox_requires_action",
-            2 => "pm_sandbox_error_after_authorize",
-            3 => "pm_sandbox_error_after_capture",
+            1 => "pm_sandbox_error_after_authorize",
+            2 => "pm_sandbox_error_after_capture",
             _ => "pm_card_visa",
         };
         (body, token)

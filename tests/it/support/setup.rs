@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use holdfast::{
     app::{
         App, BacklogLimits, CreateApiKey, EventBacklog, NewApiKey, Once, ReservationEngine,
-        ReservationOptions, Settings, Watches,
+        ReservationOptions, Settings, SettlingEngine, Watches,
     },
     bus::RabbitMqOptions,
     config::{Config, Http, RateLimit},
