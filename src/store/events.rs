@@ -112,7 +112,7 @@ pub async fn list_confirmed(conn: &mut Conn, ids: &[EventId]) -> Result<Vec<Enve
     let rows = sqlx::query_as!(
         Row,
         "SELECT position AS place, event_id, type AS event_type, subject, sequence, created_at, correlation_id,
-                causation_id, data
+                causation_id, trace_parent, data
          FROM outbox_sent WHERE event_id = ANY($1)",
         &ids,
     )

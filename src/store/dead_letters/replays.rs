@@ -121,6 +121,8 @@ pub async fn claim(conn: &mut Conn, limit: i64) -> Result<Vec<ClaimedReplay>, Er
                 time: row.event_time,
                 correlation_id: row.correlation_id,
                 causation_id: row.causation_id.map(EventId::from),
+                // Its trace has ended with the letter.
+                trace_parent: None,
                 data: data.map_err(|error| Error::Inconsistent(format!("dead_letter.body: {error}")))?,
             },
             reason: parse(&row.reason_code, "dead_letter.reason_code")?,

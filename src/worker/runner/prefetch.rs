@@ -126,7 +126,7 @@ mod tests {
         run(&mut prefetch, 200, slow / 8, slow).await;
         assert!((9..=16).contains(&prefetch.current()), "{}", prefetch.current());
         // Few arrive, however fast they are handled.
-        assert_eq!(run(&mut prefetch, 200, slow, fast).await, []);
+        assert_eq!(run(&mut prefetch, 200, slow, fast).await, Vec::<u16>::new());
     }
 
     #[tokio::test(start_paused = true)]
@@ -134,10 +134,10 @@ mod tests {
         let mut prefetch = Prefetch::new(8, 64);
         // 8 and 10 of a round trip: not twice of 16.
         let time = Duration::from_millis(8);
-        assert_eq!(run(&mut prefetch, 1000, Duration::from_millis(1), time).await, []);
+        assert_eq!(run(&mut prefetch, 1000, Duration::from_millis(1), time).await, Vec::<u16>::new());
         // And wavers around it.
         for gap in [900, 1100, 950, 1050].map(Duration::from_micros) {
-            assert_eq!(run(&mut prefetch, 100, gap, time).await, []);
+            assert_eq!(run(&mut prefetch, 100, gap, time).await, Vec::<u16>::new());
         }
     }
 
