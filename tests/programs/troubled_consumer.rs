@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use holdfast::{
     app::{
         App, BacklogLimits, Error, EventBacklog, Handling, Progress, ReservationEngine, ReservationOptions,
-        Settings, Watches,
+        Settings, SettlingEngine, Watches,
     },
     bus::{EventBus, RabbitMqBus, RabbitMqOptions, Subscription},
     config::Config,
@@ -19,12 +19,14 @@ use holdfast::{
         event::{Event, EventType},
         new_order::OrderLimits,
         open_orders::OpenOrderCaps,
+        webhook_url::UrlRules,
     },
     lifecycle::shutdown_token,
     lock::NoLock,
-    provider::StripeWebhooks,
+    provider::{StripeWebhooks, install_crypto_provider},
     store::{self, Store, StoreOptions, inbox},
     telemetry,
+    webhook::{AddressGuard, NameLookup, SystemLookup, WebhookOptions, WebhookSender},
     worker::{Consumer, ConsumerOptions, run_consumer},
 };
 
@@ -92,14 +94,24 @@ async fn app(config: &Config) -> App {
     let caps = OpenOrderCaps::NONE;
     let reservation =
         ReservationOptions { lanes: 1, queue: 1, batch_orders: 1, batch_lines: 1, share_locks: false, caps };
+    install_crypto_provider();
+    let lookup: Arc<dyn NameLookup> = Arc::new(SystemLookup);
+    let webhooks = WebhookOptions {
+        urls: UrlRules { allow_insecure: false, ports: None },
+        addresses: AddressGuard::default(),
+        timeout: patience,
+        idle_connections: 0,
+    };
     App {
         engine: ReservationEngine::new(store.clone(), reservation),
+        settling: SettlingEngine::one_by_one(),
         watches: Watches::new(&store),
         backlog: EventBacklog::new(BacklogLimits::default()),
         store,
         locks: Arc::new(NoLock),
         provider: None,
         webhooks: StripeWebhooks::new(Vec::new()),
+        webhook_sender: WebhookSender::new(webhooks, &lookup).unwrap(),
         settings: Settings {
             provider_name: "none",
             limits: OrderLimits {

@@ -27,7 +27,7 @@ pub(super) async fn measure(link: &Link, topology: &Topology) -> Result<Vec<Queu
                 request("close a channel", channel.close(200, "looked".into())).await?;
             }
             Err(error) if connected.is_alive() => {
-                tracing::debug!(queue, %error, "a queue cannot be looked at")
+                tracing::debug!(queue, %error, "a queue cannot be looked at");
             }
             Err(error) => return Err(error),
         }

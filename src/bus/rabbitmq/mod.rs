@@ -47,7 +47,9 @@ pub use self::{
     inspect::{Found, Inspected},
     policy::Policy,
 };
-use super::{BusError, DeadDelivery, Deliveries, Delivery, EventBus, PublishOutcome, QueueDepth, Subscription};
+use super::{
+    BusError, DeadDelivery, Deliveries, Delivery, EventBus, PublishOutcome, QueueDepth, Subscription,
+};
 use crate::domain::event::Envelope;
 
 /// Storing dead letters is one short transaction each; more in flight would not be faster.
