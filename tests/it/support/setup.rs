@@ -32,6 +32,7 @@ use super::{
 pub(crate) const WEBHOOK_SECRETS: [&str; 2] = ["whsec_of_the_tests_new", "whsec_of_the_tests_old"];
 
 /// What a test wants otherwise than by default.
+#[expect(clippy::struct_excessive_bools, reason = "settings that have nothing to do with each other")]
 pub(crate) struct Setup {
     /// Whether SKUs are locked in ZooKeeper, or nowhere.
     pub(crate) zookeeper: bool,

@@ -70,18 +70,9 @@ fn the_page_lists_every_metric_and_no_other() {
     let none: Vec<_> = listed
         .difference(&source)
         .filter(|name| !OF_OTHERS.iter().any(|other| name.starts_with(other)))
-        .filter(|name| !OTHER_BRANCHES.iter().any(|other| name.starts_with(other)))
         .collect();
     assert!(none.is_empty(), "the program has no such metrics: {none:?}");
 }
-
-const OTHER_BRANCHES: [&str; 5] = [
-    "holdfast_consumer_",
-    "holdfast_webhook_",
-    "holdfast_bus_connected",
-    "holdfast_bus_blocked_seconds",
-    "holdfast_dead_letters_waiting",
-];
 
 #[test]
 fn each_alert_is_made_of_metrics_and_leads_to_what_is_to_be_done() {

@@ -109,7 +109,7 @@ async fn an_endpoint_that_has_failed_for_days_is_disabled() {
 async fn a_slow_and_a_dead_endpoint_keep_no_other_waiting() {
     let test = started().await;
     let [slow, dead, good] = [Receiver::start().await, Receiver::start().await, Receiver::start().await];
-    slow.answer(Reply { delay: Duration::from_secs(60), ..Reply::status(200) });
+    slow.answer(Reply { delay: Duration::from_mins(1), ..Reply::status(200) });
     dead.answer(Reply::status(500));
     let silent = endpoint(&test, &slow, &[]).await;
     let failing = endpoint(&test, &dead, &[]).await;

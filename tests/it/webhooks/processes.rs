@@ -36,7 +36,7 @@ async fn a_worker_that_is_killed_sends_again_under_the_same_id() {
     let system = System::start(Servers::Neither, &SETTINGS).await;
     system.api("api").await;
     let receiver = Receiver::start().await;
-    receiver.answer_first([Reply { delay: Duration::from_secs(60), ..Reply::status(200) }]);
+    receiver.answer_first([Reply { delay: Duration::from_mins(1), ..Reply::status(200) }]);
     system.worker("worker-webhook", &["webhook"]);
     let id = begun(&system, &receiver).await;
     receiver.wait_for(1).await;

@@ -21,7 +21,7 @@ use super::{
 const ALIVE_WITHIN: Duration = Duration::from_secs(15);
 
 /// From the last customer to when nothing is on its way any more.
-const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+const SETTLED_WITHIN: Duration = Duration::from_mins(2);
 
 /// What was found.
 #[derive(Debug, Default)]

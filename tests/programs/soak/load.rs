@@ -20,7 +20,7 @@ use super::{
 const CUSTOMERS: usize = 150;
 
 /// How long the last customers may take.
-const LAST: Duration = Duration::from_secs(60);
+const LAST: Duration = Duration::from_mins(1);
 
 /// Running load.
 pub(super) struct Load {
@@ -70,12 +70,12 @@ async fn restock(clients: Arc<Clients>, seed: u64, stop: CancellationToken) {
         if stop.run_until_cancelled(sleep(Duration::from_secs(2))).await.is_none() {
             return;
         }
-        let rows: String =
-            (0..HOT).map(|sku| format!("hot-{sku},{}\n", random.random_range(0..30))).collect();
+        let rows: Vec<String> =
+            (0..HOT).map(|sku| format!("hot-{sku},{}", random.random_range(0..30))).collect();
         let request = Request {
             path: "/v1/inventory/imports?mode=delta".to_owned(),
             key: format!("import-{number}"),
-            body: Body::Csv(format!("sku,on_hand\n{rows}")),
+            body: Body::Csv(format!("sku,on_hand\n{}\n", rows.join("\n"))),
         };
         let copies = random.random_range(1..=2);
         clients.send(request, copies).await;
@@ -124,9 +124,12 @@ impl Customer<'_> {
 
     async fn place(&mut self, seconds: u64) -> Option<Value> {
         let mut skus: Vec<String> = (0..self.random.random_range(1..=3))
-            .map(|_| match self.random.random_bool(0.3) {
-                true => format!("hot-{}", self.random.random_range(0..HOT)),
-                false => format!("sku-{}", self.random.random_range(0..OTHERS)),
+            .map(|_| {
+                if self.random.random_bool(0.3) {
+                    format!("hot-{}", self.random.random_range(0..HOT))
+                } else {
+                    format!("sku-{}", self.random.random_range(0..OTHERS))
+                }
             })
             .collect();
         skus.sort();

@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
     for fault in &faults {
         println!("  {fault}");
     }
-    let started_at = chrono::Utc::now();
+    let started_at = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now());
     let system = Arc::new(System::start(&options).await);
     observer::install(&system).await;
     system.start_roles().await;

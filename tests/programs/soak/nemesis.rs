@@ -22,7 +22,7 @@ use super::{
 const DRAIN: Duration = Duration::from_secs(25);
 
 /// For so long it is looked whether what a fault had hit works again.
-const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
+const RECOVERED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Carries out all faults, and returns when the last is healed. Gives what went wrong with it.
 pub(super) async fn run(

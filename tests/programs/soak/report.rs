@@ -126,8 +126,8 @@ pub(super) fn write(system: &System, report: &Report, verdict: &Verdict) -> Exit
     for entry in fs::read_dir(system.stack.dir().join("logs")).unwrap().flatten() {
         let _ = fs::copy(entry.path(), logs.join(entry.file_name()));
     }
-    let all = complaints.iter().map(|complaint| format!("{complaint}\n")).collect::<String>();
-    fs::write(folder.join("complaints.txt"), &all).unwrap();
+    let all: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+    fs::write(folder.join("complaints.txt"), all.join("\n")).unwrap();
     for complaint in complaints.iter().take(40) {
         println!("  {complaint}");
     }

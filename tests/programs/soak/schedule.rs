@@ -73,7 +73,7 @@ pub(super) fn draw(seed: u64, length: Duration, options: &Options) -> Vec<Fault>
     let (mut faults, mut at) = (Vec::new(), CALM);
     while at < length {
         let mut fault = draw_one(&mut random, at, options);
-        fault.lasts = fault.lasts.min(length - at);
+        fault.lasts = fault.lasts.min(length.saturating_sub(at));
         let is_server = is_server(&fault.target) || fault.target == "sandbox";
         let name = if is_server { "servers".to_owned() } else { fault.target.clone() };
         if free_at.get(&name).is_none_or(|free_at| *free_at <= at) {

@@ -99,7 +99,9 @@ impl System {
         let mut environment = stack.environment();
         let mut set =
             |name: &str, value: &str| environment.push((format!("HOLDFAST__{name}"), value.to_owned()));
-        SETTINGS.iter().for_each(|(name, value)| set(name, value));
+        for (name, value) in SETTINGS {
+            set(name, value);
+        }
         set("PROVIDER__BASE_URL", &format!("http://{}", urls["sandbox"]));
         set("SANDBOX__BIND", &urls["sandbox"]);
         set("SANDBOX__WEBHOOK_URL", &format!("http://{}/v1/provider-webhooks/stripe", urls["api-a"]));
@@ -119,11 +121,11 @@ impl System {
         assert!(is_done, "migrate failed:\n{output}");
         let (_, output) = system.run(&["keys", "create", "--name", "soak", "--scopes", "admin"]).await;
         output.lines().find(|line| line.starts_with("hf_")).unwrap().clone_into(&mut system.key);
-        let mut stock = "sku,on_hand\n".to_owned();
-        (0..HOT).for_each(|sku| stock += &format!("hot-{sku},500\n"));
-        (0..OTHERS).for_each(|sku| stock += &format!("sku-{sku},100000\n"));
+        let hot = (0..HOT).map(|sku| format!("hot-{sku},500"));
+        let others = (0..OTHERS).map(|sku| format!("sku-{sku},100000"));
+        let rows: Vec<String> = ["sku,on_hand".to_owned()].into_iter().chain(hot).chain(others).collect();
         let file = system.stack.dir().join("stock.csv");
-        fs::write(&file, stock).unwrap();
+        fs::write(&file, rows.join("\n")).unwrap();
         let (is_done, output) = system.run(&["stock", "import", file.to_str().unwrap()]).await;
         assert!(is_done, "stock import failed:\n{output}");
         system
