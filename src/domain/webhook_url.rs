@@ -79,7 +79,7 @@ mod tests {
             "https://a.example",
             "https://a.example:8443/x?y=z",
             "https://192.0.32.10/",
-            "https://192.524298",
+            "https://192.8202",
         ] {
             assert!(check(url, &rules, &Public).is_ok(), "{url}");
         }
