@@ -116,7 +116,7 @@ pub(super) const NO_VIOLATIONS: &[(i64, &str)] = &[
         0,
         "WITH gone AS (DELETE FROM inbox i USING outbox_sent s
                        WHERE s.event_id = i.event_id AND s.type = 'order.expired.v1' RETURNING i.event_id)
-         INSERT INTO dead_letter (consumer, event_id, body, reason, attempts) SELECT 'payment', event_id, '', 'x', 1 FROM gone",
+         INSERT INTO dead_letter (consumer, event_id, body, reason_code, reason, attempts) SELECT 'payment', event_id, '', 'refused', 'x', 1 FROM gone",
     ),
     // Not sent yet, and handled already: the relay has not noted yet that the broker has it.
     (
