@@ -75,12 +75,9 @@ mod tests {
     #[test]
     fn only_urls_of_the_public_web_are_taken() {
         let rules = UrlRules { allow_insecure: false, ports: Some(vec![443, 8443]) };
-        for url in [
-            "https://a.example",
-            "https://a.example:8443/x?y=z",
-            "https://192.0.32.10/",
-            "https://192.8202",
-        ] {
+        for url in
+            ["https://a.example", "https://a.example:8443/x?y=z", "https://192.0.32.10/", "https://192.8202"]
+        {
             assert!(check(url, &rules, &Public).is_ok(), "{url}");
         }
         for (url, why) in [

@@ -35,7 +35,8 @@ const ROWS: &str = "
     UNION ALL SELECT concat_ws(' ', 'in shipment', n, s.location_id, r.sku, l.quantity, l.is_covering, r.status)
         FROM o JOIN shipment s ON s.order_id = o.id JOIN shipment_line l ON l.shipment_id = s.id
         JOIN reservation r ON r.order_id = o.id AND r.id = l.reservation_id
-    UNION ALL SELECT concat_ws(' ', 'movement', n, m.sku, m.location_id, m.type, m.delta_on_hand, m.actor, m.reason)
+    UNION ALL SELECT concat_ws(' ', 'movement', n, m.sku, m.location_id, m.type, m.delta_on_hand,
+                               CASE WHEN m.actor LIKE 'key\\_%' THEN 'a key' ELSE m.actor END, m.reason)
         FROM stock_movement m LEFT JOIN shipment s ON 'shp_' || replace(s.id::text, '-', '') = m.reference
         LEFT JOIN o ON o.id = s.order_id
     UNION ALL SELECT concat_ws(' ', 'event', n, e.type, e.correlation_id IS NULL,

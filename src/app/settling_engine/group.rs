@@ -15,7 +15,10 @@ use futures_util::FutureExt as _;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{super::Error, Subject};
-use crate::store::{self, Store};
+use crate::{
+    store::{self, Store},
+    telemetry::spans,
+};
 
 /// The most jobs of a batch: so it takes milliseconds, and the rows that it locks are free again soon.
 const ROOM: usize = 128;
@@ -76,6 +79,8 @@ impl<J: Job> Group<J> {
 
     /// Has a job carried out with the next batch. `None` if it was left out, or its batch failed.
     pub(super) async fn join(&self, job: J) -> Option<J::Outcome> {
+        // The wait for the batch, and the batch: its transaction is of many traces.
+        let _span = spans::step(J::NAME);
         let (reply, outcome) = oneshot::channel();
         {
             let mut state = self.0.lock();

@@ -23,6 +23,9 @@ pub(super) async fn within(
     if let Some(parent) = parent {
         log.record("trace_id", tracing::field::display(parent.trace_id()));
     }
+    if let Some(order_id) = subject.strip_prefix("order/") {
+        log.record("order_id", order_id);
+    }
     let span = spans::process(&Handled { consumer, event_type, id: &id, subject, attempt, parent });
     let ended = span.within(handled.instrument(log)).await;
     if !matches!(ended, Ended::Done | Ended::Duplicate) {

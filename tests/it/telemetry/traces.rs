@@ -166,8 +166,12 @@ async fn an_order_is_one_trace_from_its_request_to_its_shipment() {
     assert_eq!(consumed.attributes["messaging.system"], "rabbitmq");
     assert_eq!(consumed.attributes["messaging.consumer.group.name"], "payment");
     assert_eq!(consumed.attributes["holdfast.subject"], format!("order/{order_id}"));
-    let recorded = spans.iter().find(|span| span.name == "record_payment").expect("the transaction");
-    assert_eq!((recorded.kind, &*recorded.attributes["db.system.name"]), (SpanKind::Client, "postgresql"));
+    let recorded = spans.iter().filter(|span| span.name == "record_payments");
+    let parents: Vec<&str> = recorded.map(|span| span.parent.as_str()).collect();
+    assert_eq!(parents.len(), 2, "authorized and captured");
+    assert!(parents.contains(&consumed.id.as_str()));
+    let written = one(&spans, "start_payment");
+    assert_eq!((written.kind, &*written.attributes["db.system.name"]), (SpanKind::Client, "postgresql"));
     let called = one(&spans, "POST /v1/payment_intents");
     assert_eq!(called.attributes["http.response.status_code"], "200");
     // Nobody traces the questions whether a process is ready.
