@@ -1,7 +1,7 @@
 //! Posting messages to the merchant's endpoints, as Standard Webhooks says: signed, and to addresses that are allowed.
 //!
 //! Knows nothing of deliveries, and nothing of the database. The only place that connects to where somebody else says:
-//! every connection goes to an address that [`guard`] has checked, redirects are not followed, and no proxy is asked.
+//! every connection goes to an address that `guard` has checked, redirects are not followed, and no proxy is asked.
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,7 +2,7 @@
 //!
 //! A letter is requested, claimed by the process that sends it, sent, and then gone once the inbox has its event. Of each
 //! order and consumer one letter is on its way at a time, in the order of the history. A claim that led to nothing is free
-//! again after [`CLAIM`]; a letter may so be sent twice, which the inbox makes harmless.
+//! again after `CLAIM`; a letter may so be sent twice, which the inbox makes harmless.
 
 use chrono::{DateTime, Utc};
 
