@@ -136,20 +136,22 @@ async fn sigterm_finishes_what_was_begun_and_gives_the_rest_to_others_at_once() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_ends_in_the_middle_of_handling_doubles_nothing() {
     let (system, bus) = start(&[]).await;
-    publish(&bus, &(0..8).map(|_| event("slow")).collect::<Vec<_>>()).await;
+    // Longer than it takes until the connections end: 4 at a time, half a second each.
+    let slow = || (0..40).map(|_| event("slow")).collect::<Vec<_>>();
+    publish(&bus, &slow()).await;
     system.wait_for_count(EFFECTS, 1).await;
     for _ in 0..3 {
         block_in_place(|| system.stack.rabbitmqctl("rabbitmq", &["close_all_connections", "test"])).unwrap();
         system.wait_for_log("consumer", "was not settled").await;
-        publish(&bus_of(&system), &(0..8).map(|_| event("slow")).collect::<Vec<_>>()).await;
+        publish(&bus_of(&system), &slow()).await;
     }
-    system.wait_for_count(EFFECTS, 32).await;
+    system.wait_for_count(EFFECTS, 160).await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(
         (system.count(EFFECTS).await, system.count(DOUBLED).await, system.count(LETTERS).await),
-        (32, 0, 0)
+        (160, 0, 0)
     );
-    assert_eq!(system.count("SELECT count(*) FROM inbox").await, 32);
+    assert_eq!(system.count("SELECT count(*) FROM inbox").await, 160);
     bus.close().await;
 }
 
