@@ -78,7 +78,7 @@ impl App {
     /// Stores the refusal of a request that changed nothing, so that its repetition is refused too. One that took effect
     /// meanwhile keeps its answer.
     pub async fn record_refusal(&self, request: &IdempotentRequest, body: &str) -> Result<(), Error> {
-        idempotency::insert(&mut *self.store.conn().await?, request, body).await?;
+        idempotency::insert(&mut *self.store.conn_by_key().await?, request, body).await?;
         Ok(())
     }
 }

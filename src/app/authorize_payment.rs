@@ -67,7 +67,7 @@ impl App {
 
     async fn ask_for_authorization(&self, payment: &Payment) -> Result<ProviderPayment, Error> {
         // Before the provider is asked: what nobody has asked for cannot have been made, however old it is.
-        let Some(age) = payments::mark_asked(&mut *self.store.conn().await?, payment.id).await? else {
+        let Some(age) = payments::mark_asked(&mut *self.store.conn_by_key().await?, payment.id).await? else {
             return Ok(refused(payment, "order_dead".into()));
         };
         if payment.outcome_unknown_since.is_some() || payment.provider_reference.is_some() || age > ASKED_FOR
@@ -113,7 +113,9 @@ impl App {
         let reference = match &payment.provider_reference {
             Some(reference) => Some(reference.clone()),
             // An event may tell it before the answer to the request does.
-            None => provider_events::find_reference(&mut *self.store.conn().await?, payment.id).await?,
+            None => {
+                provider_events::find_reference(&mut *self.store.conn_by_key().await?, payment.id).await?
+            }
         };
         let seen = match reference {
             Some(reference) => self.provider()?.get(&reference).await.map(Some),
@@ -127,14 +129,14 @@ impl App {
     pub(super) async fn note_unknown(&self, payment: &Payment, error: Error) -> Result<Error, Error> {
         if matches!(error, Error::Provider(ProviderError::Unknown(_))) {
             tracing::warn!(payment_id = %payment.id, %error, "the payment stays as it is until it is looked up");
-            let mut conn = self.store.conn().await?;
+            let mut conn = self.store.conn_by_key().await?;
             payments::mark_outcome_unknown(&mut conn, payment.id, payment.status).await?;
         }
         Ok(error)
     }
 
     pub(super) async fn find_payment(&self, id: PaymentId) -> Result<Payment, Error> {
-        let payment = payments::find(&mut *self.store.conn().await?, id).await?;
+        let payment = payments::find(&mut *self.store.conn_by_key().await?, id).await?;
         payment.ok_or_else(|| Error::NotFound { kind: "payment", id: id.to_string() })
     }
 }

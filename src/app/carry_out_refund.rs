@@ -43,7 +43,7 @@ impl App {
         event: Option<&Handling>,
         id: RefundId,
     ) -> Result<Progress, Error> {
-        let refund = refunds::find(&mut *self.store.conn().await?, id).await?;
+        let refund = refunds::find(&mut *self.store.conn_by_key().await?, id).await?;
         let refund = refund.ok_or_else(|| Error::NotFound { kind: "refund", id: id.to_string() })?;
         if refund.status != RefundStatus::Pending {
             self.mark_handled(event).await?;
@@ -59,7 +59,7 @@ impl App {
             Err(error) => {
                 if matches!(error, Error::Provider(ProviderError::Unknown(_))) {
                     tracing::warn!(refund_id = %id, %error, "the refund stays pending until it is looked up");
-                    refunds::mark_outcome_unknown(&mut *self.store.conn().await?, id).await?;
+                    refunds::mark_outcome_unknown(&mut *self.store.conn_by_key().await?, id).await?;
                 }
                 return Err(error);
             }
@@ -71,7 +71,7 @@ impl App {
     async fn ask_for_refund(&self, refund: &Refund, payment: &Payment) -> Result<Outcome, Error> {
         let (provider, reference) = (self.provider()?, reference(payment)?);
         // Before the provider is asked: what nobody has asked for cannot have been made, however old it is.
-        let age = refunds::mark_asked(&mut *self.store.conn().await?, refund.id).await?;
+        let age = refunds::mark_asked(&mut *self.store.conn_by_key().await?, refund.id).await?;
         let may_be_made = refund.outcome_unknown_since.or(refund.accepted_at).is_some();
         if may_be_made || age > ASKED_FOR {
             // That the look-up is refused does not say that the refund was.

@@ -114,7 +114,7 @@ fn is_past(seconds: f64, limit: Option<Duration>) -> bool {
 }
 
 async fn look(store: &Store) -> Result<Backlog, store::Error> {
-    let look = async { outbox::backlog(&mut *store.outbox_conn().await?).await };
+    let look = async { outbox::backlog(&mut *store.conn_by_key().await?).await };
     timeout(store.patience(), look).await.map_err(|_| store::Error::Unavailable("it is silent".into()))?
 }
 

@@ -29,7 +29,7 @@ impl App {
     /// For how long the order has been over its time that is to be expired first, in seconds; 0 where there is none.
     pub async fn overdue_seconds(&self) -> Result<f64, Error> {
         let pin = self.settings.payment_pin.as_secs_f64();
-        Ok(orders::find_overdue_seconds(&mut *self.store.conn().await?, pin).await?)
+        Ok(orders::find_overdue_seconds(&mut *self.store.conn_by_key().await?, pin).await?)
     }
 
     async fn expire_once(

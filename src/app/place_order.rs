@@ -95,7 +95,7 @@ impl App {
     /// expiry worker (G7).
     async fn reap_expired(&self, items: &[Shortage], cause: &Cause) -> Result<bool, Error> {
         let keys: Vec<LevelKey> = items.iter().flat_map(Shortage::levels).collect();
-        let mut conn = self.store.conn().await?;
+        let mut conn = self.store.conn_by_key().await?;
         let pin = self.settings.payment_pin.as_secs_f64();
         let expired = reservations::find_expired_orders(&mut conn, &keys, pin, REAP_LIMIT).await?;
         drop(conn);

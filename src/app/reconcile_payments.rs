@@ -34,7 +34,7 @@ impl App {
     /// Looks up payments whose time has come, `limit` at most, all at once. Gives how many. A look-up that fails is logged,
     /// and comes again later.
     pub async fn reconcile_payments(&self, limit: u16) -> Result<usize, Error> {
-        let due = payment_lookups::claim(&mut *self.store.conn().await?, limit.into()).await?;
+        let due = payment_lookups::claim(&mut *self.store.conn_by_key().await?, limit.into()).await?;
         join_all(due.iter().map(async |due| {
             if let Err(error) = self.reconcile_payment(due).await {
                 let (payment_id, again_at) = (due.id, due.next_lookup_at);
@@ -55,13 +55,13 @@ impl App {
             if has_money && !status.is_live() {
                 self.let_go_of_late_money(due.id, seen).await?;
             }
-            payments::clear_outcome_unknown(&mut *self.store.conn().await?, due.id, due.began).await?;
+            payments::clear_outcome_unknown(&mut *self.store.conn_by_key().await?, due.id, due.began).await?;
         }
-        provider_events::mark_processed(&mut *self.store.conn().await?, due.id, due.began).await?;
+        provider_events::mark_processed(&mut *self.store.conn_by_key().await?, due.id, due.began).await?;
         if due.is_overdue {
             self.go_on(due.id, payment.order_id, status, seen.is_some()).await?;
         }
-        Ok(payment_lookups::mark_settled(&mut *self.store.conn().await?, due).await?)
+        Ok(payment_lookups::mark_settled(&mut *self.store.conn_by_key().await?, due).await?)
     }
 
     /// Lets go of money that the provider has set aside for a payment that is over here: e.g. the customer tried again on a
@@ -80,7 +80,7 @@ impl App {
         }
         tracing::warn!(payment_id = %id, status = %payment.status, "money that came late was given free");
         let note = "the provider set money aside all the same, and gave it free";
-        Ok(payments::insert_event(&mut *self.store.conn().await?, &payment, note).await?)
+        Ok(payments::insert_event(&mut *self.store.conn_by_key().await?, &payment, note).await?)
     }
 
     /// Does what an event was to lead to, and did not.
@@ -112,11 +112,11 @@ impl App {
     /// Carries out the refunds of a payment that are pending, one that fails keeping none of the others waiting, and
     /// writes down what a dead order has yet to give back.
     async fn settle_refunds(&self, id: PaymentId, order_id: OrderId) -> Result<Progress, Error> {
-        let mut pending = refunds::list_of_payment(&mut *self.store.conn().await?, id).await?;
+        let mut pending = refunds::list_of_payment(&mut *self.store.conn_by_key().await?, id).await?;
         pending.retain(|refund| refund.status == RefundStatus::Pending);
         let sent = join_all(pending.iter().map(|refund| self.send_refund(None, refund.id))).await;
         sent.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let refunds = refunds::list_of_payment(&mut *self.store.conn().await?, id).await?;
+        let refunds = refunds::list_of_payment(&mut *self.store.conn_by_key().await?, id).await?;
         // What the provider has refused once is not asked for again by itself; I9 tells of it.
         if refunds.iter().any(|refund| refund.status == RefundStatus::Failed) {
             return Ok(Progress::Done);

@@ -54,7 +54,7 @@ impl App {
     }
 
     async fn find_money_of_dead_order(&self, order_id: OrderId) -> Result<Option<Payment>, Error> {
-        let mut conn = self.store.conn().await?;
+        let mut conn = self.store.conn_by_key().await?;
         let order = orders::find(&mut conn, order_id).await?;
         let Some(order) = order.filter(|order| order.status.is_dead()) else { return Ok(None) };
         // One that is still `processing` comes back here once the provider has decided.

@@ -88,7 +88,7 @@ impl App {
             let events = change.save_order(&mut tx).await?;
             let answer = answer::store(&mut tx, request, &payment).await?;
             tx.commit().await?;
-            outbox::insert(&mut *self.store.conn().await?, &events).await?;
+            outbox::insert(&mut *self.store.conn_by_key().await?, &events).await?;
             return Ok(answer);
         }
         change.save(&mut tx).await?;

@@ -94,7 +94,7 @@ where
     }
 
     async fn read(&self, keys: &[K]) -> Result<Vec<(K, V)>, store::Error> {
-        (self.query)(&mut *self.store.conn().await?, keys).await
+        (self.query)(&mut *self.store.conn_by_key().await?, keys).await
     }
 
     fn tell(&self, values: Vec<(K, V)>) {

@@ -156,7 +156,7 @@ pub async fn check(
     scope: &Scope,
     described: usize,
 ) -> Result<Vec<Found>, Error> {
-    let mut tx = store.begin("audit").await?;
+    let mut tx = store.begin_report("audit").await?;
     sqlx::query("SET TRANSACTION READ ONLY").execute(&mut *tx).await?;
     for (name, value) in [("statement_timeout", STATEMENT_TIMEOUT_MS), ("work_mem", WORK_MEM)] {
         sqlx::query("SELECT set_config($1, $2, true)").bind(name).bind(value).execute(&mut *tx).await?;

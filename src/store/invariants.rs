@@ -306,7 +306,7 @@ const WATCHED_TIMEOUT: &str = "SET LOCAL statement_timeout = '2s'";
 
 /// Runs a watched invariant's query. One that takes too long is an error, and not known to be broken.
 pub async fn check_watched(store: &Store, invariant: &Invariant) -> Result<Option<Violation>, Error> {
-    let mut tx = store.begin("watch_invariant").await?;
+    let mut tx = store.begin_report("watch_invariant").await?;
     sqlx::query(WATCHED_TIMEOUT).execute(&mut *tx).await?;
     let found = check(&mut tx, invariant).await?;
     tx.rollback().await?;

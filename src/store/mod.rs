@@ -86,9 +86,9 @@ pub struct StoreOptions {
 /// What an answer may take beyond the statement that it answers.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
-/// The outbox grows from nothing to millions of rows and back before PostgreSQL's statistics know, and a plan that is made for
-/// an empty table reads all of a large one, again and again. So whoever does finds rows by their keys, always; and so does who
-/// writes many orders at once, whose number a plan cannot know.
+/// A table may grow from nothing to millions of rows before PostgreSQL's statistics know, the outbox back as well, and a plan that
+/// is made for an empty table reads all of a large one, again and again. So whatever changes something finds its rows by their
+/// keys, always, and its statements are planned once; only lists and reports leave the choice to PostgreSQL.
 const BY_KEY_OPTIONS: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -164,8 +164,16 @@ impl Store {
         self.patience
     }
 
-    /// Begins a transaction. `name` shows up in errors and in PostgreSQL's log.
+    /// Begins a transaction that finds its rows by their keys. `name` shows up in errors and in PostgreSQL's log.
     pub async fn begin(&self, name: &'static str) -> Result<Tx, Error> {
+        let span = spans::transaction(name);
+        let wait = self.by_key_metrics.begin();
+        let inner = wait.end(Box::pin(self.by_key.begin()).await)?;
+        Ok(Tx { inner, name, span })
+    }
+
+    /// Begins a transaction that reads whole tables, or parts of them that PostgreSQL is to choose the way through.
+    pub async fn begin_report(&self, name: &'static str) -> Result<Tx, Error> {
         let span = spans::transaction(name);
         let wait = self.pool_metrics.begin();
         let inner = wait.end(Box::pin(self.pool.begin()).await)?;
@@ -182,7 +190,7 @@ impl Store {
         Ok(Tx { inner, name, span })
     }
 
-    /// A connection for reads that need no transaction.
+    /// A connection for lists and other reads that need no transaction.
     ///
     /// Waiting for one takes 4 KB of state. Boxed, only those pay for it who ask: an order that is placed does not, and its
     /// handler and each layer around it would carry those 4 KB.
@@ -191,8 +199,8 @@ impl Store {
         Ok(wait.end(Box::pin(self.pool.acquire()).await)?)
     }
 
-    /// A connection for those who read the outbox again and again; see [`outbox`].
-    pub async fn outbox_conn(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, Error> {
+    /// A connection for statements by key that need no transaction, again and again.
+    pub async fn conn_by_key(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, Error> {
         let wait = self.by_key_metrics.begin();
         Ok(wait.end(Box::pin(self.by_key.acquire()).await)?)
     }

@@ -115,7 +115,7 @@ pub async fn cancel_empty(conn: &mut Conn, order_id: OrderId) -> Result<Vec<Ship
     let ids = sqlx::query_scalar!(
         "UPDATE shipment s SET status = 'canceled', updated_at = now()
          WHERE s.order_id = $1 AND s.status IN ('pending', 'packed')
-           AND NOT EXISTS (SELECT 1 FROM shipment_line l WHERE l.shipment_id = s.id AND l.is_covering)
+           AND NOT EXISTS (SELECT 1 FROM shipment_line l WHERE l.shipment_id = s.id AND l.is_covering IS NOT FALSE)
          RETURNING id",
         order_id.uuid(),
     )
@@ -144,7 +144,7 @@ pub async fn list_pieces(conn: &mut Conn, order_id: OrderId, id: ShipmentId) -> 
     let rows = sqlx::query!(
         "SELECT l.reservation_id, l.order_line_id, r.sku, r.location_id, l.quantity, l.quantity_returned
          FROM shipment_line l JOIN reservation r ON r.order_id = $1 AND r.id = l.reservation_id
-         WHERE l.shipment_id = $2 AND l.is_covering ORDER BY l.reservation_id",
+         WHERE l.shipment_id = $2 AND l.is_covering IS NOT FALSE ORDER BY l.reservation_id",
         order_id.uuid(),
         id.uuid(),
     )

@@ -95,7 +95,7 @@ impl Engine {
         let silent = |_| store::Error::Unavailable("PostgreSQL did not answer in time".into());
         let (read_at, levels) = retry("read_candidates", || async {
             let read = async {
-                let mut conn = self.store.conn().await?;
+                let mut conn = self.store.conn_by_key().await?;
                 Ok((Instant::now(), candidates::list(&mut conn, &names, LEVELS_OF_SKU).await?))
             };
             timeout(self.store.patience(), read).await.map_err(silent)?

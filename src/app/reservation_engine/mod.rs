@@ -185,7 +185,7 @@ impl ReservationEngine {
     pub(super) async fn find_answer(&self, request: &IdempotentRequest) -> Result<Option<Answer>, Error> {
         let look_up = async {
             let Ok(_turn) = self.0.look_ups.acquire().await else { return Ok(None) };
-            answer::find(&mut *self.0.store.conn().await?, request).await
+            answer::find(&mut *self.0.store.conn_by_key().await?, request).await
         };
         timeout(LOOK_UP_PATIENCE, look_up).await.unwrap_or(Ok(None))
     }

@@ -31,7 +31,7 @@ impl Job for BeginCapture {
     async fn carry_out(store: &Store, jobs: &[Self]) -> Result<Vec<Option<(Payment, i64)>>, Error> {
         let ids: Vec<PaymentId> = jobs.iter().map(|job| job.id).collect();
         // The order of a payment never changes.
-        let found = payments::find(&mut *store.outbox_conn().await?, &ids).await?;
+        let found = payments::find(&mut *store.conn_by_key().await?, &ids).await?;
         let mut batch =
             Batch::open(store, Self::NAME, found.iter().map(|payment| (None::<&Handling>, payment.order_id)))
                 .await?;

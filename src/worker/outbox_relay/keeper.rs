@@ -52,7 +52,8 @@ impl Keeper {
                 _ = timeout(rest, self.members.changed()) => {}
             }
         }
-        let give_up = async { relay_lease::release(&mut *self.app.store.conn().await?, &self.name).await };
+        let give_up =
+            async { relay_lease::release(&mut *self.app.store.conn_by_key().await?, &self.name).await };
         let given_up: Result<Result<(), store::Error>, _> = timeout(self.lease, give_up).await;
         if !matches!(given_up, Ok(Ok(()))) {
             tracing::warn!(?given_up, "relay leases were not given up: they end by themselves");
@@ -63,7 +64,7 @@ impl Keeper {
     /// One look at the leases. Gives the rest until the next.
     async fn step(&mut self) -> Result<Duration, store::Error> {
         let members = self.members.list().await;
-        let mut conn = self.app.store.conn().await?;
+        let mut conn = self.app.store.conn_by_key().await?;
         let owners = relay_lease::list_owners(&mut conn).await?;
         let share = members.map(|members| self.share(&members, &owners));
         let asked = Instant::now();

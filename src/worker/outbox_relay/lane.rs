@@ -114,7 +114,7 @@ impl Lane {
         window: &Window,
         from: i64,
     ) -> Result<(Vec<OutboxRow>, Vec<Envelope>), store::Error> {
-        let mut conn = self.app.store.outbox_conn().await?;
+        let mut conn = self.app.store.conn_by_key().await?;
         let shards: Vec<i16> = window.shards.iter().map(|(shard, _)| *shard).collect();
         let room = i64::try_from(self.room).unwrap_or(i64::MAX);
         let pending = outbox::list_pending(&mut conn, &shards, from, room).await?;
@@ -153,7 +153,7 @@ impl Lane {
             report(envelope, attempts, outcome);
             failed.push((row.id, backoff(attempts).as_secs_f64()));
         }
-        let mut conn = self.app.store.outbox_conn().await?;
+        let mut conn = self.app.store.conn_by_key().await?;
         if !confirmed.is_empty() {
             let sent = outbox::mark_sent(&mut conn, &self.owner, &window.shards, &confirmed).await?;
             if sent != confirmed.len() as u64 {

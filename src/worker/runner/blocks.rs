@@ -46,7 +46,7 @@ impl Blocks {
         if !self.may_be(app, consumer, &envelope.subject).await? {
             return Ok(None);
         }
-        let mut conn = app.store.conn().await?;
+        let mut conn = app.store.conn_by_key().await?;
         dead_letters::find_earlier(&mut conn, consumer, &envelope.subject, envelope.sequence).await
     }
 
@@ -61,7 +61,7 @@ impl Blocks {
         if known.read_at.is_none_or(|at| at.elapsed() > RENEWED) {
             let at = Instant::now();
             let subjects =
-                dead_letters::list_subjects(&mut *app.store.conn().await?, consumer, MOST + 1).await?;
+                dead_letters::list_subjects(&mut *app.store.conn_by_key().await?, consumer, MOST + 1).await?;
             let is_partial = i64::try_from(subjects.len()).is_ok_and(|count| count > MOST);
             *known = Known { read_at: Some(at), subjects: subjects.into_iter().collect(), is_partial };
         }

@@ -103,17 +103,19 @@ impl Handler {
     /// Whether handling an event alone has begun before and not ended. Where that cannot be read, it has not.
     pub(super) async fn was_begun_alone(&self, delivery: &Delivery) -> bool {
         let Ok(envelope) = &delivery.envelope else { return false };
-        let begun: Result<bool, store::Error> =
-            async { quarantine::contains(&mut *self.app.store.conn().await?, self.name, envelope.id).await }
-                .await;
+        let begun: Result<bool, store::Error> = async {
+            quarantine::contains(&mut *self.app.store.conn_by_key().await?, self.name, envelope.id).await
+        }
+        .await;
         begun.unwrap_or(false)
     }
 
     /// Handles an event that was there when processes died. How often that begins is written down first, and that it has
     /// ended once it has: what is begun again and again and never ends is what kills them.
     async fn handle_alone(&self, envelope: &Envelope, attempt: u32) -> Ended {
-        let begun =
-            async { quarantine::insert(&mut *self.app.store.conn().await?, self.name, envelope.id).await };
+        let begun = async {
+            quarantine::insert(&mut *self.app.store.conn_by_key().await?, self.name, envelope.id).await
+        };
         match begun.await {
             // Burying it ends the count.
             Ok(begun) if begun > DEADLY => return Ended::Deadly(begun - 1),
@@ -123,9 +125,10 @@ impl Handler {
             Err(error) => return Ended::Failed(error.into()),
         }
         let ended = self.handle(envelope, true).await;
-        let noted: Result<(), store::Error> =
-            async { quarantine::delete(&mut *self.app.store.conn().await?, self.name, envelope.id).await }
-                .await;
+        let noted: Result<(), store::Error> = async {
+            quarantine::delete(&mut *self.app.store.conn_by_key().await?, self.name, envelope.id).await
+        }
+        .await;
         if let Err(error) = noted {
             tracing::warn!(consumer = self.name, event_id = %envelope.id, %error, "that it ended could not be noted");
         }
@@ -167,7 +170,9 @@ impl Handler {
         if !is_kept(&self.app, envelope).await? {
             return Ok(Some(Ended::TooOld));
         }
-        if came_before && inbox::contains(&mut *self.app.store.conn().await?, self.name, envelope.id).await? {
+        if came_before
+            && inbox::contains(&mut *self.app.store.conn_by_key().await?, self.name, envelope.id).await?
+        {
             return Ok(Some(Ended::Duplicate));
         }
         if self.consumer.builds_on_earlier_events() {
@@ -215,7 +220,7 @@ pub(in crate::worker) async fn bury(app: &App, letter: &NewDeadLetter<'_>) -> Se
         (letter.consumer, letter.reason.as_str(), letter.text, letter.attempts);
     tracing::error!(consumer, event_id, reason, text, attempts, "dead letter");
     let stored: Result<_, store::Error> =
-        async { dead_letters::insert(&mut *app.store.conn().await?, letter).await }.await;
+        async { dead_letters::insert(&mut *app.store.conn_by_key().await?, letter).await }.await;
     match stored {
         Ok(_) => Settlement::Ack,
         Err(error) => {
@@ -230,7 +235,7 @@ async fn is_kept(app: &App, envelope: &Envelope) -> Result<bool, store::Error> {
     if DateTime::<Utc>::from(SystemTime::now()) - envelope.time < YOUNG {
         return Ok(true);
     }
-    inbox::is_kept(&mut *app.store.conn().await?, envelope.id).await
+    inbox::is_kept(&mut *app.store.conn_by_key().await?, envelope.id).await
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
