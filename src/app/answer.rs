@@ -22,6 +22,13 @@ pub struct Answer {
     pub replayed: bool,
 }
 
+impl Answer {
+    /// The answer to a request that took effect just now.
+    pub(super) const fn now(request: &IdempotentRequest, body: String) -> Self {
+        Self { status: request.success_status, body, replayed: false }
+    }
+}
+
 /// What became of a request: it was done now, or before, under its idempotency key.
 #[derive(Debug, Clone)]
 pub enum Once<T> {
@@ -67,11 +74,24 @@ pub(super) async fn store(
 ) -> Result<Answer, Error> {
     let body = to_json(body)?;
     if !planted::is_on(Fault::NoIdempotencyRow) && !idempotency::insert(conn, request, &body).await? {
-        return Err(
-            store::Error::Aborted("the idempotency key took effect in another transaction".into()).into()
-        );
+        return Err(took_effect_elsewhere());
     }
-    Ok(Answer { status: request.success_status, body, replayed: false })
+    Ok(Answer::now(request, body))
+}
+
+/// The same for several requests, none twice, with the body of each.
+pub(super) async fn store_all(
+    conn: &mut Conn,
+    answers: &[(&IdempotentRequest, String)],
+) -> Result<(), Error> {
+    if !planted::is_on(Fault::NoIdempotencyRow) && !idempotency::insert_all(conn, answers).await? {
+        return Err(took_effect_elsewhere());
+    }
+    Ok(())
+}
+
+fn took_effect_elsewhere() -> Error {
+    store::Error::Aborted("the idempotency key took effect in another transaction".into()).into()
 }
 
 impl App {

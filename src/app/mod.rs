@@ -9,7 +9,11 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    domain::{ids::EventId, new_order::OrderLimits, trace_parent::TraceParent},
+    domain::{
+        ids::{EventId, OrderId},
+        new_order::OrderLimits,
+        trace_parent::TraceParent,
+    },
     lock::LockManager,
     provider::{PaymentProvider, ProviderError, StripeWebhooks},
     store::Store,
@@ -201,5 +205,10 @@ impl Handling {
     /// What a change follows from: the event that led to it, if one did.
     fn cause_of(event: Option<&Self>) -> Cause {
         event.map(|event| event.cause.clone()).unwrap_or_default()
+    }
+
+    /// A job of a batch.
+    fn of(event: Option<&Self>, order_id: OrderId) -> (Option<&Self>, OrderId, Cause) {
+        (event, order_id, Self::cause_of(event))
     }
 }

@@ -1,7 +1,10 @@
 //! Starting a payment: one row, `processing`, and the event that the payment worker acts on.
 
+use chrono::{DateTime, Utc};
+
 use super::{
     Answer, App, Cause, Conflict, Error, ExpectedVersion, answer, order_change::OrderChange, retry::retry,
+    settling_engine::Start,
 };
 use crate::{
     domain::{
@@ -12,7 +15,7 @@ use crate::{
         validation::Rule,
     },
     planted::{self, Fault},
-    store::{Conn, idempotency::IdempotentRequest, outbox, payments},
+    store::{Conn, idempotency::IdempotentRequest, orders::LockedOrder, outbox, payments},
 };
 
 impl App {
@@ -30,6 +33,19 @@ impl App {
         cause: &Cause,
     ) -> Result<Answer, Error> {
         new.validate().map_err(Error::Invalid)?;
+        if !planted::is_on(Fault::PublishOutsideTransaction) {
+            let job = Start {
+                request: request.clone(),
+                order_id,
+                expected: expected.cloned(),
+                new: new.clone(),
+                cause: cause.clone(),
+                provider: self.settings.provider_name,
+            };
+            if let Some(answer) = self.settling.start_payment(job).await {
+                return Ok(answer);
+            }
+        }
         retry("start_payment", || self.start_once(request, order_id, expected, new, cause)).await
     }
 
@@ -48,40 +64,8 @@ impl App {
         }
         change.require_version(expected)?;
         refuse_live_payment(&mut tx, order_id).await?;
-        let order = &change.order;
-        change.require_status(|status| status == OrderStatus::PendingPayment)?;
-        if order.is_overdue {
-            return Err(Conflict::ReservationExpired {}.into());
-        }
-        let amount = order.amount_due();
-        if new.amount.is_some_and(|asked| asked != amount) {
-            let detail = format!("must be what is due for the order, {amount}");
-            return Err(Error::invalid(Rule::AmountMismatch, "/amount", detail));
-        }
         let now = payments::now(&mut tx).await?;
-        let payment = Payment {
-            id: PaymentId::new(),
-            order_id,
-            method: new.method,
-            provider: self.settings.provider_name.to_owned(),
-            provider_reference: None,
-            payment_token: new.payment_token.clone(),
-            status: PaymentStatus::Processing,
-            currency: order.currency,
-            amount,
-            amount_captured: 0,
-            amount_refunded: 0,
-            amount_refund_claimed: 0,
-            capture_requested_amount: None,
-            amount_capturing: None,
-            void_requested_at: None,
-            void_reason: None,
-            capture_method: new.capture_method.unwrap_or(order.capture_method),
-            decline_code: None,
-            outcome_unknown_since: None,
-            created_at: now,
-            updated_at: now,
-        };
+        let payment = begin(&change.order, new, self.settings.provider_name, now)?;
         payments::insert(&mut tx, &payment).await?;
         change.emit(Event::PaymentCreated((&payment).into()));
         if planted::is_on(Fault::PublishOutsideTransaction) {
@@ -96,6 +80,47 @@ impl App {
         tx.commit().await?;
         Ok(answer)
     }
+}
+
+/// The payment of an order under its lock, if it may be paid.
+pub(super) fn begin(
+    order: &LockedOrder,
+    new: &NewPayment,
+    provider: &str,
+    now: DateTime<Utc>,
+) -> Result<Payment, Error> {
+    Conflict::require_status("order", order.status, |status| status == OrderStatus::PendingPayment)?;
+    if order.is_overdue {
+        return Err(Conflict::ReservationExpired {}.into());
+    }
+    let amount = order.amount_due();
+    if new.amount.is_some_and(|asked| asked != amount) {
+        let detail = format!("must be what is due for the order, {amount}");
+        return Err(Error::invalid(Rule::AmountMismatch, "/amount", detail));
+    }
+    Ok(Payment {
+        id: PaymentId::new(),
+        order_id: order.id,
+        method: new.method,
+        provider: provider.to_owned(),
+        provider_reference: None,
+        payment_token: new.payment_token.clone(),
+        status: PaymentStatus::Processing,
+        currency: order.currency,
+        amount,
+        amount_captured: 0,
+        amount_refunded: 0,
+        amount_refund_claimed: 0,
+        capture_requested_amount: None,
+        amount_capturing: None,
+        void_requested_at: None,
+        void_reason: None,
+        capture_method: new.capture_method.unwrap_or(order.capture_method),
+        decline_code: None,
+        outcome_unknown_since: None,
+        created_at: now,
+        updated_at: now,
+    })
 }
 
 /// The index `payment_one_live_key` would refuse the second payment too; this says why in the client's words.

@@ -131,3 +131,35 @@ pub async fn insert(conn: &mut Conn, request: &IdempotentRequest, body: &str) ->
     .await?;
     Ok(result.rows_affected() == 1)
 }
+
+/// The same for several requests with the body of each; all or none.
+pub async fn insert_all(conn: &mut Conn, answers: &[(&IdempotentRequest, String)]) -> Result<bool, Error> {
+    let column = |of: fn(&IdempotencyKey) -> &str| -> Vec<&str> {
+        answers.iter().map(|(request, _)| of(&request.key)).collect()
+    };
+    let digests: Vec<Uuid> = answers.iter().map(|(request, _)| request.key.digest()).collect();
+    let clients: Vec<Uuid> = answers.iter().map(|(request, _)| request.key.client_id().uuid()).collect();
+    let fingerprints: Vec<&[u8]> = answers.iter().map(|(request, _)| &request.fingerprint[..]).collect();
+    let statuses: Vec<i16> = answers
+        .iter()
+        .map(|(request, _)| i16::try_from(request.success_status).unwrap_or_default())
+        .collect();
+    let bodies: Vec<&str> = answers.iter().map(|(_, body)| body.as_str()).collect();
+    // In the order of the keys: two batches that share some cannot wait for each other.
+    let result = sqlx::query!(
+        "INSERT INTO idempotency_key (digest, client_id, route, key, fingerprint, status_code, response_body)
+         SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::smallint[], $7::text[])
+                AS n (digest, client_id, route, key, fingerprint, status_code, response_body)
+         ORDER BY digest ON CONFLICT DO NOTHING",
+        &digests,
+        &clients,
+        &column(IdempotencyKey::route) as _,
+        &column(IdempotencyKey::header) as _,
+        &fingerprints as _,
+        &statuses,
+        &bodies as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(result.rows_affected() == answers.len() as u64)
+}

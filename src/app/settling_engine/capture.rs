@@ -33,7 +33,7 @@ impl Job for BeginCapture {
         // The order of a payment never changes.
         let found = payments::find(&mut *store.conn_by_key().await?, &ids).await?;
         let mut batch =
-            Batch::open(store, Self::NAME, found.iter().map(|payment| (None::<&Handling>, payment.order_id)))
+            Batch::open(store, Self::NAME, found.iter().map(|payment| Handling::of(None, payment.order_id)))
                 .await?;
         let order_ids = batch.order_ids();
         let locked = payments::lock_of_orders(&mut batch.tx, &order_ids).await?;

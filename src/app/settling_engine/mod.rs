@@ -1,10 +1,11 @@
-//! The settling engine: carries out what events lead to for many orders at once, one transaction for each batch.
+//! The settling engine: starts payments, and carries out what events lead to, for many orders at once, one transaction for each
+//! batch.
 //!
 //! Load makes the batches, no timer does: while one batch of a kind is written the next one gathers ([`group`]). At low load a
 //! batch is one order, and nobody waits.
 //!
-//! It carries out the plain case only: one payment that the provider has authorized or captured as it was asked, stock that is
-//! there. Whatever is not plain under the row locks is left out of the batch, and so is everything of a batch that fails: who
+//! It carries out the plain case only: the first payment of an order that waits for it, one that the provider has authorized or
+//! captured as it was asked, stock that is there. Whatever is not plain under the row locks is left out of the batch, and so is everything of a batch that fails: who
 //! asked then does it by itself, by the use case, which stays the reference. Either finds what the other has done by inbox and
 //! status, so that an unknown commit is found out there too.
 //!
@@ -13,7 +14,7 @@
 
 use uuid::Uuid;
 
-use super::{Error, Handling, order_change::OrderChange};
+use super::{Answer, Cause, Error, Handling, order_change::OrderChange};
 use crate::{
     domain::{
         ids::{EventId, OrderId, PaymentId},
@@ -28,12 +29,15 @@ mod capture;
 mod group;
 mod record;
 mod ship;
+mod start;
 
 use ask::Ask;
 use capture::BeginCapture;
 use group::Group;
 use record::Record;
 use ship::{Plan, Ship};
+
+pub(super) use start::Start;
 
 /// See the module. Clones share one engine. Whatever it is asked for, `None` means: not by me.
 #[derive(Debug, Clone)]
@@ -46,6 +50,7 @@ struct Groups {
     record: Group<Record>,
     plan: Group<Plan>,
     ship: Group<Ship>,
+    start: Group<Start>,
 }
 
 impl SettlingEngine {
@@ -57,12 +62,18 @@ impl SettlingEngine {
             record: Group::new(store),
             plan: Group::new(store),
             ship: Group::new(store),
+            start: Group::new(store),
         }))
     }
 
     /// An engine that leaves everything to the use cases.
     pub const fn one_by_one() -> Self {
         Self(None)
+    }
+
+    /// Starts a payment.
+    pub(super) async fn start_payment(&self, job: Start) -> Option<Answer> {
+        self.0.as_ref()?.start.join(job).await
     }
 
     /// Notes that the provider is going to be asked to authorize a payment of which it cannot know yet.
@@ -121,29 +132,30 @@ struct Batch {
 }
 
 impl Batch {
-    /// Notes the events in the inbox and locks the orders.
+    /// Notes the events in the inbox and locks the orders. A job: the event that leads to it, if one does, its order, and what the
+    /// change follows from.
     async fn open<'a>(
         store: &Store,
         name: &'static str,
-        jobs: impl Iterator<Item = (Option<&'a Handling>, OrderId)>,
+        jobs: impl Iterator<Item = (Option<&'a Handling>, OrderId, Cause)>,
     ) -> Result<Self, Error> {
         let mut tx = store.begin_batch(name).await?;
-        let mut jobs: Vec<(usize, Option<&Handling>, OrderId)> =
-            jobs.enumerate().map(|(index, (event, order_id))| (index, event, order_id)).collect();
-        let events = jobs
-            .iter()
-            .filter_map(|(_, event, _)| Some((event.as_ref()?.consumer, event.as_ref()?.event_id)));
-        let events: Vec<(&str, EventId)> = events.collect();
+        let noted = |event: &Handling| (event.consumer, event.event_id);
+        let mut jobs: Vec<_> = jobs
+            .enumerate()
+            .map(|(index, (event, order_id, cause))| (index, event.map(noted), (order_id, cause)))
+            .collect();
+        let events: Vec<(&str, EventId)> = jobs.iter().filter_map(|(_, event, _)| *event).collect();
         if !events.is_empty() {
             let fresh = order_batch::orders::insert_inbox(&mut tx, &events).await?;
-            jobs.retain(|(_, event, _)| event.is_none_or(|event| fresh.contains(&event.event_id)));
+            jobs.retain(|(_, event, _)| event.is_none_or(|(_, event_id)| fresh.contains(&event_id)));
         }
-        jobs.sort_by_key(|(_, _, order_id)| *order_id);
-        let wanted: Vec<_> = jobs.iter().map(|(_, event, id)| (*id, Handling::cause_of(*event))).collect();
+        jobs.sort_by_key(|(_, _, (order_id, _))| *order_id);
+        let (jobs, wanted): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|(index, event, wanted)| ((index, event), wanted)).unzip();
         let changes = OrderChange::lock_all(&mut tx, wanted).await?;
         let mut batch = Self { tx, orders: Vec::new(), left_out: Vec::new(), orphans: Vec::new() };
-        for ((index, event, _), change) in jobs.into_iter().zip(changes) {
-            let event = event.map(|event| (event.consumer, event.event_id));
+        for ((index, event), change) in jobs.into_iter().zip(changes) {
             match change {
                 Some(change) => batch.orders.push(Opened { index, event, change }),
                 None => batch.orphans.extend(event),
@@ -157,7 +169,7 @@ impl Batch {
     }
 
     /// Leaves the orders out for which this does not hold.
-    fn leave_out_unless(&mut self, is_plain: impl Fn(&Opened) -> bool) {
+    fn leave_out_unless(&mut self, is_plain: impl FnMut(&Opened) -> bool) {
         let (plain, others): (Vec<_>, Vec<_>) = self.orders.drain(..).partition(is_plain);
         self.orders = plain;
         self.left_out.extend(others);

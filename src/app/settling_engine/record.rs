@@ -41,7 +41,7 @@ impl Job for Record {
     }
 
     async fn carry_out(store: &Store, jobs: &[Self]) -> Result<Vec<Option<PaymentStatus>>, Error> {
-        let wanted = jobs.iter().map(|job| (job.event.as_ref(), job.payment.order_id));
+        let wanted = jobs.iter().map(|job| Handling::of(job.event.as_ref(), job.payment.order_id));
         let mut batch = Batch::open(store, Self::NAME, wanted).await?;
         let order_ids = batch.order_ids();
         let locked = payments::lock_of_orders(&mut batch.tx, &order_ids).await?;

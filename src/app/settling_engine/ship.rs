@@ -41,7 +41,7 @@ impl Job for Plan {
     }
 
     async fn carry_out(store: &Store, jobs: &[Self]) -> Result<Vec<Option<()>>, Error> {
-        let wanted = jobs.iter().map(|job| (Some(&job.event), job.order_id));
+        let wanted = jobs.iter().map(|job| Handling::of(Some(&job.event), job.order_id));
         let mut batch = Batch::open(store, Self::NAME, wanted).await?;
         let ready = find_ready(&mut batch).await?;
         insert_shipments(&mut batch, &ready).await?;
@@ -65,7 +65,7 @@ impl Job for Ship {
     }
 
     async fn carry_out(store: &Store, jobs: &[Self]) -> Result<Vec<Option<()>>, Error> {
-        let wanted = jobs.iter().map(|job| (Some(&job.event), job.order_id));
+        let wanted = jobs.iter().map(|job| Handling::of(Some(&job.event), job.order_id));
         let mut batch = Batch::open(store, Self::NAME, wanted).await?;
         let ready = find_ready(&mut batch).await?;
         // The event of the confirmation may come later than this one.

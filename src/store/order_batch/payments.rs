@@ -1,6 +1,6 @@
 //! The payments of a batch.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::{
@@ -19,6 +19,40 @@ pub async fn find(conn: &mut Conn, ids: &[PaymentId]) -> Result<Vec<Payment>, Er
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let query = select_payments!("WHERE id = ANY($1) ORDER BY id", &ids);
     query.fetch_all(conn).await?.into_iter().map(Payment::try_from).collect()
+}
+
+/// Writes new payments, with the first line of the history of each.
+pub async fn insert(conn: &mut Conn, payments: impl Iterator<Item = &Payment> + Clone) -> Result<(), Error> {
+    let text = |of: fn(&Payment) -> &str| -> Vec<&str> { payments.clone().map(of).collect() };
+    let ids: Vec<Uuid> = payments.clone().map(|payment| payment.id.uuid()).collect();
+    let orders: Vec<Uuid> = payments.clone().map(|payment| payment.order_id.uuid()).collect();
+    let amounts: Vec<i64> = payments.clone().map(|payment| payment.amount).collect();
+    let times: Vec<DateTime<Utc>> = payments.clone().map(|payment| payment.created_at).collect();
+    let result = sqlx::query!(
+        "WITH new AS (
+             INSERT INTO payment (id, order_id, method, provider, payment_token, status, currency, amount, capture_method,
+                                  created_at, updated_at)
+             SELECT id, order_id, method, provider, payment_token, status, currency, amount, capture_method, at, at
+             FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+                         $9::text[], $10::timestamptz[])
+                  AS n (id, order_id, method, provider, payment_token, status, currency, amount, capture_method, at)
+             RETURNING id, status)
+         INSERT INTO payment_event (payment_id, status, amount_captured, amount_refunded, note)
+         SELECT id, status, 0, 0, 'created' FROM new",
+        &ids,
+        &orders,
+        &text(|payment| payment.method.as_str()) as _,
+        &text(|payment| &payment.provider) as _,
+        &text(|payment| &payment.payment_token) as _,
+        &text(|payment| payment.status.as_str()) as _,
+        &text(|payment| payment.currency.code()) as _,
+        &amounts,
+        &text(|payment| payment.capture_method.as_str()) as _,
+        &times,
+    )
+    .execute(conn)
+    .await?;
+    expect_rows(&result, ids.len(), "insert payments")
 }
 
 /// Notes that the provider is going to be asked to authorize these payments, and gives how long ago each was asked for first: see
