@@ -193,12 +193,13 @@ pub async fn insert_test(
 }
 
 /// Has a delivery, whose endpoint this transaction has locked, tried at once, as if it were new. An attempt that is under way
-/// goes on.
+/// goes on. Its time is when it was made: it keeps the later ones of its subject back, so it has to come before them among
+/// those that are looked at.
 pub async fn mark_queued(conn: &mut Conn, id: WebhookDeliveryId) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE webhook_delivery
          SET status = 'pending', tries = 0, queued_at = clock_timestamp(), completed_at = NULL,
-             next_attempt_at = CASE WHEN claimed_until > clock_timestamp() THEN claimed_until ELSE clock_timestamp() END
+             next_attempt_at = CASE WHEN claimed_until > clock_timestamp() THEN claimed_until ELSE created_at END
          WHERE id = $1",
         id.uuid(),
     )

@@ -103,7 +103,7 @@ pub async fn move_cursor(conn: &mut Conn, part: FeedPart) -> Result<(), Error> {
 pub struct WebhookBacklog {
     /// Deliveries that are pending: exact up to 10,000, no more is counted.
     pub pending: i64,
-    /// For how long the oldest of them that was not tried yet has waited, in seconds.
+    /// For how long the oldest of them whose time has come has waited since it was queued, in seconds.
     pub oldest_seconds: f64,
     /// Places in the feed that have yet to become deliveries.
     pub behind: i64,
@@ -115,8 +115,8 @@ pub struct WebhookBacklog {
 pub async fn backlog(conn: &mut Conn) -> Result<WebhookBacklog, Error> {
     let row = sqlx::query!(
         r#"SELECT (SELECT count(*) FROM (SELECT FROM webhook_delivery WHERE status = 'pending' LIMIT 10000) p) AS "pending!",
-                  (SELECT min(first.created_at) FROM webhook_endpoint e CROSS JOIN LATERAL (
-                       SELECT d.created_at FROM webhook_delivery d
+                  (SELECT min(first.queued_at) FROM webhook_endpoint e CROSS JOIN LATERAL (
+                       SELECT d.queued_at FROM webhook_delivery d
                        WHERE d.endpoint_id = e.id AND d.status = 'pending' AND d.next_attempt_at <= now()
                        ORDER BY d.next_attempt_at, d.id LIMIT 1) first WHERE e.status = 'enabled') AS oldest,
                   (SELECT CASE WHEN EXISTS (SELECT FROM webhook_endpoint WHERE status = 'enabled')

@@ -156,3 +156,36 @@ async fn an_endpoint_that_asks_for_time_gets_it() {
     assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
     test.finish().await;
 }
+
+/// More than are looked at for one claim, of one subject, in the order in which each keeps those that were queued before it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_delivered_again_the_newest_first_comes() {
+    let test = started().await;
+    let receiver = Receiver::start().await;
+    let endpoint = endpoint(&test, &receiver, &[]).await;
+    let later = "UPDATE webhook_endpoint SET paused_until = now() + interval '1 hour'";
+    sqlx::query(later).execute(&mut *test.conn().await).await.unwrap();
+    // Tried once each, and due: as after a time in which the endpoint was away.
+    let failing = "INSERT INTO webhook_delivery (id, endpoint_id, event_id, event_type, subject, sequence, body, attempts, tries,
+                                                 created_at, queued_at)
+        SELECT event_id_from(now() - (300 - n) * interval '1 second'), e.id, gen_random_uuid(), 'webhook.test.v1', 'order/x', n,
+               '{\"type\":\"webhook.test.v1\"}', 1, 1, now() - (300 - n) * interval '1 second',
+               now() - (300 - n) * interval '1 second'
+        FROM webhook_endpoint e, generate_series(1, 210) n";
+    sqlx::query(failing).execute(&mut *test.conn().await).await.unwrap();
+    let ids: Vec<uuid::Uuid> = sqlx::query_scalar("SELECT id FROM webhook_delivery ORDER BY id DESC")
+        .fetch_all(&mut *test.conn().await)
+        .await
+        .unwrap();
+    for id in ids {
+        let again = format!("/v1/webhook-deliveries/whd_{}/redeliver", id.simple());
+        test.api.post(&again, &json!({})).await.expect(202);
+    }
+    let now = "UPDATE webhook_endpoint SET paused_until = NULL";
+    sqlx::query(now).execute(&mut *test.conn().await).await.unwrap();
+    let over = "SELECT count(*) FROM webhook_delivery WHERE status = 'delivered'";
+    eventually("all are delivered", PATIENCE, async || test.count(over).await == 210).await;
+    let pending = deliveries(&test, &endpoint, "?status=pending").await;
+    assert_eq!((pending.len(), receiver.received().len()), (0, 210));
+    test.finish().await;
+}
