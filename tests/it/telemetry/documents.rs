@@ -102,6 +102,23 @@ fn each_alert_is_made_of_metrics_and_leads_to_what_is_to_be_done() {
 }
 
 #[test]
+fn each_worker_of_the_containers_is_scraped() {
+    let compose = read("docker-compose.yml");
+    let services = compose.split("\nservices:\n").nth(1).unwrap();
+    let is_worker = |name: &&str| name.starts_with("worker-");
+    let started: BTreeSet<&str> = services
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'))
+        .filter(is_worker)
+        .collect();
+    let scrape = read("ops/prometheus.yml");
+    let scraped: BTreeSet<&str> =
+        scrape.lines().filter_map(|line| line.trim().strip_prefix("- ")).filter(is_worker).collect();
+    assert!(started.len() >= 7, "{started:?}");
+    assert_eq!(started, scraped);
+}
+
+#[test]
 fn the_dashboard_is_whole_and_made_of_metrics() {
     let text = read("ops/grafana/dashboards/holdfast.json");
     let dashboard: Value = serde_json::from_str(&text).unwrap();
