@@ -182,8 +182,8 @@ impl App {
             }
             Err(AttemptError::EventNotKept) => {
                 let next = Next::Over(DeliveryStatus::Failed);
-                webhook_deliveries::mark_tried(&mut tx, delivery, &outcome, next).await?;
-                DeliveryStatus::Failed
+                let written = webhook_deliveries::mark_tried(&mut tx, delivery, &outcome, next).await?;
+                written.unwrap_or(DeliveryStatus::Failed)
             }
             _ => {
                 let asked = result.as_ref().ok().and_then(|answered| answered.retry_after);
@@ -211,13 +211,12 @@ async fn record_failure(
     let is_gone = outcome.result == Ok(410);
     let next =
         if is_gone { Next::Over(DeliveryStatus::Failed) } else { schedule.next(delivery.tries, asked_wait) };
-    let status = match next {
-        Next::Over(status) => status,
-        Next::Again(_) => DeliveryStatus::Pending,
+    let Some(status) = webhook_deliveries::mark_tried(tx, delivery, outcome, next).await? else {
+        return Ok(match next {
+            Next::Over(status) => status,
+            Next::Again(_) => DeliveryStatus::Pending,
+        });
     };
-    if !webhook_deliveries::mark_tried(tx, delivery, outcome, next).await? {
-        return Ok(status);
-    }
     let pause = |failures| pause(failures, asked_wait);
     let is_over =
         webhook_endpoints::mark_failing(tx, endpoint_id, delivery.began, pause, schedule.disable_after_days)

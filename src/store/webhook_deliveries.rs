@@ -138,23 +138,28 @@ pub enum Next {
 }
 
 /// Notes what becomes of a delivery after an attempt, unless its claim was lost. That it was delivered is a fact, whoever has
-/// the claim. `false`: nothing was changed.
+/// the claim. One that failed and was queued again meanwhile stays as it was queued: see [`mark_queued`]. Gives what was written;
+/// `None`: nothing was changed.
 pub async fn mark_tried(
     conn: &mut Conn,
     delivery: &ClaimedDelivery,
     outcome: &AttemptOutcome<'_>,
     next: Next,
-) -> Result<bool, Error> {
+) -> Result<Option<DeliveryStatus>, Error> {
     let (status, wait) = match next {
         Next::Over(status) => (status, None),
         Next::Again(seconds) => (DeliveryStatus::Pending, Some(seconds)),
     };
-    let result = sqlx::query!(
+    let written = sqlx::query_scalar!(
         "UPDATE webhook_delivery
-         SET status = $3, next_attempt_at = clock_timestamp() + make_interval(secs => $4),
-             completed_at = CASE WHEN $3 <> 'pending' THEN clock_timestamp() END,
+         SET status = CASE WHEN $3 <> 'delivered' AND queued_at > claimed_at THEN 'pending' ELSE $3 END,
+             next_attempt_at = CASE WHEN $3 <> 'delivered' AND queued_at > claimed_at THEN created_at
+                                    ELSE clock_timestamp() + make_interval(secs => $4) END,
+             completed_at = CASE WHEN $3 = 'delivered' OR $3 <> 'pending' AND queued_at <= claimed_at
+                                 THEN clock_timestamp() END,
              claimed_at = NULL, claimed_until = NULL, last_attempt_at = $5, last_status_code = $6, last_error_code = $7
-         WHERE id = $1 AND status = 'pending' AND (claimed_until = $2 OR $3 = 'delivered')",
+         WHERE id = $1 AND status = 'pending' AND (claimed_until = $2 OR $3 = 'delivered')
+         RETURNING status",
         delivery.id.uuid(),
         delivery.claimed_until,
         status.as_str(),
@@ -163,9 +168,9 @@ pub async fn mark_tried(
         outcome.result.ok(),
         outcome.result.err().map(AttemptError::as_str),
     )
-    .execute(conn)
+    .fetch_optional(conn)
     .await?;
-    Ok(result.rows_affected() == 1)
+    written.map(|status| parse(&status, "webhook_delivery.status")).transpose()
 }
 
 /// Makes the delivery of a test to an endpoint that this transaction has locked. `false`: it is there already.

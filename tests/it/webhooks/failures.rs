@@ -189,3 +189,27 @@ async fn whatever_is_delivered_again_the_newest_first_comes() {
     assert_eq!((pending.len(), receiver.received().len()), (0, 210));
     test.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_is_queued_again_during_an_attempt_is_tried_at_once_with_the_whole_schedule() {
+    let test = started().await;
+    let receiver = Receiver::start().await;
+    // The last attempt that the schedule has, during which somebody asks for it again; one more, and then it is taken.
+    let slow = Reply { delay: Duration::from_millis(1500), ..Reply::status(500) };
+    receiver.answer_first([
+        Reply::status(500),
+        Reply::status(500),
+        Reply::status(500),
+        slow,
+        Reply::status(500),
+    ]);
+    let endpoint = endpoint(&test, &receiver, &["order.created.v1"]).await;
+    test.placed(&[("a", 1)]).await;
+    receiver.wait_for(4).await;
+    let waiting = deliveries(&test, &endpoint, "?status=pending").await.remove(0);
+    let again = format!("/v1/webhook-deliveries/{}/redeliver", waiting["id"].as_str().unwrap());
+    test.api.post(&again, &json!({})).await.expect(202);
+    let delivery = delivered(&test, &endpoint, "delivered", 1).await.remove(0);
+    assert_eq!((&delivery["attempt_count"], receiver.received().len()), (&json!(6), 6));
+    test.finish().await;
+}
