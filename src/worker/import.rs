@@ -24,6 +24,8 @@ pub(super) async fn run(app: App, settings: ImportWorker, shutdown: Cancellation
         "Rows of stock imports that have ended, dry runs left out, by outcome."
     );
     describe_counter!(IMPORTS, Unit::Count, "Stock imports that have ended.");
+    // From the start: where it is missing, nobody imports.
+    counter!(IMPORTS).increment(0);
     loop {
         match app.run_stock_import(None).await {
             Ok(None) => {}
