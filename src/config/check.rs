@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     check_provider(config)?;
     check_telemetry(config)?;
     check_webhook(config)?;
+    check_retention(config)?;
     check_worker(config)
 }
 
@@ -230,6 +231,34 @@ fn check_webhook(config: &Config) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// What is kept for how long hangs together; 0 is for ever.
+fn check_retention(config: &Config) -> Result<(), String> {
+    let (events, dropped) =
+        (config.worker.retention.events_days, config.worker.retention.dropped_letter_days);
+    // A webhook is made of its event each time that it is tried. A wait is spread out by up to 15 %.
+    let waits = config.worker.webhook.retry_seconds();
+    let seconds = waits.iter().map(|&wait| u64::from(wait)).sum::<u64>() * 115 / 100;
+    let least = seconds.div_ceil(86_400);
+    if events > 0 && u64::from(events) < least {
+        return Err(format!(
+            "worker.retention.events_days is {events}: must be 0 or at least {least}, the days that \
+             worker.webhook.retry_seconds takes"
+        ));
+    }
+    // Without its letter, an event that is kept and was not handled looks lost.
+    match (events, dropped) {
+        (_, 0) => Ok(()),
+        (0, _) => Err(format!(
+            "worker.retention.dropped_letter_days is {dropped}: must be 0, as worker.retention.events_days is"
+        )),
+        (events, dropped) if dropped < events => Err(format!(
+            "worker.retention.dropped_letter_days is {dropped}: must be 0 or at least \
+             worker.retention.events_days ({events})"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_worker(config: &Config) -> Result<(), String> {

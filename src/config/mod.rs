@@ -149,12 +149,30 @@ mod tests {
             ("HOLDFAST__WEBHOOK__ALLOW_INSECURE", "true", "webhook.allowed_networks"),
             ("HOLDFAST__WORKER__WEBHOOK__RETRY_SECONDS", "5,", "worker.webhook.retry_seconds"),
             ("HOLDFAST__WORKER__WEBHOOK__ENDPOINT_CONCURRENCY", "65", "worker.webhook.endpoint_concurrency"),
+            ("HOLDFAST__WORKER__RETENTION__EVENTS_DAYS", "3", "worker.webhook.retry_seconds"),
+            (
+                "HOLDFAST__WORKER__WEBHOOK__RETRY_SECONDS",
+                "604800,604800,604800,604800",
+                "worker.retention.events_days is 30: must be 0 or at least 33",
+            ),
+            ("HOLDFAST__WORKER__RETENTION__EVENTS_DAYS", "91", "worker.retention.dropped_letter_days"),
+            ("HOLDFAST__WORKER__RETENTION__EVENTS_DAYS", "0", "worker.retention.dropped_letter_days"),
+            ("HOLDFAST__WORKER__RETENTION__DROPPED_LETTER_DAYS", "29", "worker.retention.events_days (30)"),
             ("HOLDFAST__SANDBOX__WEBHOOK_URL", "http://127.0.0.1:8080", "provider.webhook_secrets"),
         ];
         for (key, value, named) in wrong {
             let error = load(&[(key, value)]).expect_err(key);
             assert!(error.contains(named), "{key}={value}: {error}");
             assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_for_ever_and_no_longer_than_needed_is_allowed() {
+        let (events, dropped) =
+            ("HOLDFAST__WORKER__RETENTION__EVENTS_DAYS", "HOLDFAST__WORKER__RETENTION__DROPPED_LETTER_DAYS");
+        for (events_days, dropped_days) in [("4", "4"), ("0", "0"), ("30", "0"), ("90", "90")] {
+            load(&[(events, events_days), (dropped, dropped_days)]).expect("valid");
         }
     }
 
