@@ -207,8 +207,11 @@ async fn record_failure(
 ) -> Result<DeliveryStatus, Error> {
     let endpoint_id = delivery.endpoint_id;
     // The endpoint before its delivery, as everywhere.
-    webhook_endpoints::lock(tx, endpoint_id).await?;
-    let is_gone = outcome.result == Ok(410);
+    let endpoint = webhook_endpoints::lock(tx, endpoint_id).await?;
+    // What the old URL answers says nothing about the new one.
+    let is_there = endpoint.is_some_and(|endpoint| endpoint.url == delivery.url);
+    let is_gone = is_there && outcome.result == Ok(410);
+    let asked_wait = if is_there { asked_wait } else { 0.0 };
     let next =
         if is_gone { Next::Over(DeliveryStatus::Failed) } else { schedule.next(delivery.tries, asked_wait) };
     let Some(status) = webhook_deliveries::mark_tried(tx, delivery, outcome, next).await? else {
@@ -217,6 +220,9 @@ async fn record_failure(
             Next::Again(_) => DeliveryStatus::Pending,
         });
     };
+    if !is_there {
+        return Ok(status);
+    }
     let pause = |failures| pause(failures, asked_wait);
     let is_over =
         webhook_endpoints::mark_failing(tx, endpoint_id, delivery.began, pause, schedule.disable_after_days)

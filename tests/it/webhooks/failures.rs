@@ -213,3 +213,19 @@ async fn a_delivery_that_is_queued_again_during_an_attempt_is_tried_at_once_with
     assert_eq!((&delivery["attempt_count"], receiver.received().len()), (&json!(6), 6));
     test.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_old_url_answers_is_not_held_against_the_new_one() {
+    let test = started().await;
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    old.answer(Reply { delay: Duration::from_millis(1500), ..Reply::status(410) });
+    let endpoint = endpoint(&test, &old, &["order.created.v1"]).await;
+    test.placed(&[("a", 1)]).await;
+    old.wait_for(1).await;
+    test.api.put(&path(&endpoint, ""), &json!({ "url": new.url })).await.expect(200);
+    let delivery = delivered(&test, &endpoint, "delivered", 1).await.remove(0);
+    assert_eq!((&delivery["attempt_count"], new.received().len()), (&json!(2), 1));
+    let told = test.api.get(&path(&endpoint, "")).await.expect(200);
+    assert_eq!((&told["status"], &told["failing_since"]), (&json!("enabled"), &Value::Null));
+    test.finish().await;
+}
