@@ -60,17 +60,6 @@ impl std::fmt::Debug for EndpointWithSecret {
     }
 }
 
-impl EndpointWithSecret {
-    /// Stores the answer without the secret.
-    pub(super) async fn store_answer(
-        &self,
-        conn: &mut Conn,
-        request: &IdempotentRequest,
-    ) -> Result<(), Error> {
-        answer::store(conn, request, &Self { secret: None, ..self.clone() }).await.map(drop)
-    }
-}
-
 /// The secret that a use case makes: the same in all its tries, so it knows what an earlier one made whose commit was not
 /// answered.
 pub(super) struct OwnSecret {
@@ -81,6 +70,21 @@ pub(super) struct OwnSecret {
 impl OwnSecret {
     pub(super) fn new() -> Self {
         Self { id: Uuid::now_v7(), secret: SigningSecret::generate() }
+    }
+
+    /// Stores the secret as the current one of an endpoint, and the answer without it. Gives the answer.
+    pub(super) async fn make(
+        &self,
+        conn: &mut Conn,
+        id: WebhookEndpointId,
+        request: &IdempotentRequest,
+    ) -> Result<EndpointWithSecret, Error> {
+        if !webhook_secrets::insert(conn, self.id, id, self.secret.bytes()).await? {
+            return Err(store::Error::Aborted("an earlier try has just made it".into()).into());
+        }
+        let made = self.made(conn, id).await?;
+        answer::store(conn, request, &EndpointWithSecret { secret: None, ..made.clone() }).await?;
+        Ok(made)
     }
 
     /// The endpoint with this secret, which this transaction or an earlier try has made.
@@ -127,11 +131,7 @@ impl App {
             if !webhook_endpoints::insert(&mut tx, &new, MAX_ENDPOINTS).await? {
                 return Err(Conflict::WebhookEndpointLimitReached { limit: MAX_ENDPOINTS }.into());
             }
-            if !webhook_secrets::insert(&mut tx, own.id, id, own.secret.bytes()).await? {
-                return Err(store::Error::Aborted("an earlier try has just made it".into()).into());
-            }
-            let made = own.made(&mut tx, id).await?;
-            made.store_answer(&mut tx, request).await?;
+            let made = own.make(&mut tx, id, request).await?;
             tx.commit().await?;
             Ok(Once::Now(made))
         })

@@ -14,7 +14,7 @@ use crate::{
     domain::{
         bounds::SecretGraceSeconds, ids::WebhookEndpointId, validation::Validator, webhook::MAX_SECRETS,
     },
-    store::{self, idempotency::IdempotentRequest, webhook_endpoints, webhook_secrets},
+    store::{idempotency::IdempotentRequest, webhook_endpoints, webhook_secrets},
 };
 
 /// For how long the old secret lives on where nothing is said: a day.
@@ -62,11 +62,9 @@ impl App {
             if left >= MAX_SECRETS {
                 return Err(Conflict::WebhookSecretLimitReached { limit: MAX_SECRETS }.into());
             }
-            if !webhook_secrets::insert(&mut tx, own.id, id, own.secret.bytes()).await? {
-                return Err(store::Error::Aborted("an earlier try has just made it".into()).into());
-            }
-            let made = own.made(&mut tx, id).await?;
-            made.store_answer(&mut tx, request).await?;
+            // When the old secret ends is told of the endpoint.
+            webhook_endpoints::mark_changed(&mut tx, id).await?;
+            let made = own.make(&mut tx, id, request).await?;
             tx.commit().await?;
             Ok(Once::Now(made))
         })

@@ -145,6 +145,17 @@ pub async fn update(
     Ok(())
 }
 
+/// Notes that something that is told of an endpoint has changed, which this transaction has locked.
+pub async fn mark_changed(conn: &mut Conn, id: WebhookEndpointId) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE webhook_endpoint SET version = version + 1, updated_at = now() WHERE id = $1",
+        id.uuid()
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Takes the row lock of an endpoint.
 pub async fn lock(conn: &mut Conn, id: WebhookEndpointId) -> Result<Option<WebhookEndpoint>, Error> {
     let row = select_endpoints!("WHERE id = $1 FOR NO KEY UPDATE", id.uuid()).fetch_optional(conn).await?;

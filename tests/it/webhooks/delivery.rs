@@ -133,6 +133,9 @@ async fn during_a_rotation_messages_are_signed_with_both_secrets() {
     assert_eq!((again.replayed(), &again.body["secret"]), (true, &Value::Null));
     let new = new.expect(200);
     assert!(new["old_secret_expires_at"].is_string());
+    assert_eq!((&endpoint["version"], &new["version"]), (&json!(1), &json!(2)));
+    assert_ne!(new["updated_at"], endpoint["updated_at"]);
+    assert_eq!(test.api.get(&path(&endpoint, "")).await.header("etag"), "\"2\"");
     let (old_secret, new_secret) = (endpoint["secret"].as_str().unwrap(), new["secret"].as_str().unwrap());
     test.placed(&[("a", 1)]).await;
     let both = receiver.wait_for(1).await.remove(0);
