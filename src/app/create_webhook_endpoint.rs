@@ -129,6 +129,10 @@ impl App {
                 return Ok(Once::Before(answer));
             }
             if !webhook_endpoints::insert(&mut tx, &new, MAX_ENDPOINTS).await? {
+                // The earlier try may have ended while this one waited for its turn: then it is one of those that there are.
+                if webhook_secrets::exists(&mut tx, own.id).await? {
+                    return own.made(&mut tx, id).await.map(Once::Now);
+                }
                 return Err(Conflict::WebhookEndpointLimitReached { limit: MAX_ENDPOINTS }.into());
             }
             let made = own.make(&mut tx, id, request).await?;
