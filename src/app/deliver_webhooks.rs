@@ -117,10 +117,13 @@ impl App {
         for (endpoint_id, secret) in webhook_secrets::list_live(&mut conn, &endpoints).await? {
             secrets.entry(endpoint_id).or_default().push(SigningSecret::from_bytes(secret));
         }
-        let due = claimed.into_iter().map(|mut delivery| DueWebhook {
-            body: delivery.body.take().or_else(|| bodies.get(&delivery.event_id).cloned()),
-            secrets: secrets.get(&delivery.endpoint_id).cloned().unwrap_or_default(),
-            delivery,
+        let due = claimed.into_iter().filter_map(|mut delivery| {
+            Some(DueWebhook {
+                // Without one its endpoint was deleted since: nothing goes there, least of all without a signature.
+                secrets: secrets.get(&delivery.endpoint_id)?.clone(),
+                body: delivery.body.take().or_else(|| bodies.get(&delivery.event_id).cloned()),
+                delivery,
+            })
         });
         Ok(due.collect())
     }
