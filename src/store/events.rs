@@ -106,7 +106,8 @@ pub async fn list(
     rows.into_iter().map(PlacedEvent::try_from).collect()
 }
 
-/// Those of these events that are kept and that the broker has confirmed.
+/// Those of these events that are kept and that the broker has confirmed. One that this program cannot read, because a newer
+/// one wrote it, is left out.
 pub async fn list_confirmed(conn: &mut Conn, ids: &[EventId]) -> Result<Vec<Envelope>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = sqlx::query_as!(
@@ -118,7 +119,10 @@ pub async fn list_confirmed(conn: &mut Conn, ids: &[EventId]) -> Result<Vec<Enve
     )
     .fetch_all(conn)
     .await?;
-    rows.into_iter().map(|row| Ok(PlacedEvent::try_from(row)?.envelope)).collect()
+    let read = |row| {
+        PlacedEvent::try_from(row).inspect_err(|error| tracing::warn!(%error, "an event is left out")).ok()
+    };
+    Ok(rows.into_iter().filter_map(read).map(|event| event.envelope).collect())
 }
 
 /// How far the feed goes.
