@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::policy::quoted;
+
 /// A property that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
@@ -16,6 +18,9 @@ pub struct Difference {
     pub wanted: Option<String>,
     /// What is there. None: nothing.
     pub found: Option<String>,
+    /// Where: the broker's tools mean `/` where they are told of none.
+    #[serde(skip)]
+    pub vhost: String,
 }
 
 impl fmt::Display for Difference {
@@ -34,14 +39,20 @@ impl fmt::Display for Difference {
 }
 
 impl Difference {
-    /// Reads `inequivalent arg 'ARGUMENT' for OBJECT: received WANTED but current is FOUND`.
+    /// Reads `inequivalent arg 'ARGUMENT' for OBJECT in vhost 'VHOST': received WANTED but current is FOUND`.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (_, rest) = text.split_once("inequivalent arg '")?;
         let (argument, rest) = rest.split_once("' for ")?;
         // From the end: the name of the object stands before.
         let (rest, found) = rest.rsplit_once(" but current is ")?;
-        let (_, wanted) = rest.rsplit_once(": received ")?;
-        Some(Self { argument: argument.to_owned(), wanted: value(wanted).ok()?, found: value(found).ok()? })
+        let (rest, wanted) = rest.rsplit_once(": received ")?;
+        let vhost = rest.rsplit_once(" in vhost '")?.1.strip_suffix('\'')?;
+        Some(Self {
+            argument: argument.to_owned(),
+            wanted: value(wanted).ok()?,
+            found: value(found).ok()?,
+            vhost: vhost.to_owned(),
+        })
     }
 
     /// What somebody has to do, who is told of this.
@@ -58,9 +69,10 @@ impl Difference {
             }
             _ => String::new(),
         };
+        let vhost = quoted(&self.vhost);
         format!(
-            "It cannot change: once the queue is empty, delete it (rabbitmqctl delete_queue {name} --if-empty), and it is \
-             declared anew{back}"
+            "It cannot change: once the queue is empty, delete it (rabbitmqctl delete_queue --vhost {vhost} {name} \
+             --if-empty), and it is declared anew{back}"
         )
     }
 }
@@ -114,10 +126,12 @@ mod tests {
             argument: "x-delivery-limit".into(),
             wanted: wanted.map(str::to_owned),
             found: found.map(str::to_owned),
+            vhost: "a b".into(),
         };
         let both = difference(Some("5"), Some("20"));
         assert_eq!(both.to_string(), "x-delivery-limit is 20, and must be 5");
         assert!(both.remedy("queue", "a.mail").contains("set bus.rabbitmq.delivery_limit to 20"));
+        assert!(both.remedy("queue", "a.mail").contains("delete_queue --vhost 'a b' a.mail --if-empty"));
         assert_eq!(difference(None, Some("20")).to_string(), "x-delivery-limit is 20, and must not be set");
         assert_eq!(difference(Some(""), None).to_string(), "x-delivery-limit is not set, and must be \"\"");
         let unset = difference(Some("5"), None);

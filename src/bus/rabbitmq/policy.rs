@@ -102,7 +102,7 @@ impl fmt::Display for Policy {
 }
 
 /// A word of a shell.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

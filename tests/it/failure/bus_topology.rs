@@ -112,6 +112,7 @@ async fn a_queue_that_differs_is_named_with_the_argument_and_both_values() {
             argument: argument.into(),
             wanted: wanted.map(str::to_owned),
             found: found.map(str::to_owned),
+            vhost: "/".into(),
         })
     };
 
