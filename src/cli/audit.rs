@@ -23,8 +23,9 @@ pub(super) struct AuditOptions {
     /// Until when, in the same ways; now, if not given.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Moment>,
-    /// For how long an event that was sent may be on its way to a consumer, the longest wait of a retry included.
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = length)]
+    /// For how long an event may be on its way to a consumer since it was sent, or since the provider decided what it is about: the
+    /// longest wait of a retry, 30 minutes, and more. What an outage has kept back for longer shows up until it is handled.
+    #[arg(long, value_name = "TIME", default_value = "40m", value_parser = length)]
     grace: TimeDelta,
     /// Prints JSON.
     #[arg(long)]

@@ -12,12 +12,13 @@ use std::{
 };
 
 use metrics::{Unit, describe_gauge, gauge};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{CONSUMERS, pause, runner::bury};
 use crate::{
     app::App,
-    bus::{DeadDelivery, EventBus, PublishOutcome, Settlement},
+    bus::{BusError, DeadDelivery, EventBus, PublishOutcome, Settlement},
     domain::{dead_letter::DeadLetterReason, event::Envelope},
     store::{
         self,
@@ -38,8 +39,11 @@ const DELIVERY_LIMIT: &str = "delivery_limit";
 /// How often to look for letters that are to be replayed.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How often to look while some are on their way: the next one of an order waits for the one before.
+/// How often to look shortly after some were sent, or took effect: the next one of an order waits for the one before.
 const BUSY: Duration = Duration::from_millis(50);
+
+/// For how long that is. One that takes longer waits in a retry queue.
+const SHORTLY: Duration = Duration::from_secs(5);
 
 /// How many letters are sent before it is looked again.
 const BATCH: i64 = 64;
@@ -117,27 +121,40 @@ async fn replay_innocent(app: &App, consumer: &str, envelope: &Envelope) -> Resu
 }
 
 async fn replay(app: &App, bus: &dyn EventBus, shutdown: &CancellationToken) {
-    let mut seen = HashSet::new();
+    let (mut seen, mut moved, mut measured) = (HashSet::new(), None, None);
     loop {
-        let rest = match send_requested(app, bus).await {
-            Ok(0) => IDLE,
-            Ok(_) => BUSY,
+        match send_requested(app, bus, shutdown).await {
+            Ok(true) => moved = Some(Instant::now()),
+            Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, "dead letters cannot be replayed now, trying again");
-                IDLE
+                moved = None;
             }
-        };
-        if let Err(error) = measure(app, &mut seen).await {
-            tracing::debug!(%error, "dead letters were not counted");
         }
+        if is_over(measured, IDLE) {
+            if let Err(error) = measure(app, &mut seen).await {
+                tracing::debug!(%error, "dead letters were not counted");
+            }
+            measured = Some(Instant::now());
+        }
+        let rest = if is_over(moved, SHORTLY) { IDLE } else { BUSY };
         if pause(rest, shutdown).await {
             return;
         }
     }
 }
 
-/// Sends the letters whose turn it is. Gives how many are on their way.
-async fn send_requested(app: &App, bus: &dyn EventBus) -> Result<i64, store::Error> {
+fn is_over(since: Option<Instant>, time: Duration) -> bool {
+    since.is_none_or(|since| since.elapsed() >= time)
+}
+
+/// Sends the letters whose turn it is. Gives whether any was sent or has taken effect. Where the broker does not take one it takes no
+/// other either: the rest is free again for a later look, or for another process.
+async fn send_requested(
+    app: &App,
+    bus: &dyn EventBus,
+    shutdown: &CancellationToken,
+) -> Result<bool, store::Error> {
     let mut conn = app.store.conn().await?;
     // First: the next one of an order waits for it.
     let effective = replays::delete_effective(&mut conn).await?;
@@ -147,27 +164,43 @@ async fn send_requested(app: &App, bus: &dyn EventBus) -> Result<i64, store::Err
     let claimed = replays::claim(&mut conn, BATCH).await?;
     // Nobody is to wait for a broker with a connection of the pool.
     drop(conn);
+    let (mut sent, mut is_refused) = (0, false);
     for replay in claimed {
-        send(app, bus, &replay).await?;
+        if is_refused || shutdown.is_cancelled() {
+            replays::mark_unclaimed(&mut *app.store.conn().await?, replay.id, replay.claimed_at).await?;
+        } else {
+            match send(app, bus, &replay).await? {
+                Ok(PublishOutcome::Confirmed) => sent += 1,
+                // Its consumer has no queue, which says nothing of the others.
+                Ok(PublishOutcome::Returned(_)) => {}
+                _ => is_refused = true,
+            }
+        }
     }
-    replays::count_requested(&mut *app.store.conn().await?).await
+    Ok(effective > 0 || sent > 0)
 }
 
-async fn send(app: &App, bus: &dyn EventBus, replay: &ClaimedReplay) -> Result<(), store::Error> {
+/// Gives what became of it.
+async fn send(
+    app: &App,
+    bus: &dyn EventBus,
+    replay: &ClaimedReplay,
+) -> Result<Result<PublishOutcome, BusError>, store::Error> {
     let (id, consumer, event_id) = (replay.id, replay.consumer.as_str(), replay.envelope.id);
     let is_isolated = replay.reason == DeadLetterReason::DeliveryLimit;
     let outcome = bus.redeliver(consumer, &replay.envelope, is_isolated).await;
     let mut conn = app.store.conn().await?;
-    match outcome {
+    match &outcome {
         Ok(PublishOutcome::Confirmed) => {
             tracing::info!(letter = id, consumer, %event_id, "a dead letter was sent again");
-            replays::mark_sent(&mut conn, id, replay.claimed_at).await
+            replays::mark_sent(&mut conn, id, replay.claimed_at).await?;
         }
         outcome => {
             tracing::warn!(letter = id, consumer, %event_id, ?outcome, "a dead letter cannot be sent, trying again");
-            replays::mark_unclaimed(&mut conn, id, replay.claimed_at).await
+            replays::mark_unclaimed(&mut conn, id, replay.claimed_at).await?;
         }
     }
+    Ok(outcome)
 }
 
 /// Tells monitoring how many letters wait. What was told once is told again when there is none any more.

@@ -167,7 +167,8 @@ fn number(properties: &BasicProperties, name: &str) -> Option<u32> {
 pub(super) fn for_attempt(properties: &BasicProperties, attempt: u32) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flatten() {
-        if !OF_THE_BROKER.contains(&name.as_str()) {
+        // An attempt that has ended has ended no process: the next one needs not be alone.
+        if !OF_THE_BROKER.contains(&name.as_str()) && name.as_str() != ISOLATED {
             headers.insert(name.clone(), value.clone());
         }
     }

@@ -5,9 +5,14 @@
 //! again after `CLAIM`; a letter may so be sent twice, which the inbox makes harmless.
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 use super::super::{Conn, Error, error::parse};
-use crate::domain::{dead_letter::DeadLetterReason, event::Envelope, ids::EventId};
+use crate::domain::{
+    dead_letter::DeadLetterReason,
+    event::{Envelope, EventType},
+    ids::EventId,
+};
 
 /// How long a claim lasts, in seconds: longer than the broker may take to confirm a message.
 const CLAIM: f64 = 30.0;
@@ -86,7 +91,8 @@ pub struct ClaimedReplay {
     pub reason: DeadLetterReason,
 }
 
-/// Claims letters that were requested: of each order and consumer the first one.
+/// Claims letters that were requested: of each order and consumer the first one. One that this program cannot read, because a newer
+/// one knows its type, is not requested any more: it can be requested there, or dropped, and the others go on.
 pub async fn claim(conn: &mut Conn, limit: i64) -> Result<Vec<ClaimedReplay>, Error> {
     let rows = sqlx::query!(
         r#"UPDATE dead_letter d SET replay_claimed_at = clock_timestamp()
@@ -104,18 +110,25 @@ pub async fn claim(conn: &mut Conn, limit: i64) -> Result<Vec<ClaimedReplay>, Er
         limit,
         CLAIM,
     )
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
-    let mut claimed = Vec::with_capacity(rows.len());
+    let (mut claimed, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
-        let data = serde_json::from_slice(&row.body);
+        let (event_type, data, reason) = match read(&row.event_type, &row.body, &row.reason_code) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(letter = row.id, %error, "a dead letter cannot be replayed by this program");
+                unreadable.push(row.id);
+                continue;
+            }
+        };
         claimed.push(ClaimedReplay {
             id: row.id,
             claimed_at: row.claimed_at,
             consumer: row.consumer,
             envelope: Envelope {
                 id: row.event_id.into(),
-                event_type: parse(&row.event_type, "dead_letter.type")?,
+                event_type,
                 subject: row.subject,
                 sequence: row.sequence,
                 time: row.event_time,
@@ -123,12 +136,32 @@ pub async fn claim(conn: &mut Conn, limit: i64) -> Result<Vec<ClaimedReplay>, Er
                 causation_id: row.causation_id.map(EventId::from),
                 // Its trace has ended with the letter.
                 trace_parent: None,
-                data: data.map_err(|error| Error::Inconsistent(format!("dead_letter.body: {error}")))?,
+                data,
             },
-            reason: parse(&row.reason_code, "dead_letter.reason_code")?,
+            reason,
         });
     }
+    if !unreadable.is_empty() {
+        mark_not_requested(conn, &unreadable).await?;
+    }
     Ok(claimed)
+}
+
+fn read(event_type: &str, body: &[u8], reason: &str) -> Result<(EventType, Value, DeadLetterReason), Error> {
+    let data = serde_json::from_slice(body);
+    let data = data.map_err(|error| Error::Inconsistent(format!("dead_letter.body: {error}")))?;
+    Ok((parse(event_type, "dead_letter.type")?, data, parse(reason, "dead_letter.reason_code")?))
+}
+
+/// Takes the request of these letters back.
+async fn mark_not_requested(conn: &mut Conn, ids: &[i64]) -> Result<(), Error> {
+    let marked = sqlx::query!(
+        "UPDATE dead_letter SET replay_requested_at = NULL, replay_requested_by = NULL, replay_claimed_at = NULL
+         WHERE id = ANY($1) AND replay_sent_at IS NULL",
+        ids,
+    );
+    marked.execute(conn).await?;
+    Ok(())
 }
 
 /// Notes that the broker has a letter, unless it is dead again already.
@@ -162,14 +195,6 @@ pub async fn delete_effective(conn: &mut Conn) -> Result<u64, Error> {
          WHERE d.replay_requested_at IS NOT NULL AND i.consumer = d.consumer AND i.event_id = d.event_id",
     );
     Ok(deleted.execute(conn).await?.rows_affected())
-}
-
-/// How many letters are on their way.
-pub async fn count_requested(conn: &mut Conn) -> Result<i64, Error> {
-    let count = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM dead_letter WHERE replay_requested_at IS NOT NULL"#,
-    );
-    Ok(count.fetch_one(conn).await?)
 }
 
 /// A letter as somebody who waits for it sees it: whether it is still on its way, and what it is dead of again. Those that are

@@ -11,7 +11,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Consumer,
@@ -100,14 +100,15 @@ impl Handler {
         began.elapsed()
     }
 
-    /// Whether handling an event alone has begun before and not ended. Where that cannot be read, it has not.
+    /// Whether handling an event alone has begun before and not ended. Where that cannot be read, it has not: nobody waits for a
+    /// silent database here, where nothing else is looked at.
     pub(super) async fn was_begun_alone(&self, delivery: &Delivery) -> bool {
         let Ok(envelope) = &delivery.envelope else { return false };
-        let begun: Result<bool, store::Error> = async {
+        let begun = async {
             quarantine::contains(&mut *self.app.store.conn_by_key().await?, self.name, envelope.id).await
-        }
-        .await;
-        begun.unwrap_or(false)
+        };
+        let begun: Result<Result<bool, store::Error>, _> = timeout(self.app.store.patience(), begun).await;
+        matches!(begun, Ok(Ok(true)))
     }
 
     /// Handles an event that was there when processes died. How often that begins is written down first, and that it has

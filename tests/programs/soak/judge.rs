@@ -178,18 +178,25 @@ async fn judge_money(system: &System, verdict: &mut Verdict) {
             verdict.doubled.push(format!("{count} {what}"));
         }
     }
-    let payments: Vec<(String, i64, i64)> = sqlx::query_as(
-        "SELECT 'pay_' || replace(id::text, '-', ''), amount_captured, amount_refunded FROM payment",
+    // What our rows say of refunds comes from the provider: that it made none twice is seen by the refunds that were asked for.
+    let payments: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+        "SELECT 'pay_' || replace(p.id::text, '-', ''), amount_captured, amount_refunded, coalesce((
+             SELECT sum(r.amount) FROM refund r WHERE r.payment_id = p.id AND r.status = 'succeeded'), 0)::bigint
+         FROM payment p",
     )
     .fetch_all(&system.database)
     .await
     .unwrap();
     println!("soak: comparing {} payments with the provider's record", payments.len());
-    let differences = stream::iter(payments).map(async |(id, captured, refunded)| {
+    let differences = stream::iter(payments).map(async |(id, captured, refunded, asked)| {
         let theirs = provider(system, &format!("payments?payment_id={id}")).await;
-        let is_same = theirs["amount_captured"] == captured && theirs["amount_refunded"] == refunded;
+        let is_same = theirs["amount_captured"] == captured
+            && theirs["amount_refunded"] == refunded
+            && theirs["amount_refunded"] == asked;
         (!is_same).then(|| {
-            format!("payment {id}: captured {captured}, refunded {refunded}; the provider says {theirs}")
+            format!(
+                "payment {id}: captured {captured}, refunded {refunded}, by refunds of {asked}; the provider says {theirs}"
+            )
         })
     });
     verdict
