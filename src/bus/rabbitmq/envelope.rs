@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(attempt(&delivered), 3);
         assert_eq!((redeliveries(&delivered), is_isolated(&delivered)), (2, false));
         let copy = for_attempt(&isolate(delivered), 4);
-        assert_eq!((attempt(&copy), redeliveries(&copy), is_isolated(&copy)), (4, 0, true));
+        assert_eq!((attempt(&copy), redeliveries(&copy), is_isolated(&copy)), (4, 0, false));
         assert!(header(&copy, "x-death").is_none());
         assert_eq!(decode(&copy, &message.body), Ok(event));
     }
