@@ -79,7 +79,7 @@ async fn the_ledger_is_searched_by_every_filter() {
 
 /// How many rows of the ledger a list reads.
 async fn read_for(test: &TestApp, filter: &MovementFilter) -> i64 {
-    let mut tx = test.app.store.begin("list").await.unwrap();
+    let mut tx = test.app.store.begin_report("list").await.unwrap();
     movements::list(&mut tx, filter, 51).await.unwrap();
     let read =
         "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'stock_movement'";

@@ -150,7 +150,7 @@ async fn what_is_sent_again_reaches_its_consumer_alone_as_a_first_attempt(bus: &
         assert_eq!(outcome, PublishOutcome::Confirmed);
         let delivery = next(&mut mail).await;
         assert_eq!((delivery.attempt, delivery.redeliveries, delivery.is_isolated), (1, 0, is_isolated));
-        // What a retry keeps.
+        // A retry keeps nothing of that.
         delivery.settle.settle(Settlement::Retry(RetryTier::Second)).await.expect("stored for later");
         let delivery = next(&mut mail).await;
         assert_eq!((delivery.attempt, delivery.is_isolated), (2, false));
