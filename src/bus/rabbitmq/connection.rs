@@ -181,12 +181,6 @@ impl Link {
         Ok(connected)
     }
 
-    /// Whether there is a connection, and the broker takes no messages from it.
-    pub(super) async fn is_blocked(&self) -> bool {
-        let state = self.state.lock().await;
-        state.current.as_ref().is_some_and(|current| current.is_alive() && current.is_blocked())
-    }
-
     /// Never hands this connection out again, and closes it in the background.
     pub(super) async fn discard(&self, broken: &Arc<Connected>) {
         self.state.lock().await.current.take_if(|current| Arc::ptr_eq(current, broken));

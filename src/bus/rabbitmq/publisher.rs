@@ -59,11 +59,6 @@ impl Publisher {
         self.confirm_timeout
     }
 
-    /// Whether the broker has said that it takes no messages.
-    pub(super) async fn is_blocked(&self) -> bool {
-        self.link.is_blocked().await
-    }
-
     /// Publishes the messages in order and waits for all: `outcomes[i]` is of `messages[i]`.
     pub(super) async fn publish(&self, messages: Vec<Message>) -> Result<Vec<PublishOutcome>, BusError> {
         let mut slot = self.open.lock().await;

@@ -73,8 +73,7 @@ impl RabbitMqSettle {
     }
 
     /// Tries for as long as one confirm may take: giving up at once would bring the message back at once, and
-    /// a broker that takes no messages for a moment would use up its delivery limit. While it says that it takes none, the message
-    /// stays in hand.
+    /// a broker that takes no messages for a moment would use up its delivery limit.
     async fn publish_copy(&self, tier: RetryTier) -> Result<(), BusError> {
         let copy = Message {
             exchange: self.topology.retry(tier),
@@ -91,8 +90,7 @@ impl RabbitMqSettle {
                 Err(error) => error.clone(),
             };
             // Once the channel is gone the broker delivers the original again, to whoever is there.
-            let is_over = Instant::now() >= deadline && !self.publisher.is_blocked().await;
-            if is_over || !self.acker.usable() {
+            if Instant::now() >= deadline || !self.acker.usable() {
                 return Err(error);
             }
             sleep(backoff.next()).await;
