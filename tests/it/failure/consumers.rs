@@ -136,14 +136,14 @@ async fn sigterm_finishes_what_was_begun_and_gives_the_rest_to_others_at_once() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_ends_in_the_middle_of_handling_doubles_nothing() {
     let (system, bus) = start(&[]).await;
-    // Longer than it takes until the connections end: 4 at a time, half a second each.
-    let slow = || (0..40).map(|_| event("slow")).collect::<Vec<_>>();
-    publish(&bus, &slow()).await;
+    // Longer than it takes until the connections end, on a busy machine too: 4 at a time, half a second each.
+    let slow = |count| (0..count).map(|_| event("slow")).collect::<Vec<_>>();
+    publish(&bus, &slow(100)).await;
     system.wait_for_count(EFFECTS, 1).await;
     for _ in 0..3 {
         block_in_place(|| system.stack.rabbitmqctl("rabbitmq", &["close_all_connections", "test"])).unwrap();
         system.wait_for_log("consumer", "was not settled").await;
-        publish(&bus_of(&system), &slow()).await;
+        publish(&bus_of(&system), &slow(20)).await;
     }
     system.wait_for_count(EFFECTS, 160).await;
     sleep(Duration::from_secs(1)).await;
