@@ -87,8 +87,9 @@ pub struct StoreOptions {
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
 /// A table may grow from nothing to millions of rows before PostgreSQL's statistics know, the outbox back as well, and a plan that
-/// is made for an empty table reads all of a large one, again and again. So whatever changes something finds its rows by their
-/// keys, always, and its statements are planned once; only lists and reports leave the choice to PostgreSQL.
+/// is made for an empty table reads all of a large one, again and again. So each transaction that changes something finds its rows
+/// by their keys, always, and its statements are planned once; lists, reports and what is done now and then leave the choice to
+/// PostgreSQL.
 const BY_KEY_OPTIONS: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -166,28 +167,19 @@ impl Store {
 
     /// Begins a transaction that finds its rows by their keys. `name` shows up in errors and in PostgreSQL's log.
     pub async fn begin(&self, name: &'static str) -> Result<Tx, Error> {
-        let span = spans::transaction(name);
-        let wait = self.by_key_metrics.begin();
-        let inner = wait.end(Box::pin(self.by_key.begin()).await)?;
-        Ok(Tx { inner, name, span })
+        begin_on(&self.by_key, &self.by_key_metrics, name, "BEGIN").await
     }
 
     /// Begins a transaction that reads whole tables, or parts of them that PostgreSQL is to choose the way through.
     pub async fn begin_report(&self, name: &'static str) -> Result<Tx, Error> {
-        let span = spans::transaction(name);
-        let wait = self.pool_metrics.begin();
-        let inner = wait.end(Box::pin(self.pool.begin()).await)?;
-        Ok(Tx { inner, name, span })
+        begin_on(&self.pool, &self.pool_metrics, name, "BEGIN").await
     }
 
     /// Begins a transaction that changes many orders at once: see [`order_batch`]. It waits a second at most for a row that
     /// somebody keeps: whoever is in the batch with that row should not have to wait for it.
     pub async fn begin_batch(&self, name: &'static str) -> Result<Tx, Error> {
-        let span = spans::transaction(name);
-        let wait = self.by_key_metrics.begin();
-        let inner =
-            wait.end(Box::pin(self.by_key.begin_with("BEGIN; SET LOCAL lock_timeout = '1s'")).await)?;
-        Ok(Tx { inner, name, span })
+        let statement = "BEGIN; SET LOCAL lock_timeout = '1s'";
+        begin_on(&self.by_key, &self.by_key_metrics, name, statement).await
     }
 
     /// A connection for lists and other reads that need no transaction.
@@ -217,6 +209,19 @@ impl Store {
         self.by_key.close().await;
         self.pool.close().await;
     }
+}
+
+/// Begins a transaction on a connection of this pool, by this statement.
+async fn begin_on(
+    pool: &PgPool,
+    metrics: &PoolMetrics,
+    name: &'static str,
+    statement: &'static str,
+) -> Result<Tx, Error> {
+    let span = spans::transaction(name);
+    let wait = metrics.begin();
+    let inner = wait.end(Box::pin(pool.begin_with(statement)).await)?;
+    Ok(Tx { inner, name, span })
 }
 
 /// A transaction. Dropping it rolls back.
