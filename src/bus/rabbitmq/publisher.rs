@@ -16,15 +16,20 @@ use lapin::{
 };
 use tokio::{
     sync::Mutex,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    connection::{Connected, Link, describe, request},
+    connection::{CLOSE_TIMEOUT, Connected, Link, describe, request},
     envelope::Message,
     topology::{Topology, short},
 };
 use crate::bus::{BusError, PublishOutcome};
+
+/// How old a channel must be that is opened anew because messages are refused on it. A channel of RabbitMQ 3.10 that first publishes to
+/// a quorum queue while its leader is away asks that node for ever, and refuses all, whoever leads by then; a new channel asks the new
+/// leader. Where a queue is full instead, three a second cost little.
+const REFUSING: Duration = Duration::from_millis(300);
 
 /// Publishes windows of messages, one window at a time.
 #[derive(Debug)]
@@ -40,6 +45,26 @@ pub(super) struct Publisher {
 struct Open {
     connected: Arc<Connected>,
     channel: Channel,
+    since: Instant,
+}
+
+impl Open {
+    /// Whether what came of a window may be of this channel alone.
+    fn may_refuse_for_ever(&self, outcomes: &[PublishOutcome]) -> bool {
+        self.since.elapsed() >= REFUSING && outcomes.contains(&PublishOutcome::Nacked)
+    }
+
+    /// Closes the channel in the background, and keeps the connection.
+    fn close(self) {
+        tracing::debug!(
+            host = self.connected.host,
+            "RabbitMQ refuses events: they are tried on a new channel"
+        );
+        tokio::spawn(async move {
+            // A failure means that it is closed already.
+            let _ = timeout(CLOSE_TIMEOUT, self.channel.close(200, "opened anew".into())).await;
+        });
+    }
 }
 
 /// What the broker said of one message, before the returns are sorted out.
@@ -77,6 +102,7 @@ impl Publisher {
             _ => None,
         });
         match unknown {
+            None if open.may_refuse_for_ever(&outcomes) => open.close(),
             None => *slot = Some(open),
             Some(reason) => {
                 tracing::warn!(
@@ -107,7 +133,7 @@ impl Publisher {
         let channel = connected.open_channel().await?;
         self.topology.declare(&channel).await?;
         request("ask for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Open { connected, channel })
+        Ok(Open { connected, channel, since: Instant::now() })
     }
 }
 

@@ -55,6 +55,10 @@ impl Cluster {
     async fn mend(&self) {
         let dead = NODES.into_iter().filter(|node| self.stack.pid(node).is_none());
         self.start_again(&dead.collect::<Vec<_>>());
+        // A test that failed half-way leaves its node cut off.
+        for node in NODES {
+            self.join(node);
+        }
         for node in NODES {
             let whole = async || self.running_nodes(node).is_ok_and(|running| running == 3);
             eventually("the cluster is whole", PATIENCE * 2, whole).await;
