@@ -6,7 +6,7 @@
 //! this module holds a password. The library's own recovery is not used: it does not heal channels and gives up.
 
 use std::{
-    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    sync::{Arc, Mutex as SyncMutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -144,9 +144,11 @@ struct State {
 }
 
 impl Link {
-    pub(super) fn new(options: LinkOptions, closed: CancellationToken) -> Self {
-        let monitor = Monitor::new(options.role, closed.clone());
-        Self { options, state: Mutex::default(), last_error: SyncMutex::default(), monitor, closed }
+    pub(super) fn new(options: LinkOptions, closed: CancellationToken) -> Arc<Self> {
+        Arc::new_cyclic(|link: &Weak<Self>| {
+            let monitor = Monitor::new(options.role, Weak::clone(link), closed.clone());
+            Self { options, state: Mutex::default(), last_error: SyncMutex::default(), monitor, closed }
+        })
     }
 
     /// The connection, made now if there is none. After a failure the next call waits for the back-off first.
@@ -261,7 +263,7 @@ fn host(uri: &AMQPUri) -> String {
 mod tests {
     use super::*;
 
-    fn link(urls: &[&str]) -> Link {
+    fn link(urls: &[&str]) -> Arc<Link> {
         let urls = urls.iter().map(ToString::to_string).collect();
         let options = LinkOptions { urls, heartbeat_seconds: 10, role: "publish", name: "test".into() };
         Link::new(options, CancellationToken::new())

@@ -141,7 +141,7 @@ impl RabbitMqBus {
                 role,
                 name: format!("{} {role}", options.connection_name),
             };
-            Arc::new(Link::new(link, closed.clone()))
+            Link::new(link, closed.clone())
         };
         let (publish_link, consume_link) = (link("publish"), link("consume"));
         let topology = Arc::new(Topology::new(options.prefix, options.delivery_limit));

@@ -1,6 +1,7 @@
 //! What the connections to the broker tell monitoring, where the process records metrics.
 //!
-//! Owns one task for each link, the only one that writes its gauges. Must not keep a connection open.
+//! Owns one task for each link, the only one that writes its gauges. Once a link was used, a connection that broke is made
+//! again here: whoever publishes now and then would else be told of as without one. Must not keep a connection open.
 
 use std::{
     sync::{
@@ -14,7 +15,7 @@ use metrics::{Unit, describe_gauge, gauge};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connected;
+use super::connection::{Connected, Link};
 
 const CONNECTED: &str = "holdfast_bus_connected";
 const BLOCKED_SECONDS: &str = "holdfast_bus_blocked_seconds";
@@ -26,20 +27,22 @@ const INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Monitor {
     role: &'static str,
+    link: Weak<Link>,
     current: Arc<Mutex<Weak<Connected>>>,
     is_started: AtomicBool,
     closed: CancellationToken,
 }
 
 impl Monitor {
-    pub(super) fn new(role: &'static str, closed: CancellationToken) -> Self {
-        Self { role, current: Arc::default(), is_started: AtomicBool::new(false), closed }
+    pub(super) fn new(role: &'static str, link: Weak<Link>, closed: CancellationToken) -> Self {
+        Self { role, link, current: Arc::default(), is_started: AtomicBool::new(false), closed }
     }
 
     /// Begins to tell, also of a connection that never comes about. Does nothing the second time.
     pub(super) fn start(&self) {
         if !self.is_started.swap(true, Ordering::Relaxed) {
-            tokio::spawn(run(self.role, Arc::clone(&self.current), self.closed.clone()));
+            let (link, current) = (Weak::clone(&self.link), Arc::clone(&self.current));
+            tokio::spawn(run(self.role, link, current, self.closed.clone()));
         }
     }
 
@@ -49,7 +52,12 @@ impl Monitor {
     }
 }
 
-async fn run(role: &'static str, current: Arc<Mutex<Weak<Connected>>>, closed: CancellationToken) {
+async fn run(
+    role: &'static str,
+    link: Weak<Link>,
+    current: Arc<Mutex<Weak<Connected>>>,
+    closed: CancellationToken,
+) {
     describe_gauge!(CONNECTED, "1 while the process is connected to the broker, to publish or to consume.");
     describe_gauge!(
         BLOCKED_SECONDS,
@@ -62,7 +70,8 @@ async fn run(role: &'static str, current: Arc<Mutex<Weak<Connected>>>, closed: C
     while !closed.is_cancelled() {
         let connected = current.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         let connected = connected.filter(|connected| connected.is_alive());
-        is_connected.set(if connected.is_some() { 1.0 } else { 0.0 });
+        let is_down = connected.is_none();
+        is_connected.set(if is_down { 0.0 } else { 1.0 });
         if connected.is_some_and(|connected| connected.is_blocked()) {
             let since: &mut Instant = since.get_or_insert_with(Instant::now);
             // 0 is not blocked.
@@ -70,6 +79,10 @@ async fn run(role: &'static str, current: Arc<Mutex<Weak<Connected>>>, closed: C
         } else {
             since = None;
             seconds.set(0.0);
+        }
+        if is_down && let Some(link) = link.upgrade() {
+            // Why it failed is kept by the link, which also waits between attempts.
+            let _ = closed.run_until_cancelled(link.get()).await;
         }
         let _ = closed.run_until_cancelled(sleep(INTERVAL)).await;
     }
