@@ -174,6 +174,7 @@ pub(super) fn rows(only: &[RowFilter]) -> Vec<Row> {
         holdfast(Workload::Mixed, 64, 1),
         holdfast(Workload::Fairness, 64, 2),
         holdfast(Workload::Pipeline, 16, 1),
+        holdfast(Workload::Pipeline, 64, 1),
         holdfast(Workload::PipelineRetail, 16, 1),
     ]);
     rows.retain(|row| only.is_empty() || only.iter().any(|filter| filter.fits(*row)));

@@ -5,6 +5,8 @@
 //! missing is an error of all.
 //!
 //! The statements run on connections that find rows by their keys, whatever the statistics say ([`super::Store::begin_batch`]).
+//! `(status = …) IS TRUE` keeps the index of that status out of it: PostgreSQL would read all payments of a status for each of a batch
+//! where it takes them for few.
 
 pub mod orders;
 pub mod payments;

@@ -61,12 +61,14 @@ pub async fn insert(conn: &mut Conn, payments: impl Iterator<Item = &Payment> + 
 pub async fn mark_asked(conn: &mut Conn, ids: &[PaymentId]) -> Result<Vec<(PaymentId, TimeDelta)>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = sqlx::query!(
-        r#"WITH locked AS MATERIALIZED (SELECT id, order_id FROM payment WHERE id = ANY($1) ORDER BY id FOR UPDATE)
+        // All is decided in `locked`: of conditions on `p`, PostgreSQL may take one that most payments of the day fulfil for the rarest.
+        r#"WITH locked AS MATERIALIZED (
+               SELECT p.id, p.status = 'processing' AND p.outcome_unknown_since IS NULL AND p.provider_reference IS NULL
+                      AND (p.asked_at IS NOT NULL OR o.status NOT IN ('expired', 'canceled')) AS may_be_asked
+               FROM payment p JOIN orders o ON o.id = p.order_id
+               WHERE p.id = ANY($1) ORDER BY p.id FOR UPDATE OF p)
            UPDATE payment p SET asked_at = COALESCE(p.asked_at, now())
-           FROM locked JOIN orders o ON o.id = locked.order_id
-           WHERE p.id = locked.id AND p.status = 'processing' AND p.outcome_unknown_since IS NULL
-             AND p.provider_reference IS NULL
-             AND (p.asked_at IS NOT NULL OR o.status NOT IN ('expired', 'canceled'))
+           FROM locked WHERE p.id = locked.id AND locked.may_be_asked
            RETURNING p.id, p.asked_at AS "asked_at!", now() AS "now!""#,
         &ids,
     )
@@ -144,7 +146,8 @@ pub async fn mark_capturing(conn: &mut Conn, amounts: &[(PaymentId, i64)]) -> Re
         amounts.iter().map(|(id, amount)| (id.uuid(), *amount)).unzip();
     let result = sqlx::query!(
         "UPDATE payment p SET amount_capturing = n.amount FROM UNNEST($1::uuid[], $2::bigint[]) AS n (id, amount)
-         WHERE p.id = n.id AND p.status = 'authorized' AND p.amount_capturing IS NULL AND p.void_requested_at IS NULL",
+         WHERE p.id = n.id AND (p.status = 'authorized') IS TRUE AND p.amount_capturing IS NULL
+           AND p.void_requested_at IS NULL",
         &ids,
         &amounts,
     )

@@ -122,7 +122,7 @@ pub async fn list_unsent(conn: &mut Conn, orders: &[OrderId]) -> Result<Vec<Unse
          FROM shipment s
          JOIN shipment_line l ON l.shipment_id = s.id AND l.is_covering IS NOT FALSE
          JOIN reservation r ON r.order_id = s.order_id AND r.id = l.reservation_id
-         WHERE s.order_id = ANY($1) AND s.status IN ('pending', 'packed')
+         WHERE s.order_id = ANY($1) AND (s.status IN ('pending', 'packed')) IS TRUE
          ORDER BY s.order_id, s.id, r.id",
         &ids,
     )
@@ -167,7 +167,7 @@ pub async fn mark_shipped(conn: &mut Conn, ids: &[ShipmentId]) -> Result<(), Err
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let result = sqlx::query!(
         "UPDATE shipment SET status = 'shipped', updated_at = now(), shipped_at = now()
-         WHERE id = ANY($1) AND status IN ('pending', 'packed')",
+         WHERE id = ANY($1) AND (status IN ('pending', 'packed')) IS TRUE",
         &ids,
     )
     .execute(conn)
