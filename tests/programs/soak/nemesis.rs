@@ -21,8 +21,14 @@ use super::{
 /// How long a process may take to drain.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// What a stall is of.
+const STALLED: [&str; 2] = ["postgres", "zookeeper"];
+
 /// For so long it is looked whether what a fault had hit works again.
 const RECOVERED_WITHIN: Duration = Duration::from_mins(1);
+
+/// A recovery that takes so long is told of.
+const SLOW_RECOVERY: Duration = Duration::from_secs(5);
 
 /// Carries out all faults, and returns when the last is healed. Gives what went wrong with it.
 pub(super) async fn run(
@@ -66,18 +72,23 @@ async fn carry_out(
     board.down.lock().unwrap().remove(&fault.target);
     let since = Instant::now();
     println!("{:7.1} s  healed: {} {}", began.elapsed().as_secs_f64(), fault.kind.as_str(), fault.target);
-    let (board, path) = (Arc::clone(board), path(fault));
-    tokio::spawn(async move {
-        while since.elapsed() < RECOVERED_WITHIN {
-            if let Some(after) = path.iter().filter_map(|path| board.worked_since(path, since)).min() {
-                board.recoveries.lock().unwrap().push(after);
-                return;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        board.recoveries.lock().unwrap().push(RECOVERED_WITHIN);
-    });
+    tokio::spawn(note_recovery(Arc::clone(board), fault.clone(), since));
     healed.err().map(|error| format!("{fault}: {error:#}"))
+}
+
+/// Notes how long after its end it took until the way that a fault was on worked again.
+async fn note_recovery(board: Arc<Board>, fault: Fault, since: Instant) {
+    let path = path(&fault);
+    let mut after = None;
+    while after.is_none() && since.elapsed() < RECOVERED_WITHIN {
+        sleep(Duration::from_millis(20)).await;
+        after = path.iter().filter_map(|path| board.worked_since(path, since)).min();
+    }
+    let after = after.unwrap_or(RECOVERED_WITHIN);
+    board.recoveries.lock().unwrap().push(after);
+    if after >= SLOW_RECOVERY {
+        println!("           {path:?} worked {:.1} s after the end of: {fault}", after.as_secs_f64());
+    }
 }
 
 fn begin(system: &System, fault: &Fault) -> anyhow::Result<()> {
@@ -94,6 +105,10 @@ fn begin(system: &System, fault: &Fault) -> anyhow::Result<()> {
             system.part(target, fault.server.unwrap(), true);
             Ok(())
         }
+        Kind::Stall => {
+            STALLED.iter().for_each(|server| system.part(target, server, true));
+            Ok(())
+        }
         Kind::Alarm => stack.rabbitmqctl(target, &["set_vm_memory_high_watermark", "0.00001"]).map(drop),
     })
 }
@@ -106,6 +121,10 @@ fn heal(system: &System, fault: &Fault) -> anyhow::Result<()> {
         Kind::Pause => stack.resume(target),
         Kind::Partition => {
             system.part(target, fault.server.unwrap(), false);
+            Ok(())
+        }
+        Kind::Stall => {
+            STALLED.iter().for_each(|server| system.part(target, server, false));
             Ok(())
         }
         Kind::Alarm => stack.rabbitmqctl(target, &["set_vm_memory_high_watermark", "0.4"]).map(drop),

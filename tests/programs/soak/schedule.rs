@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{Options, system::ROLES};
+use super::{
+    Options,
+    system::{APIS, ROLES},
+};
 
 /// Until then everything works, so that there is something to break: also, RabbitMQ 3.10 that is killed at once after it made a
 /// quorum queue can come back with a queue that never elects a leader.
@@ -21,6 +24,8 @@ pub(super) enum Kind {
     Terminate,
     /// A process does not reach a server.
     Partition,
+    /// What a process says to PostgreSQL and ZooKeeper arrives late: whatever it was writing when it lost its locks, too.
+    Stall,
     /// The broker is low on memory.
     Alarm,
 }
@@ -32,6 +37,7 @@ impl Kind {
             Self::Pause => "pause",
             Self::Terminate => "terminate",
             Self::Partition => "partition",
+            Self::Stall => "stall",
             Self::Alarm => "alarm",
         }
     }
@@ -96,11 +102,16 @@ fn draw_one(random: &mut StdRng, at: Duration, options: &Options) -> Fault {
     };
     let fault = |kind, target, server, lasts| Fault { at, kind, target, server, lasts };
     match random.random_range(0..100) {
-        0..24 => fault(Kind::Kill, role, None, seconds(random, 0, 4)),
+        0..22 => fault(Kind::Kill, role, None, seconds(random, 0, 4)),
         // Long enough to lose a lease (3 s), a session (4 s), an idle transaction (5 s), or none of them.
-        24..48 => fault(Kind::Pause, role, None, seconds(random, 1, 14)),
-        48..56 => fault(Kind::Terminate, role, None, seconds(random, 0, 2)),
-        56..76 => {
+        22..43 => fault(Kind::Pause, role, None, seconds(random, 1, 14)),
+        43..50 => fault(Kind::Terminate, role, None, seconds(random, 0, 2)),
+        // Longer than a session, and not as long as an API waits for PostgreSQL.
+        50..57 => {
+            let api = APIS[random.random_range(0..APIS.len())];
+            fault(Kind::Stall, api.to_owned(), None, seconds(random, 6, 12))
+        }
+        57..76 => {
             let server = ["postgres", "zookeeper", "rabbitmq"][random.random_range(0..3)];
             fault(Kind::Partition, role, Some(server), seconds(random, 2, 12))
         }
