@@ -36,8 +36,10 @@ use super::{
 const ORDERS_PER_SECOND: u64 = 800;
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Between two looks at the database.
-const POLL: Duration = Duration::from_millis(20);
+/// Between two tries of a request that was answered 503.
+const RETRY: Duration = Duration::from_millis(20);
+/// Between two looks at the database. Each counts all orders, beside what is measured.
+const POLL: Duration = Duration::from_millis(100);
 /// What the processes of a whole system need besides: as in the demo.
 const PROVIDER_KEY: &str = "sk_test_sandbox";
 
@@ -129,7 +131,7 @@ async fn created(connection: &mut Connection, request: &Request) -> anyhow::Resu
     loop {
         let (status, body) = connection.send_as(request, key).await?;
         if status == 503 && Instant::now() < deadline {
-            sleep(POLL).await;
+            sleep(RETRY).await;
             continue;
         }
         ensure!(status == 201, "a request was answered {status}: {}", String::from_utf8_lossy(body));

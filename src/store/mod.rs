@@ -90,8 +90,10 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// is made for an empty table reads all of a large one, again and again. So each transaction that changes something finds its rows
 /// by their keys, always, and its statements are planned once; lists, reports and what is done now and then leave the choice to
 /// PostgreSQL.
-const BY_KEY_OPTIONS: [(&str, &str); 5] = [
+const BY_KEY_OPTIONS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
+    // It would read all that an index names before it takes the first rows of them.
+    ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("plan_cache_mode", "force_generic_plan"),

@@ -12,8 +12,10 @@ pub async fn lock_payment(
     event: &ProviderEvent,
 ) -> Result<Option<PaymentId>, Error> {
     let id = sqlx::query_scalar!(
-        "SELECT id FROM payment WHERE provider = $1 AND (id = $2 OR provider_reference = $3)
-         ORDER BY id = $2 DESC NULLS LAST LIMIT 1 FOR NO KEY UPDATE",
+        "SELECT id FROM payment
+         WHERE id = COALESCE((SELECT id FROM payment WHERE provider = $1 AND id = $2),
+                             (SELECT id FROM payment WHERE provider = $1 AND provider_reference = $3))
+         FOR NO KEY UPDATE",
         provider,
         event.payment_id.map(PaymentId::uuid),
         event.provider_reference,

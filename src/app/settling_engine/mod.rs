@@ -1,8 +1,8 @@
 //! The settling engine: starts payments, and carries out what events lead to, for many orders at once, one transaction for each
 //! batch.
 //!
-//! Load makes the batches, no timer does: while one batch of a kind is written the next one gathers ([`group`]). At low load a
-//! batch is one order, and nobody waits.
+//! Load makes the batches: while one batch of a kind is written the next one gathers, and a few milliseconds longer where that one
+//! was of several ([`group`]). At low load a batch is one order, and nobody waits.
 //!
 //! It carries out the plain case only: the first payment of an order that waits for it, one that the provider has authorized or
 //! captured as it was asked, stock that is there. Whatever is not plain under the row locks is left out of the batch, and so is everything of a batch that fails: who

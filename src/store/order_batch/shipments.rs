@@ -115,13 +115,14 @@ pub struct Unsent {
 /// What the shipments of orders hold that have not left, shipment by shipment, oldest first.
 ///
 /// `IS NOT FALSE`: with the condition of `shipment_line_covered_once_key` itself, PostgreSQL may read all of that index for each shipment.
+/// `OFFSET 0`: reservations are found by both columns of their key; in a join it may take the second alone, and read all of the index.
 pub async fn list_unsent(conn: &mut Conn, orders: &[OrderId]) -> Result<Vec<Unsent>, Error> {
     let ids: Vec<Uuid> = orders.iter().map(|id| id.uuid()).collect();
     let rows = sqlx::query!(
         "SELECT s.order_id, s.id AS shipment_id, s.status, r.id, r.order_line_id, r.sku, r.location_id, r.quantity
          FROM shipment s
          JOIN shipment_line l ON l.shipment_id = s.id AND l.is_covering IS NOT FALSE
-         JOIN reservation r ON r.order_id = s.order_id AND r.id = l.reservation_id
+         CROSS JOIN LATERAL (SELECT * FROM reservation WHERE order_id = s.order_id AND id = l.reservation_id OFFSET 0) r
          WHERE s.order_id = ANY($1) AND (s.status IN ('pending', 'packed')) IS TRUE
          ORDER BY s.order_id, s.id, r.id",
         &ids,
