@@ -34,6 +34,8 @@ use super::{
 
 /// How many orders for each second that other measurements last, where the order file does not say.
 const ORDERS_PER_SECOND: u64 = 800;
+/// How many are placed beforehand for each second that others warm up: ZooKeeper and RabbitMQ compile themselves while they run.
+const WARM_UP_PER_SECOND: u64 = 400;
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Between two tries of a request that was answered 503.
@@ -51,11 +53,12 @@ impl Measuring {
         let workers = self.launcher.start("worker", &["worker"], &environment)?;
         let mut apis = self.launcher.start_apis(row.processes, &environment).await?;
         let api = apis.remove(0);
-        // The workers have no port to ask; the first event shows that they run, and is not measured.
+        // The workers have no port to ask; the first orders show that they run, and are not measured.
         let mut conn = database.connect().await?;
         let orders = Arc::new(Orders::new(row.workload, &self.baskets, &self.server.secret));
-        place_and_pay(api.address, &orders, &self.server.secret, 1, 1).await?;
-        wait_until_fulfilled(&mut conn, 1).await?;
+        let before = usize::try_from(WARM_UP_PER_SECOND * self.warm_up.as_secs())?.max(1);
+        place_and_pay(api.address, &orders, &self.server.secret, row.clients, before).await?;
+        wait_until_fulfilled(&mut conn, before).await?;
 
         let count = match row.workload {
             Workload::PipelineRetail => self.baskets.len(),
@@ -65,15 +68,15 @@ impl Measuring {
         let watched = Watched { holdfast: pids.into(), ..self.watched.clone() };
         let (began, reading) = (Instant::now(), watched.read());
         place_and_pay(api.address, &orders, &self.server.secret, row.clients, count).await?;
-        wait_until_fulfilled(&mut conn, count + 1).await?;
+        wait_until_fulfilled(&mut conn, before + count).await?;
         let seconds = began.elapsed().as_secs_f64();
         let cores = watched.since(&reading);
 
         let memory = peak_memory(api.process.pid);
         stop_all([api.process, workers, sandbox]).await?;
-        database.check(Sent { accepted: count as u64 + 1, refused: 0 }, true).await?;
-        let mut measured =
-            Measurement::new(rate(count as u64, seconds), &mut latencies(&mut conn).await?, cores)?;
+        database.check(Sent { accepted: (before + count) as u64, refused: 0 }, true).await?;
+        let mut latencies = latencies(&mut conn, before).await?;
+        let mut measured = Measurement::new(rate(count as u64, seconds), &mut latencies, cores)?;
         measured.peak_memory_mib = memory;
         Ok(measured)
     }
@@ -156,11 +159,12 @@ async fn wait_until_fulfilled(conn: &mut PgConnection, count: usize) -> anyhow::
     }
 }
 
-/// From placing to shipping, by the database's clock, but for the first order.
-async fn latencies(conn: &mut PgConnection) -> anyhow::Result<Vec<u32>> {
+/// From placing to shipping, by the database's clock, but for so many orders `before`.
+async fn latencies(conn: &mut PgConnection, before: usize) -> anyhow::Result<Vec<u32>> {
     let seconds: Vec<f64> = sqlx::query_scalar(
-        "SELECT extract(epoch FROM updated_at - created_at)::double precision FROM orders ORDER BY created_at OFFSET 1",
+        "SELECT extract(epoch FROM updated_at - created_at)::double precision FROM orders ORDER BY created_at OFFSET $1",
     )
+    .bind(i64::try_from(before)?)
     .fetch_all(conn)
     .await?;
     Ok(seconds.into_iter().map(micros).collect())
