@@ -60,7 +60,7 @@ pub(super) static METRICS: LazyLock<EngineMetrics> = LazyLock::new(|| {
     describe_gauge!(
         "holdfast_reservation_lanes_busy",
         count,
-        "Batches under way, each on a connection of its own; reservation.lanes is the most."
+        "Batches under way, each on a connection of its own; reservation.lanes is the most, and more than one only while they are slow."
     );
     let batches = |outcome| counter!("holdfast_reservation_batches_total", "outcome" => outcome);
     EngineMetrics {

@@ -1,7 +1,8 @@
 //! The reservation engine: places orders in batches, one transaction for each.
 //!
-//! Load makes the batches, no timer does: whenever a lane is free it takes every order in the queue that shares nothing
-//! with a batch in flight ([`queue`]). At low load a batch is one order, and nobody waits.
+//! Load makes the batches, no timer does: when a batch is through, the next one takes every order in the queue that shares nothing
+//! with a batch in flight ([`queue`]). At low load a batch is one order, and nobody waits. While batches are slow there are several
+//! at a time, in lanes ([`lanes`]).
 //!
 //! It must not acquire locks: an order comes with the guard of its SKUs, and the guard is dropped when its batch is
 //! through. It keeps no stock: what a level has left is decided in the database ([`batch`]). Where a line names no location
@@ -21,7 +22,7 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{Answer, Cause, Error, answer};
@@ -37,6 +38,7 @@ mod batch;
 mod bounds;
 mod candidates;
 mod database_clock;
+mod lanes;
 mod levels_seen;
 mod limits_seen;
 mod metrics;
@@ -48,6 +50,7 @@ mod rendered;
 use bounds::Bounds;
 use candidates::CandidatesSeen;
 use database_clock::DatabaseClock;
+use lanes::Lanes;
 use levels_seen::LevelsSeen;
 use limits_seen::LimitsSeen;
 use metrics::METRICS;
@@ -62,7 +65,7 @@ const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
 /// How orders are batched.
 #[derive(Debug, Clone, Copy)]
 pub struct ReservationOptions {
-    /// How many batches are in flight at a time, each with a connection.
+    /// How many batches are in flight at a time while they are slow, each with a connection.
     pub lanes: usize,
     /// How many orders may be under way: waiting for their locks, waiting for a lane, being written. One more is refused.
     pub queue: usize,
@@ -141,7 +144,9 @@ struct Engine {
 
 struct State {
     queue: Queue<Ticket>,
-    lanes_busy: usize,
+    lanes: Lanes,
+    /// Whether somebody looks whether another lane opens.
+    is_watched: bool,
 }
 
 impl ReservationEngine {
@@ -154,7 +159,11 @@ impl ReservationEngine {
             owner: LockOwner::new(),
             room: Arc::new(Semaphore::new(options.queue)),
             look_ups: Semaphore::new(LOOK_UPS),
-            state: Mutex::new(State { queue: Queue::new(limits), lanes_busy: 0 }),
+            state: Mutex::new(State {
+                queue: Queue::new(limits),
+                lanes: Lanes::new(options.lanes),
+                is_watched: false,
+            }),
             hashes: RandomState::new(),
             clock: DatabaseClock::default(),
             seen: LevelsSeen::default(),
@@ -213,7 +222,7 @@ impl std::fmt::Debug for ReservationEngine {
         let state = self.0.lock();
         f.debug_struct("ReservationEngine")
             .field("waiting", &state.queue.len())
-            .field("lanes_busy", &state.lanes_busy)
+            .field("lanes_busy", &state.lanes.busy())
             .finish_non_exhaustive()
     }
 }
@@ -226,11 +235,12 @@ impl Engine {
     fn submit(self: &Arc<Self>, ticket: Ticket) {
         let wants = self.wants(&ticket.placement);
         let mut state = self.lock();
-        let waits = state.lanes_busy == self.options.lanes || state.queue.has_to_wait(&wants);
+        let waits = !state.lanes.is_open(Instant::now()) || state.queue.has_to_wait(&wants);
         state.queue.push(wants, ticket);
         if !waits {
-            self.start_lanes(&mut state);
+            self.start_lane(&mut state);
         }
+        self.watch(&mut state);
         METRICS.queued.set(f64::from(u32::try_from(state.queue.len()).unwrap_or(u32::MAX)));
     }
 
@@ -252,18 +262,41 @@ impl Engine {
         }
     }
 
-    /// Gives every free lane a batch, as long as there is one.
-    fn start_lanes(self: &Arc<Self>, state: &mut State) {
-        while state.lanes_busy < self.options.lanes {
-            let Some(batch) = state.queue.take() else { return };
-            state.lanes_busy += 1;
+    /// Begins a batch in another lane, if that is open and there is one.
+    fn start_lane(self: &Arc<Self>, state: &mut State) {
+        if let Some((batch, begun)) = begin_batch(state) {
             METRICS.lanes_busy.increment(1);
-            tokio::spawn(self.clone().run_lane(batch));
+            tokio::spawn(self.clone().run_lane(batch, begun));
         }
     }
 
+    /// Looks whether another lane opens, as long as orders wait.
+    fn watch(self: &Arc<Self>, state: &mut State) {
+        if state.is_watched || state.queue.is_empty() || state.lanes.opens_at().is_none() {
+            return;
+        }
+        state.is_watched = true;
+        let engine = self.clone();
+        tokio::spawn(async move {
+            while let Some(opens_at) = engine.opens_at() {
+                sleep_until(opens_at).await;
+                engine.start_lane(&mut engine.lock());
+            }
+        });
+    }
+
+    /// When to look again. `None`: not until an order comes or a batch ends, and nobody looks any more.
+    fn opens_at(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        let opens_at = state.lanes.opens_at().filter(|_| !state.queue.is_empty());
+        // Past, if what waits shares something with what is in flight: then whatever ends lets it begin.
+        let opens_at = opens_at.filter(|opens_at| *opens_at > Instant::now());
+        state.is_watched = opens_at.is_some();
+        opens_at
+    }
+
     /// Places one batch after the other until there is none.
-    async fn run_lane(self: Arc<Self>, mut batch: Batch<Ticket>) {
+    async fn run_lane(self: Arc<Self>, mut batch: Batch<Ticket>, mut begun: Instant) {
         loop {
             let placing = AssertUnwindSafe(self.place_batch(batch.items)).catch_unwind();
             let answers = placing.await.unwrap_or_else(|_| {
@@ -271,24 +304,37 @@ impl Engine {
                 tracing::error!("a batch of orders panicked");
                 Vec::new()
             });
-            let Some(next) = self.next(&batch.wanted) else { return batch::answer_all(answers) };
+            let Some((next, then)) = self.next(&batch.wanted, begun) else {
+                return batch::answer_all(answers);
+            };
             // PostgreSQL works on the next batch while the clients of this one get their answers.
             tokio::spawn(async { batch::answer_all(answers) });
-            batch = next;
+            (batch, begun) = (next, then);
         }
     }
 
-    fn next(self: &Arc<Self>, done: &HashSet<u64>) -> Option<Batch<Ticket>> {
+    /// The batch of a lane is through. Gives its next one, which somebody else takes if a lane that is not slow is in use.
+    fn next(self: &Arc<Self>, done: &HashSet<u64>, begun: Instant) -> Option<(Batch<Ticket>, Instant)> {
         let mut state = self.lock();
         state.queue.finish(done);
-        let batch = state.queue.take();
+        state.lanes.end(begun);
+        let batch = begin_batch(&mut state);
         if batch.is_none() {
-            state.lanes_busy -= 1;
             METRICS.lanes_busy.decrement(1);
-        } else {
-            self.start_lanes(&mut state);
         }
+        self.watch(&mut state);
         METRICS.queued.set(f64::from(u32::try_from(state.queue.len()).unwrap_or(u32::MAX)));
         batch
     }
+}
+
+/// What begins now, if a lane is open and an order can be placed.
+fn begin_batch(state: &mut State) -> Option<(Batch<Ticket>, Instant)> {
+    let now = Instant::now();
+    if !state.lanes.is_open(now) {
+        return None;
+    }
+    let batch = state.queue.take()?;
+    state.lanes.begin(now);
+    Some((batch, now))
 }

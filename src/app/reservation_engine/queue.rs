@@ -58,6 +58,10 @@ impl<T> Queue<T> {
         self.waiting.len()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether an order like this has to wait for a batch in flight.
     pub(super) fn has_to_wait(&self, wants: &Wants) -> bool {
         wants.all().any(|key| self.in_flight.contains(key))
