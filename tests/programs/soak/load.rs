@@ -75,10 +75,13 @@ async fn restock(clients: Arc<Clients>, seed: u64, stop: CancellationToken) {
         let request = Request {
             path: "/v1/inventory/imports?mode=delta".to_owned(),
             key: format!("import-{number}"),
-            body: Body::Csv(format!("sku,on_hand\n{}\n", rows.join("\n"))),
+            body: Body::Csv(format!("sku,delta\n{}\n", rows.join("\n"))),
         };
         let copies = random.random_range(1..=2);
-        clients.send(request, copies).await;
+        if let Outcome::Refused(status, code) = clients.send(request, copies).await {
+            let text = format!("import-{number} was refused, {status} {code}: nothing is wrong with it");
+            clients.contradictions.lock().unwrap().push(text);
+        }
     }
 }
 
