@@ -13,7 +13,7 @@ pub async fn lock_payment(
 ) -> Result<Option<PaymentId>, Error> {
     let id = sqlx::query_scalar!(
         "SELECT id FROM payment
-         WHERE id = COALESCE((SELECT id FROM payment WHERE provider = $1 AND id = $2),
+         WHERE id = COALESCE((SELECT id FROM payment WHERE id = $2 AND (provider = $1) IS TRUE),
                              (SELECT id FROM payment WHERE provider = $1 AND provider_reference = $3))
          FOR NO KEY UPDATE",
         provider,

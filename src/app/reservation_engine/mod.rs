@@ -241,7 +241,7 @@ impl Engine {
             self.start_lane(&mut state);
         }
         self.watch(&mut state);
-        METRICS.queued.set(f64::from(u32::try_from(state.queue.len()).unwrap_or(u32::MAX)));
+        METRICS.queued.set(waiting(&state));
     }
 
     fn wants(&self, placement: &Placement) -> Wants {
@@ -270,26 +270,32 @@ impl Engine {
         }
     }
 
-    /// Looks whether another lane opens, as long as orders wait.
+    /// Sees to it that another lane begins once it opens, as long as orders wait.
     fn watch(self: &Arc<Self>, state: &mut State) {
-        if state.is_watched || state.queue.is_empty() || state.lanes.opens_at().is_none() {
+        if state.is_watched || state.queue.is_empty() {
             return;
         }
+        let Some(mut opens_at) = state.lanes.opens_at() else { return };
         state.is_watched = true;
         let engine = self.clone();
         tokio::spawn(async move {
-            while let Some(opens_at) = engine.opens_at() {
+            loop {
                 sleep_until(opens_at).await;
-                engine.start_lane(&mut engine.lock());
+                match engine.look_again() {
+                    Some(next) => opens_at = next,
+                    None => return,
+                }
             }
         });
     }
 
-    /// When to look again. `None`: not until an order comes or a batch ends, and nobody looks any more.
-    fn opens_at(&self) -> Option<Instant> {
+    /// Begins a batch in the lane that has opened, and says when to look again. `None`: nobody looks any more, because nothing waits, or
+    /// what waits shares something with what is in flight and begins when that ends.
+    fn look_again(self: &Arc<Self>) -> Option<Instant> {
         let mut state = self.lock();
+        self.start_lane(&mut state);
+        METRICS.queued.set(waiting(&state));
         let opens_at = state.lanes.opens_at().filter(|_| !state.queue.is_empty());
-        // Past, if what waits shares something with what is in flight: then whatever ends lets it begin.
         let opens_at = opens_at.filter(|opens_at| *opens_at > Instant::now());
         state.is_watched = opens_at.is_some();
         opens_at
@@ -323,7 +329,7 @@ impl Engine {
             METRICS.lanes_busy.decrement(1);
         }
         self.watch(&mut state);
-        METRICS.queued.set(f64::from(u32::try_from(state.queue.len()).unwrap_or(u32::MAX)));
+        METRICS.queued.set(waiting(&state));
         batch
     }
 }
@@ -337,4 +343,9 @@ fn begin_batch(state: &mut State) -> Option<(Batch<Ticket>, Instant)> {
     let batch = state.queue.take()?;
     state.lanes.begin(now);
     Some((batch, now))
+}
+
+/// How many orders wait for a batch.
+fn waiting(state: &State) -> f64 {
+    f64::from(u32::try_from(state.queue.len()).unwrap_or(u32::MAX))
 }

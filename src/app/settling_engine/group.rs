@@ -28,7 +28,7 @@ use crate::{
 const ROOM: usize = 128;
 
 /// How long the next batch gathers after one of several jobs: they come in numbers then, and a batch costs about as much for twice as
-/// many. A job that comes alone waits for nobody.
+/// many. A job that comes alone, and not right after others, waits for nobody.
 const LINGER: Duration = Duration::from_millis(5);
 
 /// Something that can be done together with others of its kind.

@@ -5,7 +5,7 @@
 //! know what an event means. Invariants: nothing connects before it is used; an event is reported as confirmed only
 //! if every queue that wants it has stored it; a message leaves a consumer's queue only by its settlement.
 //!
-//! [`connection`] makes connections, [`monitor`] tells of them, [`definitions`] says what there is on the broker, [`topology`] names and declares it,
+//! [`connection`] makes connections, [`monitor`] tells of them and makes them again, [`definitions`] says what there is on the broker, [`topology`] names and declares it,
 //! [`inspect`] compares it, [`policy`] is what an operator may tune, [`envelope`] translates, [`publisher`] publishes,
 //! [`consumer`] consumes, [`settle`] ends a delivery, [`trace`] follows an event on its way, [`depths`] looks at the queues, [`asyncapi`] tells consumers of all this.
 

@@ -80,10 +80,12 @@ async fn run(
             since = None;
             seconds.set(0.0);
         }
-        if is_down && let Some(link) = link.upgrade() {
+        let Some(link) = link.upgrade() else { break };
+        if is_down {
             // Why it failed is kept by the link, which also waits between attempts.
             let _ = closed.run_until_cancelled(link.get()).await;
         }
+        drop(link);
         let _ = closed.run_until_cancelled(sleep(INTERVAL)).await;
     }
     is_connected.set(0.0);

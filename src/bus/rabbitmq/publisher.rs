@@ -2,7 +2,7 @@
 //!
 //! Owns one confirm channel. Must not know what is in a message. Invariants: a message counts as stored only if the
 //! broker acknowledged it and did not return it; a channel is used again only if all of its confirms came, because a
-//! return that is left over would be taken for one of the next window; the caller waits for the connection, for the
+//! return that is left over would be taken for one of the next window, and if it does not go on refusing; the caller waits for the connection, for the
 //! opening and for one confirm time-out, never for ever.
 
 use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
@@ -28,7 +28,7 @@ use crate::bus::{BusError, PublishOutcome};
 
 /// How old a channel must be that is opened anew because messages are refused on it. A channel of RabbitMQ 3.10 that first publishes to
 /// a quorum queue while its leader is away asks that node for ever, and refuses all, whoever leads by then; a new channel asks the new
-/// leader. Where a queue is full instead, three a second cost little.
+/// leader. Where a queue is full instead, three new ones a second cost little.
 const REFUSING: Duration = Duration::from_millis(300);
 
 /// Publishes windows of messages, one window at a time.
@@ -54,16 +54,25 @@ impl Open {
         self.since.elapsed() >= REFUSING && outcomes.contains(&PublishOutcome::Nacked)
     }
 
-    /// Closes the channel in the background, and keeps the connection.
-    fn close(self) {
+    /// The same on a new channel, and the old one is closed in the background. Nothing is declared: it is one connection still.
+    async fn renew(self) -> Option<Self> {
         tracing::debug!(
             host = self.connected.host,
             "RabbitMQ refuses events: they are tried on a new channel"
         );
+        let renewed = Self::on(self.connected).await;
         tokio::spawn(async move {
             // A failure means that it is closed already.
             let _ = timeout(CLOSE_TIMEOUT, self.channel.close(200, "opened anew".into())).await;
         });
+        renewed.inspect_err(|error| tracing::debug!(%error, "it is opened with the next window")).ok()
+    }
+
+    /// A new channel, which confirms.
+    async fn on(connected: Arc<Connected>) -> Result<Self, BusError> {
+        let channel = connected.open_channel().await?;
+        request("ask for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(Self { connected, channel, since: Instant::now() })
     }
 }
 
@@ -102,7 +111,7 @@ impl Publisher {
             _ => None,
         });
         match unknown {
-            None if open.may_refuse_for_ever(&outcomes) => open.close(),
+            None if open.may_refuse_for_ever(&outcomes) => *slot = open.renew().await,
             None => *slot = Some(open),
             Some(reason) => {
                 tracing::warn!(
@@ -130,10 +139,9 @@ impl Publisher {
     async fn open(&self) -> Result<Open, BusError> {
         let connected = self.link.get().await?;
         connected.ensure_unblocked()?;
-        let channel = connected.open_channel().await?;
-        self.topology.declare(&channel).await?;
-        request("ask for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Open { connected, channel, since: Instant::now() })
+        let open = Open::on(connected).await?;
+        self.topology.declare(&open.channel).await?;
+        Ok(open)
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
 pub(super) struct Topology {
     prefix: String,
     delivery_limit: u32,
-    /// Declared again with every new connection: a broker that lost its data gets its queues back before the first
+    /// Declared again with the first channel of every connection: a broker that lost its data gets its queues back before the first
     /// event, which otherwise nobody would receive.
     subscriptions: Mutex<Vec<Subscription>>,
 }

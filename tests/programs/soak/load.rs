@@ -71,7 +71,7 @@ async fn restock(clients: Arc<Clients>, seed: u64, stop: CancellationToken) {
             return;
         }
         let rows: Vec<String> =
-            (0..HOT).map(|sku| format!("hot-{sku},{}", random.random_range(0..30))).collect();
+            (0..HOT).map(|sku| format!("hot-{sku},{}", random.random_range(1..30))).collect();
         let request = Request {
             path: "/v1/inventory/imports?mode=delta".to_owned(),
             key: format!("import-{number}"),
