@@ -16,10 +16,11 @@ BENCH = --growth 5000000
 bench: build
 	target/release/devstack run -- target/release/holdfast bench $(BENCH)
 
-# Every test, on private servers.
+# Every test, on private servers. One more at a time than there are cores: many wait for what they have broken.
+TEST_THREADS = $(shell expr $$(nproc) + 1)
 test: setup
 	devstack/stripe-mock.sh
-	cargo test --workspace --locked
+	cargo test --workspace --locked -- --test-threads $(TEST_THREADS)
 
 # Load, and a fault every few seconds, on private servers; then an account of it: target/soak/report.json. SEED decides which
 # faults; without it, any. SOAK: more options, such as --zookeepers 3 --brokers 3 --rate 30.

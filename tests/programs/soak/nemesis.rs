@@ -106,7 +106,9 @@ fn begin(system: &System, fault: &Fault) -> anyhow::Result<()> {
             Ok(())
         }
         Kind::Stall => {
-            STALLED.iter().for_each(|server| system.part(target, server, true));
+            for server in STALLED {
+                system.part(target, server, true);
+            }
             Ok(())
         }
         Kind::Alarm => stack.rabbitmqctl(target, &["set_vm_memory_high_watermark", "0.00001"]).map(drop),
@@ -124,7 +126,9 @@ fn heal(system: &System, fault: &Fault) -> anyhow::Result<()> {
             Ok(())
         }
         Kind::Stall => {
-            STALLED.iter().for_each(|server| system.part(target, server, false));
+            for server in STALLED {
+                system.part(target, server, false);
+            }
             Ok(())
         }
         Kind::Alarm => stack.rabbitmqctl(target, &["set_vm_memory_high_watermark", "0.4"]).map(drop),
