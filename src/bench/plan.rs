@@ -202,7 +202,10 @@ mod tests {
             rows(&filters).iter().map(ToString::to_string).collect()
         };
         assert_eq!(only(&["hot:64:4"]), ["hot:64:4:holdfast"]);
-        assert_eq!(only(&["hot:1:*:pgbench", "pipeline"]), ["hot:1:1:pgbench", "pipeline:16:1:holdfast"]);
+        assert_eq!(
+            only(&["hot:1:*:pgbench", "pipeline"]),
+            ["hot:1:1:pgbench", "pipeline:16:1:holdfast", "pipeline:64:1:holdfast"]
+        );
         assert_eq!(only(&["spread:*:*:per_order"]), ["spread:64:1:per_order"]);
         assert_eq!(only(&["hot:2"]), Vec::<String>::new());
     }
