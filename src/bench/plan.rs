@@ -192,7 +192,7 @@ mod tests {
         let all = rows(&[]);
         let distinct: BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
-        assert_eq!(all.len(), 27 + 6 + 3 + 3 + 4);
+        assert_eq!(all.len(), 27 + 6 + 3 + 3 + 5);
     }
 
     #[test]
