@@ -90,13 +90,11 @@ impl App {
             Moment::At(time) => Some(time),
             Moment::Ago(ago) => now.checked_sub_signed(ago),
         };
-        let out_of_range = || {
-            let detail = "must be in the past, and before the time until which to look";
-            Error::invalid(Rule::Together, "/since", detail)
-        };
-        let since = at(asked.since).filter(|since| *since < now).ok_or_else(out_of_range)?;
+        let since = at(asked.since).filter(|since| *since < now);
+        let since = since.ok_or_else(|| Error::invalid(Rule::Together, "/since", "must be in the past"))?;
+        let late = || Error::invalid(Rule::Together, "/until", "must be after the time from when on to look");
         let until = match asked.until {
-            Some(until) => at(until).filter(|until| *until > since).ok_or_else(out_of_range)?,
+            Some(until) => at(until).filter(|until| *until > since).ok_or_else(late)?.min(now + AHEAD),
             None => now + AHEAD,
         };
         let required = asked.required.iter().map(|(consumer, event)| (*consumer, event.as_str())).collect();

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request asks for what cannot be.
-    #[error("{}: {} fields", .0.rule.code(), .0.errors.len())]
+    #[error("{}: {}", .0.rule.code(), first_errors(.0))]
     Invalid(Invalid),
     /// There is no such thing.
     #[error("there is no {kind} {id}")]
@@ -342,4 +342,13 @@ impl From<Conflict> for Error {
     fn from(conflict: Conflict) -> Self {
         Self::Conflict(conflict)
     }
+}
+
+/// What is wrong, for whoever sees no problem document: a command, a log.
+fn first_errors(invalid: &Invalid) -> String {
+    let told: Vec<String> =
+        invalid.errors.iter().take(3).map(|error| format!("{} {}", error.pointer, error.detail)).collect();
+    let more = invalid.errors.len() - told.len();
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{}{more}", told.join("; "))
 }

@@ -52,7 +52,10 @@ pub(super) async fn run(config: &Config, options: &AuditOptions) -> anyhow::Resu
         .await;
     bar.finish_and_clear();
     let audit = match audited {
-        Err(Error::Invalid(invalid)) => bail!("--since {}", invalid.errors[0].detail),
+        Err(Error::Invalid(invalid)) => {
+            let error = &invalid.errors[0];
+            bail!("--{} {}", error.pointer.trim_start_matches('/'), error.detail)
+        }
         audited => audited?,
     };
     if options.json {

@@ -132,6 +132,8 @@ mod tests {
             ("HOLDFAST__WORKER__PAYMENT__MAX_PREFETCH", "63", "worker.payment.max_prefetch"),
             ("HOLDFAST__WORKER__RELAY__WINDOW", "0", "worker.relay.window"),
             ("HOLDFAST__WORKER__RELAY__LANES", "17", "worker.relay.lanes"),
+            ("HOLDFAST__LOCK__BACKEND", "foo", "\"foo\" must be one of: zookeeper, none"),
+            ("HOLDFAST__LOCK__BACKEND", "foo", "lock.backend"),
             ("HOLDFAST__WORKER__RETENTION__INTERVAL_MS", "0", "worker.retention.interval_ms"),
             ("HOLDFAST__HTTP__HEADER_TIMEOUT_MS", "0", "http.header_timeout_ms"),
             ("HOLDFAST__HTTP__BODY_TIMEOUT_MS", "600001", "http.body_timeout_ms"),

@@ -22,6 +22,28 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A setting that is one of a few words; another one is refused with those that there are.
+macro_rules! words {
+    ($name:ident { $($variant:ident = $word:literal),+ }) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+        #[serde(try_from = "String")]
+        pub enum $name {
+            $($variant),+
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(word: String) -> Result<Self, String> {
+                match word.as_str() {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(format!("{word:?} must be one of: {}", [$($word),+].join(", "))),
+                }
+            }
+        }
+    };
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
@@ -65,12 +87,7 @@ pub struct Database {
     pub idle_in_transaction_timeout_ms: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LockBackend {
-    ZooKeeper,
-    None,
-}
+words!(LockBackend { ZooKeeper = "zookeeper", None = "none" });
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,11 +138,7 @@ pub struct RabbitMq {
     pub delivery_limit: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderBackend {
-    Stripe,
-}
+words!(ProviderBackend { Stripe = "stripe" });
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -184,12 +197,7 @@ pub struct PaymentWorker {
     pub lookup_interval_ms: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FulfilmentMode {
-    Auto,
-    Manual,
-}
+words!(FulfilmentMode { Auto = "auto", Manual = "manual" });
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -260,12 +268,7 @@ pub struct Sandbox {
     pub late_success_seconds: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    Pretty,
-    Json,
-}
+words!(LogFormat { Pretty = "pretty", Json = "json" });
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -95,11 +95,14 @@ pub const CHECKS: &[Check] = &[
         sql: "SELECT CASE WHEN e.event_id IS NULL THEN 'broken' ELSE 'handled' END,
                   CASE WHEN e.event_id IS NULL THEN format('%s handled %s at %s: no such event', i.consumer, i.event_id,
                                                            i.received_at) END
-              FROM inbox i
+              FROM (SELECT * FROM inbox WHERE event_id >= event_id_from($1) AND event_id < event_id_from($2)
+                    -- An id that is of no day until now.
+                    UNION ALL SELECT * FROM inbox
+                    WHERE event_id >= event_id_from(clock_timestamp() + interval '1 h') AND event_id >= event_id_from($2)
+                      AND received_at >= $1 AND received_at < $2) i
               LEFT JOIN (SELECT event_id FROM outbox
                          UNION ALL SELECT event_id FROM outbox_sent
-                         WHERE event_id >= event_id_from($1) AND event_id < event_id_from($2)) e ON e.event_id = i.event_id
-              WHERE i.event_id >= event_id_from($1) AND i.event_id < event_id_from($2)",
+                         WHERE event_id >= event_id_from($1) AND event_id < event_id_from($2)) e ON e.event_id = i.event_id",
     },
     Check {
         id: "A5",

@@ -9,8 +9,13 @@ use super::wiring;
 use crate::{
     app::App,
     config::Config,
-    domain::{dead_letter::DeadLetterReason, event::Aggregate, ids::OrderId},
+    domain::{
+        dead_letter::DeadLetterReason,
+        event::{Aggregate, EventType},
+        ids::OrderId,
+    },
     store::dead_letters::{self, DeadLetter, DeadLetterFilter},
+    worker,
 };
 
 mod replay;
@@ -78,13 +83,13 @@ pub(super) struct Ids {
 #[derive(Debug, Args)]
 pub(super) struct Which {
     /// Whose: payment, fulfilment.
-    #[arg(long)]
+    #[arg(long, value_parser = consumer)]
     consumer: Option<String>,
     /// Why: `not_an_event`, `schema_violation`, `too_old`, refused, panicked, `delivery_limit`, `order_blocked`.
     #[arg(long)]
     reason: Option<DeadLetterReason>,
     /// Of this type of event.
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = event_type)]
     event_type: Option<String>,
     /// Of this order, `ord_…`.
     #[arg(long)]
@@ -113,6 +118,21 @@ impl Which {
             limit: self.limit,
         }
     }
+}
+
+fn consumer(text: &str) -> Result<String, String> {
+    let known: Vec<&str> = worker::subscriptions().iter().map(|wants| wants.consumer).collect();
+    if known.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be one of: {}", known.join(", ")))
+    }
+}
+
+fn event_type(text: &str) -> Result<String, String> {
+    let known = || EventType::ALL.iter().map(|event_type| event_type.as_str()).collect::<Vec<_>>();
+    let found = text.parse::<EventType>().map(|found| found.as_str().to_owned());
+    found.map_err(|_| format!("must be one of: {}", known().join(", ")))
 }
 
 pub(super) async fn run(config: &Config, command: DeadLettersCommand) -> anyhow::Result<ExitCode> {

@@ -107,6 +107,12 @@ pub(super) const SEEDS: &[Seed] = &[
         "the ledger says 0",
         "DELETE FROM stock_movement WHERE id = (SELECT max(id) FROM stock_movement WHERE type = 'ship')",
     ),
+    // Under an id that Holdfast gives to no event.
+    seed(
+        &["A4"],
+        "no such event",
+        "INSERT INTO inbox (consumer, event_id) VALUES ('fulfilment', '7689db8d-1de5-4f00-8000-000000000001')",
+    ),
 ];
 
 /// Each with how much is on its way then.
