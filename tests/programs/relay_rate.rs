@@ -66,6 +66,9 @@ impl<'a> Measurement<'a> {
         }
         // What is measured can be set from outside.
         environment.extend(env::vars().filter(|(name, _)| name.starts_with("HOLDFAST__WORKER__RELAY__")));
+        // Nobody consumes a backlog while it is drained. At the servers' usual limit the broker would block the relay now and then.
+        let enough = ["set_vm_memory_high_watermark", "absolute", "8GB"];
+        stack.rabbitmqctl("rabbitmq", &enough).unwrap();
         let url = stack.addresses().postgres_url.clone().unwrap();
         let database = PgPoolOptions::new().max_connections(WRITERS + 2).connect(&url).await.unwrap();
         let urls = stack.addresses().amqp_urls.clone();
