@@ -2,8 +2,8 @@
 //!
 //! Owns one confirm channel. Must not know what is in a message. Invariants: a message counts as stored only if the
 //! broker acknowledged it and did not return it; a channel is used again only if all of its confirms came, because a
-//! return that is left over would be taken for one of the next window, and if it does not go on refusing; the caller waits for the connection, for the
-//! opening and for one confirm time-out, never for ever.
+//! return that is left over would be taken for one of the next window, and if it does not go on refusing; the caller waits
+//! for the connection, for the opening and for one confirm time-out, never for ever.
 
 use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 

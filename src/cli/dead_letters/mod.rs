@@ -121,18 +121,20 @@ impl Which {
 }
 
 fn consumer(text: &str) -> Result<String, String> {
-    let known: Vec<&str> = worker::subscriptions().iter().map(|wants| wants.consumer).collect();
+    one_of(text, worker::subscriptions().iter().map(|wants| wants.consumer))
+}
+
+fn event_type(text: &str) -> Result<String, String> {
+    one_of(text, EventType::ALL.iter().map(|event_type| event_type.as_str()))
+}
+
+fn one_of<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Result<String, String> {
+    let known: Vec<&str> = known.collect();
     if known.contains(&text) {
         Ok(text.to_owned())
     } else {
         Err(format!("must be one of: {}", known.join(", ")))
     }
-}
-
-fn event_type(text: &str) -> Result<String, String> {
-    let known = || EventType::ALL.iter().map(|event_type| event_type.as_str()).collect::<Vec<_>>();
-    let found = text.parse::<EventType>().map(|found| found.as_str().to_owned());
-    found.map_err(|_| format!("must be one of: {}", known().join(", ")))
 }
 
 pub(super) async fn run(config: &Config, command: DeadLettersCommand) -> anyhow::Result<ExitCode> {

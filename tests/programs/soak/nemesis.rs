@@ -21,9 +21,6 @@ use super::{
 /// How long a process may take to drain.
 const DRAIN: Duration = Duration::from_secs(25);
 
-/// What a stall is of.
-const STALLED: [&str; 2] = ["postgres", "zookeeper"];
-
 /// For so long it is looked whether what a fault had hit works again.
 const RECOVERED_WITHIN: Duration = Duration::from_mins(1);
 
@@ -101,12 +98,8 @@ fn begin(system: &System, fault: &Fault) -> anyhow::Result<()> {
             stack.signal(target, Signal::TERM)?;
             stack.wait_exit(target, DRAIN).map(drop)
         }
-        Kind::Partition => {
-            system.part(target, fault.server.unwrap(), true);
-            Ok(())
-        }
-        Kind::Stall => {
-            for server in STALLED {
+        Kind::Partition | Kind::Stall => {
+            for server in fault.servers {
                 system.part(target, server, true);
             }
             Ok(())
@@ -121,12 +114,8 @@ fn heal(system: &System, fault: &Fault) -> anyhow::Result<()> {
         // A busy machine may take longer than a start is given.
         Kind::Kill | Kind::Terminate => stack.restart(target).or_else(|_| stack.restart(target)),
         Kind::Pause => stack.resume(target),
-        Kind::Partition => {
-            system.part(target, fault.server.unwrap(), false);
-            Ok(())
-        }
-        Kind::Stall => {
-            for server in STALLED {
+        Kind::Partition | Kind::Stall => {
+            for server in fault.servers {
                 system.part(target, server, false);
             }
             Ok(())

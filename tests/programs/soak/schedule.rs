@@ -51,16 +51,17 @@ pub(super) struct Fault {
     pub(super) kind: Kind,
     /// A role or a server, by its name in the stack.
     pub(super) target: String,
-    /// Which server a partition is from: `postgres`, `zookeeper` or `rabbitmq`.
-    pub(super) server: Option<&'static str>,
+    /// Which servers a partition or a stall is from: `postgres`, `zookeeper`, `rabbitmq`.
+    pub(super) servers: &'static [&'static str],
     /// Until it is healed.
     pub(super) lasts: Duration,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, kind, target, server, lasts } = self;
-        let from = server.map(|server| format!(" from {server}")).unwrap_or_default();
+        let Self { at, kind, target, servers, lasts } = self;
+        let from =
+            if servers.is_empty() { String::new() } else { format!(" from {}", servers.join(" and ")) };
         write!(
             f,
             "{:7.1} s  {} {target}{from} for {:.1} s",
@@ -100,28 +101,28 @@ fn draw_one(random: &mut StdRng, at: Duration, options: &Options) -> Fault {
         1 => name.to_owned(),
         count => format!("{name}-{}", random.random_range(1..=count)),
     };
-    let fault = |kind, target, server, lasts| Fault { at, kind, target, server, lasts };
+    let fault = |kind, target, servers, lasts| Fault { at, kind, target, servers, lasts };
     match random.random_range(0..100) {
-        0..22 => fault(Kind::Kill, role, None, seconds(random, 0, 4)),
+        0..22 => fault(Kind::Kill, role, &[], seconds(random, 0, 4)),
         // Long enough to lose a lease (3 s), a session (4 s), an idle transaction (5 s), or none of them.
-        22..43 => fault(Kind::Pause, role, None, seconds(random, 1, 14)),
-        43..50 => fault(Kind::Terminate, role, None, seconds(random, 0, 2)),
+        22..43 => fault(Kind::Pause, role, &[], seconds(random, 1, 14)),
+        43..50 => fault(Kind::Terminate, role, &[], seconds(random, 0, 2)),
         // Longer than a session, and not as long as an API waits for PostgreSQL.
         50..57 => {
             let api = APIS[random.random_range(0..APIS.len())];
-            fault(Kind::Stall, api.to_owned(), None, seconds(random, 6, 12))
+            fault(Kind::Stall, api.to_owned(), &["postgres", "zookeeper"], seconds(random, 6, 12))
         }
         57..76 => {
-            let server = ["postgres", "zookeeper", "rabbitmq"][random.random_range(0..3)];
-            fault(Kind::Partition, role, Some(server), seconds(random, 2, 12))
+            let server = [&["postgres"], &["zookeeper"], &["rabbitmq"]][random.random_range(0..3)];
+            fault(Kind::Partition, role, server, seconds(random, 2, 12))
         }
-        76..83 => fault(Kind::Kill, "postgres".to_owned(), None, seconds(random, 0, 4)),
+        76..83 => fault(Kind::Kill, "postgres".to_owned(), &[], seconds(random, 0, 4)),
         83..89 => {
-            fault(Kind::Kill, node(random, "zookeeper", options.zookeepers), None, seconds(random, 0, 6))
+            fault(Kind::Kill, node(random, "zookeeper", options.zookeepers), &[], seconds(random, 0, 6))
         }
-        89..94 => fault(Kind::Kill, node(random, "rabbitmq", options.brokers), None, seconds(random, 0, 4)),
-        94..97 => fault(Kind::Alarm, node(random, "rabbitmq", options.brokers), None, seconds(random, 3, 10)),
-        _ => fault(Kind::Pause, "sandbox".to_owned(), None, seconds(random, 2, 8)),
+        89..94 => fault(Kind::Kill, node(random, "rabbitmq", options.brokers), &[], seconds(random, 0, 4)),
+        94..97 => fault(Kind::Alarm, node(random, "rabbitmq", options.brokers), &[], seconds(random, 3, 10)),
+        _ => fault(Kind::Pause, "sandbox".to_owned(), &[], seconds(random, 2, 8)),
     }
 }
 
