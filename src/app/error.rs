@@ -346,8 +346,7 @@ impl From<Conflict> for Error {
 
 /// What is wrong, for whoever sees no problem document: a command, a log.
 fn first_errors(invalid: &Invalid) -> String {
-    let told: Vec<String> =
-        invalid.errors.iter().take(3).map(|error| format!("{} {}", error.pointer, error.detail)).collect();
+    let told: Vec<String> = invalid.errors.iter().take(3).map(ToString::to_string).collect();
     let more = invalid.errors.len() - told.len();
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     format!("{}{more}", told.join("; "))

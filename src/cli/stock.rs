@@ -79,8 +79,7 @@ pub(super) async fn run(config: &Config, command: StockCommand) -> anyhow::Resul
     };
     let import = match app.create_own_stock_import(create, "holdfast stock import").await {
         Err(Error::Invalid(invalid)) => {
-            let errors: Vec<_> =
-                invalid.errors.iter().map(|e| format!("{} {}", e.pointer, e.detail)).collect();
+            let errors: Vec<_> = invalid.errors.iter().map(ToString::to_string).collect();
             anyhow::bail!("nothing of {} was imported: {}", file.display(), errors.join("; "));
         }
         created => created.with_context(|| format!("nothing of {} was imported", file.display()))?,

@@ -4,6 +4,8 @@
 //! What a schema can say of one field is [`Rule::Field`], and nothing else is: the API's document says it too
 //! ([`super::bounds`]). Whatever takes more than one field, or what is stored, to decide is a rule with a name of its own.
 
+use std::fmt;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,6 +17,12 @@ pub struct FieldError {
     pub pointer: String,
     /// What is wrong with it and what is allowed.
     pub detail: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pointer, self.detail)
+    }
 }
 
 /// The JSON pointer (RFC 6901) of a place.

@@ -95,7 +95,7 @@ impl Problem {
     /// The request is understood and asks for something that cannot be.
     pub fn invalid(invalid: Invalid) -> Self {
         let Invalid { rule, errors } = invalid;
-        let detail = errors.first().map_or_else(String::new, |e| format!("{} {}", e.pointer, e.detail));
+        let detail = errors.first().map_or_else(String::new, ToString::to_string);
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, rule.code(), detail).with_errors(errors)
     }
 

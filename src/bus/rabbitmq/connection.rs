@@ -12,6 +12,7 @@ use std::{
 
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
 use tokio::{
+    runtime::Handle,
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
 };
@@ -110,6 +111,22 @@ pub(super) fn describe(error: &lapin::Error) -> String {
         ErrorKind::IOError(error) => error.to_string(),
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         _ => error.to_string(),
+    }
+}
+
+/// Closes the channel in the background when it goes out of scope, however the scope is left.
+pub(super) struct Closing(pub(super) Channel);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let channel = self.0.clone();
+        // Without a runtime the process is ending, and the broker sees that.
+        if let (true, Ok(runtime)) = (channel.status().connected(), Handle::try_current()) {
+            runtime.spawn(async move {
+                // A failure means that it is closed already.
+                let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "no longer used".into())).await;
+            });
+        }
     }
 }
 

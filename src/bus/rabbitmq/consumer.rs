@@ -19,14 +19,13 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::{
-    runtime::Handle,
     sync::mpsc,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{Backoff, CLOSE_TIMEOUT, Link, describe, request},
+    connection::{Backoff, Closing, Link, describe, request},
     topology::{Topology, short},
 };
 use crate::bus::{BusError, deliveries::Intake};
@@ -198,21 +197,5 @@ async fn requeue(acker: &Acker) {
     // A failure means that the channel is gone, and then the broker has the message back already.
     if let Err(error) = request("give a message back", acker.nack(options)).await {
         tracing::debug!(%error, "an unsettled delivery was not given back");
-    }
-}
-
-/// Closes the channel in the background when it goes out of scope, however the scope is left.
-struct Closing(Channel);
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        let channel = self.0.clone();
-        // Without a runtime the process is ending, and the broker sees that.
-        if let (true, Ok(runtime)) = (channel.status().connected(), Handle::try_current()) {
-            runtime.spawn(async move {
-                // A failure means that it is closed already.
-                let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "no longer consuming".into())).await;
-            });
-        }
     }
 }

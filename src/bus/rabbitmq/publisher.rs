@@ -16,11 +16,11 @@ use lapin::{
 };
 use tokio::{
     sync::Mutex,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
-    connection::{CLOSE_TIMEOUT, Connected, Link, describe, request},
+    connection::{Closing, Connected, Link, describe, request},
     envelope::Message,
     topology::{Topology, short},
 };
@@ -60,11 +60,8 @@ impl Open {
             host = self.connected.host,
             "RabbitMQ refuses events: they are tried on a new channel"
         );
+        let _old = Closing(self.channel);
         let renewed = Self::on(self.connected).await;
-        tokio::spawn(async move {
-            // A failure means that it is closed already.
-            let _ = timeout(CLOSE_TIMEOUT, self.channel.close(200, "opened anew".into())).await;
-        });
         renewed.inspect_err(|error| tracing::debug!(%error, "it is opened with the next window")).ok()
     }
 
