@@ -210,6 +210,10 @@ pub async fn mark_failed(conn: &mut Conn, failed: &[(i64, f64)]) -> Result<(), E
     Ok(())
 }
 
+/// Of how many subjects the next event may have been refused without more than these being late: in a quiet hour nothing later
+/// shows that they are alone, and without a new order nothing would.
+const FEW: i64 = 10;
+
 /// How much waits in the outbox, as it can be told without counting millions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backlog {
@@ -217,8 +221,8 @@ pub struct Backlog {
     pub waiting: i64,
     /// For how long the oldest of them has waited, in seconds.
     pub oldest_seconds: f64,
-    /// The same without those that are held back alone: an event that the broker did not take while it took later ones, and
-    /// what waits behind it.
+    /// The same without those that are held back alone, and what waits behind them: events that the broker did not take while it
+    /// took later ones, or so few that it would not take that it is not to be told from these.
     pub delay_seconds: f64,
 }
 
@@ -227,17 +231,22 @@ pub async fn backlog(conn: &mut Conn) -> Result<Backlog, Error> {
     let row = sqlx::query!(
         r#"WITH waiting AS MATERIALIZED (
                SELECT id, aggregate_id, sequence, attempts, created_at FROM outbox ORDER BY id LIMIT 1000),
-           late AS (
-               SELECT min(w.created_at) AS since FROM waiting w
+           next AS MATERIALIZED (
+               SELECT w.attempts, w.created_at FROM waiting w
                WHERE NOT EXISTS (SELECT 1 FROM outbox e
-                                 WHERE e.aggregate_id = w.aggregate_id AND e.sequence < w.sequence OFFSET 0)
-                 AND NOT (w.attempts > 0 AND w.created_at < (
-                     SELECT max(created_at) FROM (SELECT created_at FROM outbox_sent ORDER BY position DESC LIMIT 100) s)))
+                                 WHERE e.aggregate_id = w.aggregate_id AND e.sequence < w.sequence OFFSET 0)),
+           late AS (
+               SELECT min(created_at) AS since FROM next
+               WHERE attempts = 0
+                  OR (SELECT count(*) FROM next WHERE attempts > 0) > $1 AND created_at >= coalesce((
+                     SELECT max(created_at) FROM (SELECT created_at FROM outbox_sent ORDER BY position DESC LIMIT 100) s),
+                     '-infinity'))
            SELECT (SELECT count(*) FROM waiting) AS "counted!",
                   pg_stat_get_live_tuples('outbox'::regclass) AS "estimated!",
                   (SELECT min(created_at) FROM waiting) AS oldest,
                   (SELECT since FROM late) AS late,
                   clock_timestamp() AS "now!""#,
+        FEW,
     )
     .fetch_one(conn)
     .await?;

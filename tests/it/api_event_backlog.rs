@@ -95,3 +95,22 @@ async fn one_event_that_is_held_back_alone_stops_no_orders() {
     sqlx::query("DELETE FROM outbox").execute(&mut *test.conn().await).await.unwrap();
     test.finish().await;
 }
+
+/// In a quiet hour nothing later is sent that would show that they are alone, and without a new order nothing would be. More
+/// than a few are no exception, and neither is one that the broker was never asked to take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_few_events_that_were_refused_last_stop_no_orders() {
+    let test = TestApp::start().await;
+    let waiting = "INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, data, created_at, attempts)
+                   SELECT gen_random_uuid(), 0, gen_random_uuid(), 1, 'order.expired.v1', 'order/x', '{}',
+                          now() - interval '1 hour', $1 FROM generate_series(1, $2)";
+    let mut conn = test.conn().await;
+    for (attempts, count, is_late) in [(3, 10, false), (3, 11, true), (0, 1, true)] {
+        sqlx::query(waiting).bind(attempts).bind(count).execute(&mut *conn).await.unwrap();
+        let delay = holdfast::store::outbox::backlog(&mut conn).await.unwrap().delay_seconds;
+        assert_eq!(delay > 3_500.0, is_late, "{count} that were tried {attempts} times: {delay} s");
+        sqlx::query("DELETE FROM outbox").execute(&mut *conn).await.unwrap();
+    }
+    drop(conn);
+    test.stop().await;
+}
