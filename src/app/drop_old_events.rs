@@ -13,14 +13,27 @@ impl App {
         Ok(days.len())
     }
 
-    /// Drops the events that were made more than `days` days before today, with what consumers know of them. Gives how many
-    /// days that were.
+    /// Drops the events that were made more than `days` days before today, with what consumers know of them. A day with an
+    /// event that is not published yet is kept, and so are those after it: consumers would refuse the event. Gives how many
+    /// days were dropped.
     pub async fn drop_old_events(&self, days: i32) -> Result<usize, Error> {
-        let past = retention::list_past_event_days(&mut *self.store.conn().await?, days).await?;
-        for day in &past {
+        let mut conn = self.store.conn().await?;
+        let past = retention::list_past_event_days(&mut conn, days).await?;
+        let pending = retention::find_oldest_pending_day(&mut conn).await?;
+        drop(conn);
+        let droppable = past.iter().filter(|day| pending.is_none_or(|pending| **day < pending)).count();
+        if droppable < past.len() {
+            let kept = past.len() - droppable;
+            tracing::warn!(
+                ?pending,
+                kept,
+                "old days of events are kept: an event of them is not published yet"
+            );
+        }
+        for day in &past[..droppable] {
             retention::drop_event_day(&self.store, *day).await?;
             tracing::info!(%day, "a day of events was dropped");
         }
-        Ok(past.len())
+        Ok(droppable)
     }
 }

@@ -43,6 +43,14 @@ pub async fn list_past_event_days(conn: &mut Conn, days: i32) -> Result<Vec<Naiv
     Ok(days)
 }
 
+/// The day of the oldest event that is not published yet.
+pub async fn find_oldest_pending_day(conn: &mut Conn) -> Result<Option<NaiveDate>, Error> {
+    let day = sqlx::query_scalar!(
+        r#"SELECT (created_at AT TIME ZONE 'UTC')::date AS "day!" FROM outbox ORDER BY id LIMIT 1"#
+    );
+    Ok(day.fetch_optional(conn).await?)
+}
+
 /// Makes the partitions of a day.
 pub async fn make_event_day(store: &Store, day: NaiveDate) -> Result<(), Error> {
     let mut tx = store.begin("make_event_day").await?;
