@@ -71,8 +71,9 @@ impl Difference {
         };
         let vhost = quoted(&self.vhost);
         format!(
-            "It cannot change: once the queue is empty, delete it (rabbitmqctl delete_queue --vhost {vhost} {name} \
-             --if-empty), and it is declared anew{back}"
+            "It cannot change: stop the relays, let the workers that still run empty the queue, delete it (rabbitmqctl \
+             delete_queue --vhost {vhost} {name} --if-empty) and start them: it is declared anew, and events wait \
+             meanwhile{back}"
         )
     }
 }

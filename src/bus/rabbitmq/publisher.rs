@@ -85,11 +85,6 @@ impl Publisher {
         Self { link, topology, confirm_timeout, open: Mutex::default() }
     }
 
-    /// How long a window may take.
-    pub(super) fn confirm_timeout(&self) -> Duration {
-        self.confirm_timeout
-    }
-
     /// Publishes the messages in order and waits for all: `outcomes[i]` is of `messages[i]`.
     pub(super) async fn publish(&self, messages: Vec<Message>) -> Result<Vec<PublishOutcome>, BusError> {
         let mut slot = self.open.lock().await;
@@ -129,8 +124,9 @@ impl Publisher {
     /// Connects and declares without publishing.
     pub(super) async fn declare(&self) -> Result<(), BusError> {
         let connected = self.link.get().await?;
-        let channel = connected.open_channel().await?;
-        self.topology.declare(&channel).await
+        connected.ensure_unblocked()?;
+        let channel = Closing(connected.open_channel().await?);
+        self.topology.declare(&channel.0).await
     }
 
     async fn open(&self) -> Result<Open, BusError> {

@@ -4,7 +4,7 @@
 //! acknowledges the original only after the broker has confirmed the copy, so a crash between leaves two of them and
 //! never none; whatever goes wrong, the message stays with the broker.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use lapin::{
@@ -23,6 +23,10 @@ use super::{
     topology::Topology,
 };
 use crate::bus::{BusError, PublishOutcome, RetryTier, Settle, Settlement};
+
+/// How long a message is kept that cannot be sent to its retry queue. Less than the half hour after which brokers close the
+/// channel of a message that is not settled.
+const HELD: Duration = Duration::from_mins(15);
 
 /// Settles one message of one channel.
 pub(super) struct RabbitMqSettle {
@@ -65,15 +69,14 @@ impl RabbitMqSettle {
         sent(request("acknowledge a message", self.acker.ack(BasicAckOptions::default())).await?)
     }
 
-    /// Brokers before 4.3 count this towards the delivery limit, so a process that drains does better to drop the
-    /// receiver with what it has not begun.
+    /// Brokers before 4.3 count this towards the delivery limit.
     async fn requeue(&self) -> Result<(), BusError> {
         let options = BasicNackOptions { requeue: true, ..Default::default() };
         sent(request("give a message back", self.acker.nack(options)).await?)
     }
 
-    /// Tries for as long as one confirm may take: giving up at once would bring the message back at once, and
-    /// a broker that takes no messages for a moment would use up its delivery limit.
+    /// Tries on while the broker takes no messages, with the original in hand: given back it would come again at once, and
+    /// each time count towards its delivery limit.
     async fn publish_copy(&self, tier: RetryTier) -> Result<(), BusError> {
         let copy = Message {
             exchange: self.topology.retry(tier),
@@ -81,7 +84,7 @@ impl RabbitMqSettle {
             properties: for_attempt(&self.properties, self.attempt.saturating_add(1)),
             body: self.body.clone(),
         };
-        let deadline = Instant::now() + self.publisher.confirm_timeout();
+        let deadline = Instant::now() + HELD;
         let mut backoff = Backoff::default();
         loop {
             let error = match self.publisher.publish(vec![copy.clone()]).await.as_deref() {
