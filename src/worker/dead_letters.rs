@@ -15,7 +15,12 @@ use metrics::{Unit, describe_gauge, gauge};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{CONSUMERS, pause, runner::bury};
+use super::{
+    CONSUMERS,
+    bounded::{STEP, bounded},
+    pause,
+    runner::bury,
+};
 use crate::{
     app::App,
     bus::{BusError, DeadDelivery, EventBus, PublishOutcome, Settlement},
@@ -47,6 +52,9 @@ const SHORTLY: Duration = Duration::from_secs(5);
 
 /// How many letters are sent before it is looked again.
 const BATCH: i64 = 64;
+
+/// What is added to the text of a letter that cannot be replayed.
+const NO_QUEUE: &str = "; it could not be sent again, because its consumer has no queue";
 
 const WAITING: &str = "holdfast_dead_letters_waiting";
 
@@ -123,7 +131,7 @@ async fn replay_innocent(app: &App, consumer: &str, envelope: &Envelope) -> Resu
 async fn replay(app: &App, bus: &dyn EventBus, shutdown: &CancellationToken) {
     let (mut seen, mut moved, mut measured) = (HashSet::new(), None, None);
     loop {
-        match send_requested(app, bus, shutdown).await {
+        match bounded(STEP, send_requested(app, bus, shutdown)).await {
             Ok(true) => moved = Some(Instant::now()),
             Ok(false) => {}
             Err(error) => {
@@ -132,7 +140,7 @@ async fn replay(app: &App, bus: &dyn EventBus, shutdown: &CancellationToken) {
             }
         }
         if is_over(measured, IDLE) {
-            if let Err(error) = measure(app, &mut seen).await {
+            if let Err(error) = bounded(STEP, measure(app, &mut seen)).await {
                 tracing::debug!(%error, "dead letters were not counted");
             }
             measured = Some(Instant::now());
@@ -171,7 +179,7 @@ async fn send_requested(
         } else {
             match send(app, bus, &replay).await? {
                 Ok(PublishOutcome::Confirmed) => sent += 1,
-                // Its consumer has no queue, which says nothing of the others.
+                // Which says nothing of the others.
                 Ok(PublishOutcome::Returned(_)) => {}
                 _ => is_refused = true,
             }
@@ -194,6 +202,11 @@ async fn send(
         Ok(PublishOutcome::Confirmed) => {
             tracing::info!(letter = id, consumer, %event_id, "a dead letter was sent again");
             replays::mark_sent(&mut conn, id, replay.claimed_at).await?;
+        }
+        // An operator may ask again, or drop it: tried for ever it would be in the way of others.
+        Ok(PublishOutcome::Returned(_)) => {
+            tracing::error!(letter = id, consumer, %event_id, "a dead letter cannot be sent: its consumer has no queue");
+            replays::mark_refused(&mut conn, id, replay.claimed_at, NO_QUEUE).await?;
         }
         outcome => {
             tracing::warn!(letter = id, consumer, %event_id, ?outcome, "a dead letter cannot be sent, trying again");

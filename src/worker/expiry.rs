@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
+use super::{
+    bounded::{STEP, bounded},
+    pause,
+};
 use crate::{
     app::{App, Cause},
     config::ExpiryWorker,
@@ -27,7 +30,7 @@ pub(super) async fn run(app: App, settings: ExpiryWorker, shutdown: Cancellation
             tell(&app).await;
             told = Some(Instant::now());
         }
-        match app.expire_orders(None, batch, &Cause::default()).await {
+        match bounded(STEP, app.expire_orders(None, batch, &Cause::default())).await {
             Ok(0) => {}
             Ok(expired) => {
                 tracing::info!(expired, "orders expired");
@@ -45,7 +48,7 @@ pub(super) async fn run(app: App, settings: ExpiryWorker, shutdown: Cancellation
 }
 
 async fn tell(app: &App) {
-    match app.overdue_seconds().await {
+    match bounded(STEP, app.overdue_seconds()).await {
         Ok(seconds) => gauge!(BEHIND).set(seconds),
         Err(error) => tracing::debug!(%error, "how far behind cannot be told"),
     }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter};
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
+use super::{
+    bounded::{STEP, bounded},
+    pause,
+};
 use crate::{
     app::App,
     config::ImportWorker,
@@ -27,7 +30,7 @@ pub(super) async fn run(app: App, settings: ImportWorker, shutdown: Cancellation
     // From the start: where it is missing, nobody imports.
     counter!(IMPORTS).increment(0);
     loop {
-        match app.run_stock_import(None).await {
+        match bounded(STEP, app.run_stock_import(None)).await {
             Ok(None) => {}
             Ok(Some(import)) => {
                 if import.status == ImportStatus::Completed {

@@ -15,6 +15,7 @@ use crate::{
     members::MemberDirectory,
 };
 
+mod bounded;
 mod dead_letters;
 mod expiry;
 mod fulfilment;
@@ -25,9 +26,13 @@ mod queue_depths;
 mod reconciliation;
 mod retention;
 mod runner;
+mod topology;
 mod webhook;
 
 pub use runner::{Consumer, ConsumerOptions, run_consumer};
+
+/// How much longer than the drain time the end of a process may take.
+const BEYOND_DRAIN: Duration = Duration::from_secs(5);
 
 /// A worker that can be chosen on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -85,7 +90,7 @@ pub async fn run(
     shutdown: &CancellationToken,
 ) -> Result<(), tokio::task::JoinError> {
     if kinds.iter().any(|kind| kind.uses_bus()) {
-        declare_topology(bus.as_ref(), shutdown).await;
+        topology::declare(bus.as_ref(), shutdown).await;
     }
     let mut workers = JoinSet::new();
     for kind in kinds {
@@ -121,6 +126,7 @@ pub async fn run(
             WorkerKind::Relay => {
                 workers.spawn(dead_letters::run(app.clone(), Arc::clone(&bus), shutdown.clone()));
                 workers.spawn(queue_depths::run(Arc::clone(&bus), shutdown.clone()));
+                workers.spawn(topology::keep(Arc::clone(&bus), shutdown.clone()));
                 let directory = Arc::clone(directory);
                 workers.spawn(outbox_relay::run(app, bus, directory, settings.relay.clone(), shutdown));
             }
@@ -135,23 +141,37 @@ pub async fn run(
             }
         }
     }
-    let mut outcome = Ok(());
-    while let Some(ended) = workers.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a worker panicked: stopping the process");
-            shutdown.cancel();
-            outcome = Err(error);
-        }
-    }
-    outcome
+    join(workers, settings.drain() + BEYOND_DRAIN, shutdown).await
 }
 
-/// Tries until the topology stands, because every worker relies on it.
-async fn declare_topology(bus: &dyn EventBus, shutdown: &CancellationToken) {
-    while let Err(error) = bus.declare(&subscriptions()).await {
-        tracing::error!(%error, "the topology cannot be declared, trying again");
-        if pause(Duration::from_secs(1), shutdown).await {
-            return;
+/// Waits for the workers, once they are to stop for so long at most. What is cut off then is as if the process had been killed.
+async fn join(
+    mut workers: JoinSet<()>,
+    longest_stop: Duration,
+    shutdown: &CancellationToken,
+) -> Result<(), tokio::task::JoinError> {
+    let mut outcome = Ok(());
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(longest_stop).await;
+    };
+    tokio::pin!(overdue);
+    loop {
+        let ended = tokio::select! {
+            ended = workers.join_next() => ended,
+            () = &mut overdue => {
+                tracing::error!(workers = workers.len(), "workers do not end: they are cut off");
+                return outcome;
+            }
+        };
+        match ended {
+            None => return outcome,
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::error!(%error, "a worker panicked: stopping the process");
+                shutdown.cancel();
+                outcome = Err(error);
+            }
         }
     }
 }

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
+use super::{
+    bounded::{STEP, bounded},
+    pause,
+};
 use crate::{app::App, config::PaymentWorker};
 
 pub(super) async fn run(app: App, settings: PaymentWorker, shutdown: CancellationToken) {
     let interval = Duration::from_millis(settings.lookup_interval_ms);
     let limit = settings.concurrency;
     loop {
-        match app.reconcile_payments(limit).await {
+        match bounded(STEP, app.reconcile_payments(limit)).await {
             // A full batch means that there may be more.
             Ok(looked_up) if looked_up == usize::from(limit) && !shutdown.is_cancelled() => continue,
             Ok(_) => {}

@@ -5,11 +5,17 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
+use super::{
+    bounded::{STEP, bounded},
+    pause,
+};
 use crate::{
     app::{App, DeletedRows, Error, RowAges, RowWalks},
     config::RetentionWorker,
 };
+
+/// How long one look may take. What it has deleted by then stays so, and the next goes on.
+const LOOK: Duration = Duration::from_mins(10);
 
 pub(super) async fn run(app: App, settings: RetentionWorker, shutdown: CancellationToken) {
     let interval = Duration::from_millis(settings.interval_ms);
@@ -22,10 +28,10 @@ pub(super) async fn run(app: App, settings: RetentionWorker, shutdown: Cancellat
     };
     let mut walks = RowWalks::default();
     loop {
-        if let Err(error) = app.watch_invariants().await {
+        if let Err(error) = bounded(STEP, app.watch_invariants()).await {
             tracing::warn!(%error, "the invariants cannot be watched, trying again");
         }
-        if let Err(error) = keep(&app, days(settings.events_days), ages, &mut walks).await {
+        if let Err(error) = bounded(LOOK, keep(&app, days(settings.events_days), ages, &mut walks)).await {
             tracing::warn!(%error, "what is old could not be deleted, trying again");
         }
         if pause(interval, &shutdown).await {

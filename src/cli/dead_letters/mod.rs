@@ -164,7 +164,7 @@ pub(super) async fn run(config: &Config, command: DeadLettersCommand) -> anyhow:
             let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
             let dropped = app.drop_dead_letters(&ids, &who(), reason_text.trim()).await?;
             for id in ids.iter().filter(|id| !dropped.contains(id)) {
-                eprintln!("letter {id} is being replayed, and was not dropped");
+                eprintln!("letter {id} is being replayed, or is gone: it was not dropped");
             }
             println!("{} dropped", text::count(dropped.len()));
             if dropped.len() < ids.len() {

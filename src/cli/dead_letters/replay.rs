@@ -111,7 +111,10 @@ async fn follow(app: &App, letters: &[DeadLetter]) -> Result<bool, Error> {
             }
             Replayed::Dead { letter, was_tried: false } => {
                 dead += 1;
-                println!("letter {id} was not tried: an earlier event of {} is dead again", letter.subject);
+                println!(
+                    "letter {id} was not tried: an earlier event of {} is dead again, or only a newer holdfast can read it",
+                    letter.subject
+                );
             }
             // Invariant: none is, or the loop would go on.
             Replayed::OnItsWay { .. } => {}

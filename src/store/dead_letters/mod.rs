@@ -253,35 +253,47 @@ pub async fn list_subjects(conn: &mut Conn, consumer: &str, limit: i64) -> Resul
     Ok(subjects.fetch_all(conn).await?)
 }
 
+/// A letter that a later event of its order waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EarlierLetter {
+    /// Which one.
+    pub id: i64,
+    /// Whether it is on its way to its consumer again.
+    pub is_replayed: bool,
+}
+
 /// The first letter of this subject and consumer that waits and comes before this place in its history.
 pub async fn find_earlier(
     conn: &mut Conn,
     consumer: &str,
     subject: &str,
     sequence: i64,
-) -> Result<Option<i64>, Error> {
+) -> Result<Option<EarlierLetter>, Error> {
     // One whose effect is committed is as good as gone.
-    let id = sqlx::query_scalar!(
-        "SELECT id FROM dead_letter d
-         WHERE consumer = $1 AND subject = $2 AND sequence < $3 AND dropped_at IS NULL
-           AND NOT EXISTS (SELECT FROM inbox i WHERE i.consumer = d.consumer AND i.event_id = d.event_id)
-         ORDER BY sequence LIMIT 1",
+    let letter = sqlx::query_as!(
+        EarlierLetter,
+        r#"SELECT id, replay_requested_at IS NOT NULL AS "is_replayed!" FROM dead_letter d
+           WHERE consumer = $1 AND subject = $2 AND sequence < $3 AND dropped_at IS NULL
+             AND NOT EXISTS (SELECT FROM inbox i WHERE i.consumer = d.consumer AND i.event_id = d.event_id)
+           ORDER BY sequence LIMIT 1"#,
         consumer,
         subject,
         sequence,
     );
-    Ok(id.fetch_optional(conn).await?)
+    Ok(letter.fetch_optional(conn).await?)
 }
 
 /// Gives letters up, for good: they are kept for a time, and come back in no list. Not those on their way to their
-/// consumer. Gives the ids of those that it dropped.
+/// consumer, unless nothing has come of it for [`replays::LOST`] seconds. Gives the ids of those that it dropped.
 pub async fn mark_dropped(conn: &mut Conn, ids: &[i64], by: &str, because: &str) -> Result<Vec<i64>, Error> {
     let dropped = sqlx::query_scalar!(
         "UPDATE dead_letter SET dropped_at = now(), dropped_by = $2, dropped_because = $3
-         WHERE id = ANY($1) AND dropped_at IS NULL AND replay_requested_at IS NULL RETURNING id",
+         WHERE id = ANY($1) AND dropped_at IS NULL
+           AND (replay_requested_at IS NULL OR replay_sent_at <= now() - make_interval(secs => $4)) RETURNING id",
         ids,
         by,
         because,
+        replays::LOST,
     );
     Ok(dropped.fetch_all(conn).await?)
 }

@@ -17,8 +17,8 @@ use crate::domain::{
 /// How long a claim lasts, in seconds: longer than the broker may take to confirm a message.
 const CLAIM: f64 = 30.0;
 
-/// After so many seconds without an end a letter that was sent may be requested anew: the longest wait for a retry, and more.
-const LOST: f64 = 3600.0;
+/// After so many seconds without an end a letter that was sent may be requested anew, or dropped: the longest wait for a retry, and more.
+pub const LOST: f64 = 3600.0;
 
 /// How a letter stands to a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -151,6 +151,26 @@ fn read(event_type: &str, body: &[u8], reason: &str) -> Result<(EventType, Value
     let data = serde_json::from_slice(body);
     let data = data.map_err(|error| Error::Inconsistent(format!("dead_letter.body: {error}")))?;
     Ok((parse(event_type, "dead_letter.type")?, data, parse(reason, "dead_letter.reason_code")?))
+}
+
+/// Takes the request of a letter back that nobody can be sent, and adds why to what is known of it, once.
+pub async fn mark_refused(
+    conn: &mut Conn,
+    id: i64,
+    claimed_at: DateTime<Utc>,
+    text: &str,
+) -> Result<(), Error> {
+    let marked = sqlx::query!(
+        "UPDATE dead_letter
+         SET replay_requested_at = NULL, replay_requested_by = NULL, replay_claimed_at = NULL, last_at = now(),
+             reason = split_part(reason, $3, 1) || $3
+         WHERE id = $1 AND replay_claimed_at = $2 AND replay_sent_at IS NULL",
+        id,
+        claimed_at,
+        text,
+    );
+    marked.execute(conn).await?;
+    Ok(())
 }
 
 /// Takes the request of these letters back.

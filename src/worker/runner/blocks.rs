@@ -12,7 +12,10 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     app::App,
     domain::event::Envelope,
-    store::{self, dead_letters},
+    store::{
+        self,
+        dead_letters::{self, EarlierLetter},
+    },
 };
 
 /// How long a reading is good for.
@@ -42,7 +45,7 @@ impl Blocks {
         app: &App,
         consumer: &str,
         envelope: &Envelope,
-    ) -> Result<Option<i64>, store::Error> {
+    ) -> Result<Option<EarlierLetter>, store::Error> {
         if !self.may_be(app, consumer, &envelope.subject).await? {
             return Ok(None);
         }

@@ -1,7 +1,8 @@
 //! One delivery, from its message to its settlement.
 //!
 //! Invariants: an event is acknowledged only after its effect, and its mark in the inbox, are committed; what cannot be handled is
-//! stored as a dead letter before it is acknowledged; a panic ends nothing but the handling of its event.
+//! stored as a dead letter before it is acknowledged; a panic ends nothing but the handling of its event; what is silent holds
+//! up an event for a time, and for ever nothing.
 
 use std::{
     any::Any,
@@ -21,7 +22,7 @@ use super::{
     span,
 };
 use crate::{
-    app::{App, Cause, Handling, Progress},
+    app::{App, Cause, Error, Handling, Progress},
     bus::{Delivery, Settlement},
     domain::event::{Envelope, Event},
     planted::{self, Fault},
@@ -31,6 +32,7 @@ use crate::{
         inbox, quarantine,
     },
     telemetry::spans,
+    worker::bounded::{STEP, bounded},
 };
 
 /// Half of the shortest time that events are kept, so that clocks may differ.
@@ -63,11 +65,14 @@ impl Handler {
             Err(reason) => Ended::NotAnEvent(reason.clone()),
             Ok(envelope) => {
                 let handled = async {
-                    let ended = if alone {
-                        self.handle_alone(envelope, attempt).await
-                    } else {
-                        self.handle(envelope, attempt > 1 || redeliveries > 0).await
+                    let ended = async {
+                        Ok::<_, Error>(if alone {
+                            self.handle_alone(envelope, attempt).await
+                        } else {
+                            self.handle(envelope, attempt > 1 || redeliveries > 0).await
+                        })
                     };
+                    let ended = bounded(STEP, ended).await.unwrap_or_else(Ended::Failed);
                     self.tell(envelope, &ended, attempt);
                     ended
                 };
@@ -178,7 +183,9 @@ impl Handler {
         }
         if self.consumer.builds_on_earlier_events() {
             let letter = self.blocks.find(&self.app, self.name, envelope).await?;
-            return Ok(letter.map(Ended::Blocked));
+            // One that is being replayed is over soon, or a dead letter anew.
+            return Ok(letter
+                .map(|letter| if letter.is_replayed { Ended::Waiting } else { Ended::Blocked(letter.id) }));
         }
         Ok(None)
     }
@@ -220,9 +227,8 @@ pub(in crate::worker) async fn bury(app: &App, letter: &NewDeadLetter<'_>) -> Se
     let (consumer, reason, text, attempts) =
         (letter.consumer, letter.reason.as_str(), letter.text, letter.attempts);
     tracing::error!(consumer, event_id, reason, text, attempts, "dead letter");
-    let stored: Result<_, store::Error> =
-        async { dead_letters::insert(&mut *app.store.conn_by_key().await?, letter).await }.await;
-    match stored {
+    let stored = async { dead_letters::insert(&mut *app.store.conn_by_key().await?, letter).await };
+    match bounded(app.store.patience(), stored).await {
         Ok(_) => Settlement::Ack,
         Err(error) => {
             tracing::error!(consumer, %error, "a dead letter could not be stored, trying again");

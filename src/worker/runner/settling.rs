@@ -10,7 +10,8 @@ use crate::{
     store::inbox,
 };
 
-/// How often a panic is tried again. It may have been a passing one, but it is a defect, and most come again.
+/// From which attempt on a panic is not tried again, whatever the ones before ended in. It may have been a passing one, but it is
+/// a defect, and most come again.
 const PANICS: u32 = 3;
 
 /// How handling a delivery ended.
@@ -20,7 +21,7 @@ pub(super) enum Ended {
     Done,
     /// Its effect was committed before.
     Duplicate,
-    /// The provider or the customer has not decided yet.
+    /// The provider or the customer has not decided yet, or an earlier event of its order is being replayed.
     Waiting,
     /// The message is not an event.
     NotAnEvent(String),

@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
+use super::{
+    bounded::{STEP, bounded},
+    pause,
+};
 use crate::{
     app::{App, DueWebhook, WebhookSchedule},
     config::WebhookWorker,
@@ -21,7 +24,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) async fn fan_out(app: App, settings: WebhookWorker, shutdown: CancellationToken) {
     let interval = Duration::from_millis(settings.interval_ms);
     loop {
-        match app.fan_out_webhooks().await {
+        match bounded(STEP, app.fan_out_webhooks()).await {
             Ok(true) if !shutdown.is_cancelled() => continue,
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "events cannot become webhooks, trying again"),
@@ -36,7 +39,7 @@ pub(super) async fn fan_out(app: App, settings: WebhookWorker, shutdown: Cancell
 pub(super) async fn keep_up(app: App, shutdown: CancellationToken) {
     metrics::describe();
     loop {
-        match app.cancel_webhook_deliveries().await {
+        match bounded(STEP, app.cancel_webhook_deliveries()).await {
             Ok(canceled) => {
                 metrics::canceled(canceled);
                 if canceled > 0 && !shutdown.is_cancelled() {
@@ -45,7 +48,7 @@ pub(super) async fn keep_up(app: App, shutdown: CancellationToken) {
             }
             Err(error) => tracing::warn!(%error, "pending webhooks cannot be canceled, trying again"),
         }
-        match app.webhook_backlog().await {
+        match bounded(STEP, app.webhook_backlog()).await {
             Ok(backlog) => metrics::stand(backlog),
             Err(error) => tracing::debug!(%error, "the webhooks cannot be looked at"),
         }
@@ -69,7 +72,8 @@ pub(super) async fn deliver(app: App, settings: WebhookWorker, shutdown: Cancell
         while attempts.try_join_next().is_some() {}
         let mut claimed = 0;
         if attempts.len() < most {
-            match app.claim_webhooks(most - attempts.len(), settings.endpoint_concurrency).await {
+            let claim = app.claim_webhooks(most - attempts.len(), settings.endpoint_concurrency);
+            match bounded(STEP, claim).await {
                 Ok(due) => {
                     claimed = due.len();
                     for due in due {
@@ -93,7 +97,7 @@ pub(super) async fn deliver(app: App, settings: WebhookWorker, shutdown: Cancell
 }
 
 async fn attempt(app: App, due: DueWebhook, schedule: Arc<WebhookSchedule>) {
-    match app.deliver_webhook(&due, &schedule).await {
+    match bounded(STEP, app.deliver_webhook(&due, &schedule)).await {
         Ok(attempted) => metrics::attempted(&attempted),
         // The claim runs out, and it is sent again.
         Err(error) => tracing::warn!(%error, "what came of a webhook was not recorded"),

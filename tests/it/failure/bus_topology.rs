@@ -19,6 +19,7 @@ use tokio::task::block_in_place;
 use crate::support::{
     broker::{self, BROKER, channel, events, fragile, next, publish, shared, take},
     eventually,
+    system::{PATIENCE, Servers, System},
     traffic::MAIL,
 };
 
@@ -99,6 +100,29 @@ async fn what_is_missing_is_found_and_made_only_when_it_is_asked_for() {
     publish(&bus, &events(OrderCreated, 1)).await;
     take(next(&mut deliveries).await).await;
     bus.close().await;
+}
+
+/// The broker confirms an event that no queue takes: it lies aside, and nobody handles it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_makes_a_queue_or_a_binding_again_that_somebody_has_deleted() {
+    let system = System::start(Servers::RabbitMq, &[]).await;
+    system.worker("worker-relay", &["relay"]);
+    let list = |what: &str, column: &str| {
+        let listed = block_in_place(|| system.stack.rabbitmqctl(BROKER, &["--quiet", what, column]));
+        listed.expect("the broker is up")
+    };
+    let bindings = async || list("list_bindings", "routing_key").matches("order.confirmed.v1").count();
+    let queue = async || list("list_queues", "name").contains("holdfast.payment");
+    eventually("the topology is there", PATIENCE, async || bindings().await == 1).await;
+    let (_connection, channel) = channel(&system.stack).await;
+    let (queue_name, exchange, key) = ("holdfast.fulfilment", "holdfast.orders", "order.confirmed.v1");
+    channel
+        .queue_unbind(queue_name.into(), exchange.into(), key.into(), FieldTable::default())
+        .await
+        .expect("it is bound");
+    delete(&channel, "holdfast.payment").await;
+    assert!(bindings().await == 0 && !queue().await);
+    eventually("both are there again", PATIENCE, async || bindings().await == 1 && queue().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,6 +113,28 @@ async fn events_that_panic_or_do_not_fit_stall_nobody() {
     bus.close().await;
 }
 
+/// Buried it would wait for somebody to replay it, while the one that it builds on takes effect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_waits_while_an_earlier_one_of_its_order_is_replayed() {
+    let (system, bus) = start(&[]).await;
+    let mut first = event("none");
+    first.data = json!({ "order_id": 7 });
+    publish(&bus, std::slice::from_ref(&first)).await;
+    system.wait_for_count(LETTERS, 1).await;
+    // Nobody sends it yet.
+    system.execute("UPDATE dead_letter SET replay_requested_at = now(), replay_requested_by = 'x'").await;
+    let mut later = event("none");
+    (later.subject, later.sequence) = (first.subject.clone(), first.sequence + 1);
+    publish(&bus, &[later]).await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!((system.count(EFFECTS).await, system.count(LETTERS).await), (0, 1));
+    // As it is once the replay has taken effect.
+    system.execute("DELETE FROM dead_letter").await;
+    system.wait_for_count(EFFECTS, 1).await;
+    assert_eq!(system.count(LETTERS).await, 0);
+    bus.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_finishes_what_was_begun_and_gives_the_rest_to_others_at_once() {
     let (system, bus) = start(&[]).await;

@@ -125,6 +125,28 @@ async fn what_took_effect_is_not_done_twice_what_may_have_is_not_replayed_and_wh
     system.assert_clean().await;
 }
 
+/// Tried for ever it would be in the way of others, and nobody could drop it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_whose_consumer_has_no_queue_is_no_longer_replayed_and_can_be_dropped() {
+    let system = System::start(Servers::RabbitMq, &[]).await;
+    system
+        .execute(
+            "INSERT INTO dead_letter (consumer, event_id, type, subject, sequence, event_time, body, reason_code, reason, attempts)
+             VALUES ('former', event_id_from(now()), 'order.expired.v1', 'order/x', 1, now(), '{}', 'refused', 'why', 1)",
+        )
+        .await;
+    system.worker("worker-relay", &["relay"]);
+    for _ in 0..2 {
+        let replayed = run(&system, &["replay", "--all"]).await;
+        assert!(!replayed.success, "{}", replayed.output);
+        let text = "why; it could not be sent again, because its consumer has no queue\n";
+        assert!(replayed.output.contains(text), "{}", replayed.output);
+    }
+    let dropped =
+        run(&system, &["drop", "--all", "--reason-text", "it is no more"]).await.expect_success("drop");
+    assert!(dropped.contains("1 dead letter dropped"), "{dropped}");
+}
+
 /// An order that is paid, and whose payment was captured.
 async fn paid(system: &System, reference: &str) -> String {
     let order = system.place("api", reference, "book", 1).await.id().to_owned();

@@ -8,6 +8,7 @@ use holdfast::lock::{LockManager as _, LockOwner, ZooKeeperLock};
 use crate::support::{
     in_ms,
     system::{Servers, System, WORKERS},
+    tcp_proxy::{TcpProxy, Traffic},
     zookeeper::Locks,
 };
 
@@ -79,4 +80,24 @@ async fn sigterm_of_every_role_under_load_loses_nothing() {
     system.assert_charged_once().await;
     system.stack.signal("sandbox", Signal::TERM).unwrap();
     assert!(system.wait_exit("sandbox", Duration::from_secs(10)).await);
+}
+
+/// What it has sent was received, so nothing of TCP tells it that there is nobody any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_ends_workers_that_wait_for_a_silent_database() {
+    let system = System::start(Servers::RabbitMq, &[("HOLDFAST__WORKER__DRAIN_SECONDS", "1")]).await;
+    let url = system.stack.addresses().postgres_url.clone().unwrap();
+    let address = url.split(['@', '/']).find(|part| part.contains("127.0.0.1:")).unwrap();
+    let proxy = TcpProxy::start(address).await;
+    let url = url.replace(address, &proxy.address());
+    let kinds = ["payment", "fulfilment", "expiry", "import", "relay", "retention", "webhook"];
+    let args = [&["worker"][..], &kinds].concat();
+    system.spawn("workers", &args, &[("HOLDFAST__DATABASE__URL", &url)]);
+    system.wait_for_log("workers", "relay leases shards=16").await;
+    proxy.allow(Traffic::RequestsOnly);
+    // All of them ask within that time.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    system.stack.signal("workers", Signal::TERM).unwrap();
+    // The drain time, what may come after it, and a little.
+    assert!(system.wait_exit("workers", Duration::from_secs(9)).await, "{}", system.log("workers"));
 }
