@@ -71,9 +71,8 @@ impl Difference {
         };
         let vhost = quoted(&self.vhost);
         format!(
-            "It cannot change: stop the relays, let the workers that still run empty the queue, delete it (rabbitmqctl \
-             delete_queue --vhost {vhost} {name} --if-empty) and start them: it is declared anew, and events wait \
-             meanwhile{back}"
+            "It cannot change: stop the relays, so that events wait; let the workers that still run empty the queue; delete it \
+             (rabbitmqctl delete_queue --vhost {vhost} {name} --if-empty), and start the relays: it is declared anew{back}"
         )
     }
 }
