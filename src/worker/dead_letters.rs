@@ -19,16 +19,16 @@ use super::{
     CONSUMERS,
     bounded::{STEP, bounded},
     pause,
-    runner::bury,
+    runner::{bury, store_letter},
 };
 use crate::{
     app::App,
     bus::{BusError, DeadDelivery, EventBus, PublishOutcome, Settlement},
-    domain::{dead_letter::DeadLetterReason, event::Envelope},
+    domain::dead_letter::DeadLetterReason,
     store::{
         self,
         dead_letters::{
-            self, DeadLetterFilter, NewDeadLetter,
+            self, NewDeadLetter,
             replays::{self, ClaimedReplay},
         },
         quarantine,
@@ -89,43 +89,34 @@ async fn store_one(app: &App, letter: &DeadDelivery) -> Settlement {
         attempts: delivery.attempt,
         blocked_by: None,
     };
-    let Some(envelope) = envelope.filter(|_| letter.reason == DELIVERY_LIMIT) else {
-        return bury(app, &new).await;
-    };
-    // Before it is buried, which ends the count.
-    let is_deadly: Result<bool, store::Error> = async {
-        let mut conn = app.store.conn().await?;
-        quarantine::contains(&mut conn, &letter.consumer, envelope.id).await
+    if envelope.is_some() && letter.reason == DELIVERY_LIMIT {
+        bury(app, &new, store_and_spare(app, &new)).await
+    } else {
+        bury(app, &new, store_letter(app, &new)).await
     }
-    .await;
-    let settlement = bury(app, &new).await;
-    if settlement == Settlement::Ack
-        && matches!(is_deadly, Ok(false))
-        && let Err(error) = replay_innocent(app, &letter.consumer, envelope).await
-    {
-        tracing::warn!(consumer = letter.consumer, %error, "is not replayed by itself");
-    }
-    settlement
 }
 
-/// Has a letter replayed that was not replayed before.
-async fn replay_innocent(app: &App, consumer: &str, envelope: &Envelope) -> Result<(), store::Error> {
-    let mut conn = app.store.conn().await?;
-    let filter = DeadLetterFilter {
-        consumer: Some(consumer.to_owned()),
-        subject: Some(envelope.subject.clone()),
-        ..DeadLetterFilter::default()
+/// Stores a letter, and has it replayed if it was not replayed before and has killed nothing by itself. In one transaction: a later
+/// event of its order that finds it waits for the replay, and would be a dead letter without one.
+async fn store_and_spare(app: &App, letter: &NewDeadLetter<'_>) -> Result<(), store::Error> {
+    let mut tx = app.store.begin("store_dead_letter").await?;
+    // Before it is stored, which ends the count.
+    let is_deadly = match letter.envelope {
+        Some(envelope) => quarantine::contains(&mut tx, letter.consumer, envelope.id).await?,
+        None => true,
     };
-    let letters = dead_letters::list(&mut conn, &filter).await?;
-    let ids: Vec<i64> = letters
-        .iter()
-        .filter(|letter| letter.event_id == Some(envelope.id) && letter.replays == 0)
-        .map(|letter| letter.id)
-        .collect();
-    if !replays::mark_requested(&mut conn, &ids, BY).await?.is_empty() {
-        tracing::warn!(consumer, event_id = %envelope.id, "has killed nothing by itself: it is sent once more, to be handled alone");
+    let stored = dead_letters::insert(&mut tx, letter).await?;
+    if let (false, Some((id, 0))) = (is_deadly, stored)
+        && !replays::mark_requested(&mut tx, &[id], BY).await?.is_empty()
+    {
+        let consumer = letter.consumer;
+        tracing::warn!(
+            letter = id,
+            consumer,
+            "has killed nothing by itself: it is sent once more, to be handled alone"
+        );
     }
-    Ok(())
+    tx.commit().await
 }
 
 async fn replay(app: &App, bus: &dyn EventBus, shutdown: &CancellationToken) {

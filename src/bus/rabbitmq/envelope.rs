@@ -26,7 +26,7 @@ use crate::{
 
 const ATTEMPT: &str = "x-attempt";
 const DELIVERY_COUNT: &str = "x-delivery-count";
-/// That it is to be handled alone. Stays with its copies.
+/// That it is to be handled alone this time. Its copies are not.
 const ISOLATED: &str = "x-isolated";
 /// Whose dead letter this is, and why, on a copy that lost the broker's own account of it.
 const DEAD_CONSUMER: &str = "x-dead-consumer";

@@ -210,7 +210,7 @@ impl Handler {
 
     /// Stores a delivery that trying again cannot help.
     async fn bury(&self, letter: &NewDeadLetter<'_>) -> (Outcome, Settlement) {
-        let settlement = bury(&self.app, letter).await;
+        let settlement = bury(&self.app, letter, store_letter(&self.app, letter)).await;
         if settlement != Settlement::Ack {
             return (Outcome::Retried, settlement);
         }
@@ -221,20 +221,31 @@ impl Handler {
     }
 }
 
-/// Stores a dead letter, or has its message come again where that does not work.
-pub(in crate::worker) async fn bury(app: &App, letter: &NewDeadLetter<'_>) -> Settlement {
+/// Stores a dead letter by what `stored` does, or has its message come again where that does not work.
+pub(in crate::worker) async fn bury(
+    app: &App,
+    letter: &NewDeadLetter<'_>,
+    stored: impl Future<Output = Result<(), store::Error>>,
+) -> Settlement {
     let event_id = letter.envelope.map(|envelope| tracing::field::display(envelope.id));
     let (consumer, reason, text, attempts) =
         (letter.consumer, letter.reason.as_str(), letter.text, letter.attempts);
     tracing::error!(consumer, event_id, reason, text, attempts, "dead letter");
-    let stored = async { dead_letters::insert(&mut *app.store.conn_by_key().await?, letter).await };
     match bounded(app.store.patience(), stored).await {
-        Ok(_) => Settlement::Ack,
+        Ok(()) => Settlement::Ack,
         Err(error) => {
             tracing::error!(consumer, %error, "a dead letter could not be stored, trying again");
             Settlement::Retry(tier(attempts))
         }
     }
+}
+
+/// Stores a dead letter.
+pub(in crate::worker) async fn store_letter(
+    app: &App,
+    letter: &NewDeadLetter<'_>,
+) -> Result<(), store::Error> {
+    dead_letters::insert(&mut *app.store.conn_by_key().await?, letter).await.map(drop)
 }
 
 /// Whether it is known if the event has taken effect. What is younger than any day that may be dropped is not asked for.

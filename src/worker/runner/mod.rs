@@ -24,7 +24,7 @@ mod prefetch;
 mod settling;
 mod span;
 
-pub(super) use delivery::bury;
+pub(super) use delivery::{bury, store_letter};
 
 use self::{
     blocks::Blocks,
