@@ -22,9 +22,7 @@ pub(super) async fn run(app: App, settings: RetentionWorker, shutdown: Cancellat
     };
     let mut walks = RowWalks::default();
     loop {
-        if let Err(error) = app.watch_invariants().await {
-            tracing::warn!(%error, "the invariants cannot be watched, trying again");
-        }
+        app.watch_invariants().await;
         if let Err(error) = keep(&app, days(settings.events_days), ages, &mut walks).await {
             tracing::warn!(%error, "what is old could not be deleted, trying again");
         }
