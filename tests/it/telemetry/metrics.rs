@@ -105,6 +105,11 @@ async fn every_metric_is_described_named_by_the_conventions_and_listed() {
     assert!(seen.len() > 45, "{seen:?}");
     let api = &texts[0];
     is(api, "holdfast_http_problems_total", r#"code="insufficient_stock""#, 1.0);
+    assert!(api.contains("holdfast_http_problems_total{code=\"lock_unavailable\"} 0"), "{api}");
+    // ApiSlow compares with the first, and the second is longer than anything may take.
+    for bound in ["0.5", "60"] {
+        assert!(api.contains(&format!("method=\"POST\",le=\"{bound}\"}}")), "{bound}: {api}");
+    }
     is(api, "holdfast_idempotency_replays_total", "", 1.0);
     is(
         api,
