@@ -99,33 +99,10 @@ impl App {
         tx.plan_each_statement().await?;
         let claimed =
             webhook_deliveries::claim(&mut tx, limit, per_endpoint.into(), PAUSED_AFTER, lease).await?;
+        // Before the commit: a try counts only where everything is there that it takes.
+        let due = read_due(&mut tx, claimed).await?;
         tx.commit().await?;
-        if claimed.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut conn = self.store.conn().await?;
-        let ids: Vec<EventId> = claimed.iter().map(|delivery| delivery.event_id).collect();
-        let found = events::list_confirmed(&mut conn, &ids).await?;
-        let bodies: Result<HashMap<EventId, String>, Error> =
-            found.iter().map(|event| Ok((event.id, super::answer::to_json(event)?))).collect();
-        let bodies = bodies?;
-        let mut endpoints: Vec<WebhookEndpointId> =
-            claimed.iter().map(|delivery| delivery.endpoint_id).collect();
-        endpoints.sort_unstable();
-        endpoints.dedup();
-        let mut secrets: HashMap<WebhookEndpointId, Vec<SigningSecret>> = HashMap::new();
-        for (endpoint_id, secret) in webhook_secrets::list_live(&mut conn, &endpoints).await? {
-            secrets.entry(endpoint_id).or_default().push(SigningSecret::from_bytes(secret));
-        }
-        let due = claimed.into_iter().filter_map(|mut delivery| {
-            Some(DueWebhook {
-                // Without one its endpoint was deleted since: nothing goes there, least of all without a signature.
-                secrets: secrets.get(&delivery.endpoint_id)?.clone(),
-                body: delivery.body.take().or_else(|| bodies.get(&delivery.event_id).cloned()),
-                delivery,
-            })
-        });
-        Ok(due.collect())
+        Ok(due)
     }
 
     /// Makes one attempt at a delivery, and records what came of it.
@@ -198,6 +175,34 @@ impl App {
         tx.commit().await?;
         Ok(status)
     }
+}
+
+/// Reads what it takes to make deliveries that this transaction has claimed.
+async fn read_due(tx: &mut store::Tx, claimed: Vec<ClaimedDelivery>) -> Result<Vec<DueWebhook>, Error> {
+    if claimed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<EventId> = claimed.iter().map(|delivery| delivery.event_id).collect();
+    let found = events::list_confirmed(tx, &ids).await?;
+    let bodies: Result<HashMap<EventId, String>, Error> =
+        found.iter().map(|event| Ok((event.id, super::answer::to_json(event)?))).collect();
+    let bodies = bodies?;
+    let mut endpoints: Vec<WebhookEndpointId> = claimed.iter().map(|delivery| delivery.endpoint_id).collect();
+    endpoints.sort_unstable();
+    endpoints.dedup();
+    let mut secrets: HashMap<WebhookEndpointId, Vec<SigningSecret>> = HashMap::new();
+    for (endpoint_id, secret) in webhook_secrets::list_live(tx, &endpoints).await? {
+        secrets.entry(endpoint_id).or_default().push(SigningSecret::from_bytes(secret));
+    }
+    let due = claimed.into_iter().filter_map(|mut delivery| {
+        Some(DueWebhook {
+            // Each endpoint has one, and is locked. Nothing goes anywhere without a signature.
+            secrets: secrets.get(&delivery.endpoint_id)?.clone(),
+            body: delivery.body.take().or_else(|| bodies.get(&delivery.event_id).cloned()),
+            delivery,
+        })
+    });
+    Ok(due.collect())
 }
 
 /// Records that an attempt failed: what becomes of the delivery, and of its endpoint.

@@ -1,11 +1,12 @@
 //! Verifying the invariants of the whole system, each by its own query (G9).
 
-use metrics::{Unit, describe_gauge, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::{App, Error};
 use crate::store::invariants::{self, INVARIANTS, Violation, WATCHED};
 
 const BROKEN: &str = "holdfast_invariants_broken";
+const UNCHECKED: &str = "holdfast_invariants_unchecked_total";
 
 /// What a verification found.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -28,21 +29,33 @@ impl App {
     }
 
     /// Checks those invariants that cost little however many orders there are, and tells monitoring how many rows break each. One
-    /// that cannot be checked keeps what was told of it last.
-    pub async fn watch_invariants(&self) -> Result<(), Error> {
+    /// that cannot be checked keeps what was told of it last, and the others are checked all the same.
+    pub async fn watch_invariants(&self) {
         describe_gauge!(
             BROKEN,
             Unit::Count,
             "How many rows break an invariant, of those that are watched all the time."
         );
+        describe_counter!(
+            UNCHECKED,
+            Unit::Count,
+            "How often an invariant that is watched could not be checked."
+        );
         for invariant in INVARIANTS.iter().filter(|invariant| WATCHED.contains(&invariant.id)) {
-            let found = invariants::check_watched(&self.store, invariant).await?;
+            let failures = counter!(UNCHECKED, "invariant" => invariant.id);
+            let found = match invariants::check_watched(&self.store, invariant).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, invariant = invariant.id, "an invariant cannot be checked, trying again");
+                    failures.increment(1);
+                    continue;
+                }
+            };
             if let Some(Violation { id, title, count, rows }) = &found {
                 tracing::error!(invariant = id, title, count, ?rows, "an invariant is broken");
             }
             let count = found.map_or(0, |found| u32::try_from(found.count).unwrap_or(u32::MAX));
             gauge!(BROKEN, "invariant" => invariant.id).set(count);
         }
-        Ok(())
     }
 }

@@ -18,6 +18,8 @@ use metrics::{
     histogram,
 };
 
+use super::problem_codes::CODES;
+
 const REQUESTS: &str = "holdfast_http_requests_total";
 const SECONDS: &str = "holdfast_http_request_seconds";
 const CUT: &str = "holdfast_http_connections_cut_total";
@@ -90,6 +92,10 @@ static ROUTES: LazyLock<RwLock<HashMap<String, Vec<Answered>>>> = LazyLock::new(
         Unit::Count,
         "Requests that were answered as before, by their idempotency key."
     );
+    // The first of a kind is a growth too.
+    for known in CODES {
+        counter!(PROBLEMS, "code" => known.code).increment(0);
+    }
     RwLock::default()
 });
 

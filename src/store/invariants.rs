@@ -3,6 +3,8 @@
 //! They run after every integration and failure test, and as `holdfast verify`. A few look only at what is older than a
 //! grace time, because work that is on its way is no violation.
 
+use sqlx::AssertSqlSafe;
+
 use super::{Conn, Error, Store};
 
 /// Something that must always hold.
@@ -17,7 +19,7 @@ pub struct Invariant {
 }
 
 /// How many violations of one invariant are described; all are counted.
-const DESCRIBED: usize = 20;
+const DESCRIBED: i64 = 20;
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -315,12 +317,17 @@ pub async fn check_watched(store: &Store, invariant: &Invariant) -> Result<Optio
 
 /// Runs one invariant's query.
 pub async fn check(conn: &mut Conn, invariant: &Invariant) -> Result<Option<Violation>, Error> {
-    let rows: Vec<String> = sqlx::query_scalar(invariant.sql).fetch_all(conn).await?;
-    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    // The server counts, however many there are.
+    let sql = format!(
+        "SELECT violation, count(*) OVER () FROM ({}) AS found (violation) LIMIT {DESCRIBED}",
+        invariant.sql
+    );
+    let found: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(conn).await?;
+    let count = found.first().map_or(0, |(_, count)| *count);
     Ok((count > 0).then(|| Violation {
         id: invariant.id,
         title: invariant.title,
         count,
-        rows: rows.into_iter().take(DESCRIBED).collect(),
+        rows: found.into_iter().map(|(violation, _)| violation).collect(),
     }))
 }

@@ -1,15 +1,16 @@
 -- See webhook_deliveries::claim. $1 most, $2 most of an endpoint, $3 failures after which it gets one at a time,
 -- $4 the lease in seconds, $5 how many due deliveries of an endpoint are looked at, $6 the endpoints, which are locked: so
--- what is under way at them is seen.
+-- what is under way at them is seen. Whoever has the least under way comes first: one that is slow fills its room, and leaves the
+-- turns that come free to the others, however old what waits for it is.
 WITH endpoint AS MATERIALIZED (
     SELECT e.id, e.url, COALESCE(e.disabled_at, '-infinity') AS canceled_until,
-           CASE WHEN e.failures >= $3 THEN 1 ELSE $2::bigint END AS room
+           CASE WHEN e.failures >= $3 THEN 1 ELSE $2::bigint END AS room,
+           (SELECT count(*) FROM webhook_delivery c
+            WHERE c.endpoint_id = e.id AND c.claimed_until > clock_timestamp()) AS under_way
     FROM webhook_endpoint e WHERE e.id = ANY($6) AND e.status = 'enabled'),
 due AS (
-    SELECT e.id AS endpoint_id, e.url, d.id, d.claimed_at, d.attempts,
-           row_number() OVER (PARTITION BY e.id ORDER BY d.next_attempt_at, d.id) AS place,
-           e.room - (SELECT count(*) FROM webhook_delivery c
-                     WHERE c.endpoint_id = e.id AND c.claimed_until > clock_timestamp()) AS room
+    SELECT e.id AS endpoint_id, e.url, e.room, d.id, d.claimed_at, d.attempts,
+           e.under_way + row_number() OVER (PARTITION BY e.id ORDER BY d.next_attempt_at, d.id) AS place
     FROM endpoint e CROSS JOIN LATERAL (
         SELECT d.id, d.subject, d.next_attempt_at, d.claimed_at, d.attempts FROM webhook_delivery d
         WHERE d.endpoint_id = e.id AND d.status = 'pending' AND d.next_attempt_at <= now()

@@ -40,8 +40,9 @@ pub struct ClaimedDelivery {
 }
 
 /// Claims what is due, `limit` at most, and of one endpoint so much that `per_endpoint` are under way; one that has failed
-/// `probe_after` times in a row gets one at a time. A claim that ran out is logged as an attempt of unknown outcome. What this
-/// program cannot read, because a newer one made it, is left to that one: it comes again when the claim has run out.
+/// `probe_after` times in a row gets one at a time. Endpoints with less under way come first. A claim that ran out is logged as
+/// an attempt of unknown outcome. What this program cannot read, because a newer one made it, is left to that one: it comes again
+/// when the claim has run out.
 pub async fn claim(
     conn: &mut Conn,
     limit: i64,
@@ -217,7 +218,9 @@ pub async fn mark_queued(conn: &mut Conn, id: WebhookDeliveryId) -> Result<(), E
     Ok(())
 }
 
-/// Cancels what was queued for endpoints that were disabled since, or are gone; so many at most. Gives how many.
+/// Cancels what is pending for endpoints that are disabled, what was queued before they were, and what is for those that are gone;
+/// so many at most. Gives how many. Whoever makes deliveries may not see yet that an endpoint is being disabled: what it queues then
+/// is newer than that.
 pub async fn cancel_left(conn: &mut Conn, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "UPDATE webhook_delivery
@@ -226,7 +229,8 @@ pub async fn cancel_left(conn: &mut Conn, limit: i64) -> Result<u64, Error> {
          WHERE status = 'pending' AND id IN (
              SELECT d.id FROM webhook_endpoint e CROSS JOIN LATERAL (
                  SELECT d.id FROM webhook_delivery d
-                 WHERE d.endpoint_id = e.id AND d.status = 'pending' AND d.queued_at <= e.disabled_at LIMIT $1) d
+                 WHERE d.endpoint_id = e.id AND d.status = 'pending'
+                   AND (e.status = 'disabled' OR d.queued_at <= e.disabled_at) LIMIT $1) d
              WHERE e.disabled_at IS NOT NULL
              UNION ALL
              SELECT id FROM (SELECT d.id FROM webhook_delivery d

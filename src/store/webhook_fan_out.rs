@@ -119,9 +119,10 @@ pub async fn backlog(conn: &mut Conn) -> Result<WebhookBacklog, Error> {
                        SELECT d.queued_at FROM webhook_delivery d
                        WHERE d.endpoint_id = e.id AND d.status = 'pending' AND d.next_attempt_at <= now()
                        ORDER BY d.next_attempt_at, d.id LIMIT 1) first WHERE e.status = 'enabled') AS oldest,
-                  (SELECT CASE WHEN EXISTS (SELECT FROM webhook_endpoint WHERE status = 'enabled')
-                               THEN greatest(f.position - c.position, 0) ELSE 0 END
-                   FROM event_feed f, webhook_cursor c) AS "behind!",
+                  -- From where `lock_next` goes on.
+                  COALESCE((SELECT greatest(f.position - greatest(c.position, min(e.starts_after), f.oldest - 1), 0)
+                            FROM event_feed f, webhook_cursor c, webhook_endpoint e WHERE e.status = 'enabled'
+                            GROUP BY f.position, f.oldest, c.position), 0) AS "behind!",
                   (SELECT count(*) FROM webhook_endpoint WHERE status = 'disabled') AS "disabled!",
                   clock_timestamp() AS "now!""#,
     )

@@ -33,6 +33,10 @@ pub(super) fn describe() {
     );
     describe_gauge!(BEHIND, Unit::Count, "Events in the feed that have yet to become deliveries.");
     describe_gauge!(DISABLED, Unit::Count, "Endpoints that are disabled.");
+    // The first of a kind is a growth too.
+    for outcome in [DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Canceled] {
+        counter!(DELIVERIES, "outcome" => outcome.as_str()).increment(0);
+    }
 }
 
 /// An attempt was made and recorded.

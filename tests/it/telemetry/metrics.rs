@@ -105,6 +105,11 @@ async fn every_metric_is_described_named_by_the_conventions_and_listed() {
     assert!(seen.len() > 45, "{seen:?}");
     let api = &texts[0];
     is(api, "holdfast_http_problems_total", r#"code="insufficient_stock""#, 1.0);
+    assert!(api.contains("holdfast_http_problems_total{code=\"lock_unavailable\"} 0"), "{api}");
+    // ApiSlow compares with the first, and the second is longer than anything may take.
+    for bound in ["0.5", "60"] {
+        assert!(api.contains(&format!("method=\"POST\",le=\"{bound}\"}}")), "{bound}: {api}");
+    }
     is(api, "holdfast_idempotency_replays_total", "", 1.0);
     is(
         api,
@@ -136,4 +141,29 @@ async fn every_metric_is_described_named_by_the_conventions_and_listed() {
     is(&retention, "holdfast_invariants_broken", "", 0.0);
     is(&scrape(&system, &workers["expiry"]).await, "holdfast_expiry_behind_seconds", "", 0.0);
     system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invariant_that_cannot_be_checked_keeps_no_other_from_it() {
+    let system = System::start(Servers::Neither, &[]).await;
+    let broken = "ALTER TABLE inventory_level RENAME TO inventory_level_away;
+        INSERT INTO outbox (event_id, shard, aggregate_id, sequence, type, subject, data, created_at)
+        SELECT gen_random_uuid(), 0, gen_random_uuid(), 1, 'order.created.v1', 'order/' || n, '{}', now() - interval '2 minutes'
+        FROM generate_series(1, 50) n";
+    sqlx::raw_sql(broken).execute(&system.database).await.unwrap();
+    let bind = format!("127.0.0.1:{}", free_port());
+    system.spawn("worker-retention", &["worker", "retention"], &[("HOLDFAST__WORKER__BIND", &bind)]);
+    let url = format!("http://{bind}");
+    system.wait_for_log("worker-retention", "an invariant cannot be checked").await;
+    let text = async || scrape(&system, &url).await;
+    eventually("the others are checked", PATIENCE, async || {
+        text().await.contains("holdfast_invariants_broken{invariant=\"I21\"} 0")
+    })
+    .await;
+    let told = text().await;
+    // All are counted, and a few are described.
+    is(&told, "holdfast_invariants_broken", r#"invariant="I11""#, 50.0);
+    assert!(!told.contains("holdfast_invariants_broken{invariant=\"I1\"}"), "{told}");
+    assert!(value(&told, "holdfast_invariants_unchecked_total", r#"invariant="I1""#) > 0.5, "{told}");
+    is(&told, "holdfast_invariants_unchecked_total", r#"invariant="I16""#, 0.0);
 }

@@ -6,11 +6,14 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use holdfast::worker::WorkerKind;
 use serde_json::{Value, json};
 
 use super::{delivered, deliveries, endpoint, path, started};
 use crate::support::{
-    PATIENCE, eventually,
+    PATIENCE,
+    app::{Setup, TestApp},
+    eventually,
     receiver::{Receiver, Reply},
 };
 
@@ -75,6 +78,9 @@ async fn an_endpoint_gets_what_it_names_from_when_it_is_there_and_while_it_is_en
     test.api.post(&path(&everything, "/disable"), &json!({})).await.expect(200);
     test.placed(&[("a", 1)]).await;
     test.drain().await;
+    // What an endpoint wants is asked when a delivery is made.
+    let behind = async || test.app.webhook_backlog().await.unwrap().behind;
+    eventually("all of it was looked at", PATIENCE, async || behind().await == 0).await;
     test.api.post(&path(&everything, "/enable"), &json!({})).await.expect(200);
     let set = json!({ "event_types": null });
     test.api.put(&path(&canceled, ""), &set).await.expect(200);
@@ -89,6 +95,30 @@ async fn an_endpoint_gets_what_it_names_from_when_it_is_there_and_while_it_is_en
     test.finish().await;
 }
 
+/// What came before an endpoint is not what it is behind with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_is_behind_with_what_it_gets_alone() {
+    let test = TestApp::start_with(Setup { workers: &[WorkerKind::Relay], ..Setup::default() }).await;
+    test.stock("a", 1000).await;
+    for _ in 0..3 {
+        test.placed(&[("a", 1)]).await;
+    }
+    test.drain().await;
+    let behind = async || test.app.webhook_backlog().await.unwrap().behind;
+    assert_eq!(behind().await, 0);
+    let receiver = Receiver::start().await;
+    endpoint(&test, &receiver, &[]).await;
+    assert_eq!(behind().await, 0);
+    test.placed(&[("a", 1)]).await;
+    test.drain().await;
+    assert_eq!(behind().await, 1);
+    endpoint(&test, &receiver, &[]).await;
+    assert_eq!(behind().await, 1);
+    while test.app.fan_out_webhooks().await.unwrap() {}
+    assert_eq!(behind().await, 0);
+    test.finish().await;
+}
+
 /// However many make deliveries of the feed at a time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_event_becomes_one_delivery_and_those_of_an_order_come_in_order() {
@@ -98,7 +128,7 @@ async fn each_event_becomes_one_delivery_and_those_of_an_order_come_in_order() {
     receiver.answer(Reply { delay: std::time::Duration::from_millis(15), ..Reply::status(200) });
     endpoint(&test, &receiver, &[]).await;
     let bus = test.another_bus();
-    test.start_workers_on(&[holdfast::worker::WorkerKind::Webhook], bus);
+    test.start_workers_on(&[WorkerKind::Webhook], bus);
     let orders = join_all((0..25).map(|_| test.placed(&[("a", 1)]))).await;
     join_all(orders.iter().map(|order| test.api.cancel(order))).await;
     let over = "SELECT count(*) FROM webhook_delivery WHERE status = 'delivered'";

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use holdfast::{webhook::WebhookOptions, worker::WorkerKind};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tokio::time::{Instant, sleep};
 
 use super::{delivered, deliveries, endpoint, path, started};
 use crate::support::{
-    PATIENCE, eventually,
+    PATIENCE,
+    app::{Setup, TestApp},
+    eventually,
     receiver::{Receiver, Reply},
+    setup::local_webhooks,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,6 +92,28 @@ async fn an_endpoint_that_is_gone_is_disabled_and_what_waits_for_it_is_canceled(
     test.finish().await;
 }
 
+/// The transaction that disables it began before the one that makes the delivery, and commits after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_queued_while_an_endpoint_is_being_disabled_is_canceled() {
+    let test = started().await;
+    let receiver = Receiver::start().await;
+    let endpoint = endpoint(&test, &receiver, &["order.created.v1"]).await;
+    let mut conn = test.conn().await;
+    let mut disabling = conn.begin().await.unwrap();
+    let disable = "UPDATE webhook_endpoint SET status = 'disabled', disabled_reason = 'requested', disabled_at = clock_timestamp()";
+    sqlx::query(disable).execute(&mut *disabling).await.unwrap();
+    test.placed(&[("a", 1)]).await;
+    eventually("it is queued", PATIENCE, async || {
+        deliveries(&test, &endpoint, "?status=pending").await.len() == 1
+    })
+    .await;
+    disabling.commit().await.unwrap();
+    delivered(&test, &endpoint, "canceled", 1).await;
+    assert_eq!(receiver.received().len(), 0);
+    drop(conn);
+    test.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_has_failed_for_days_is_disabled() {
     let test = started().await;
@@ -105,6 +132,15 @@ async fn an_endpoint_that_has_failed_for_days_is_disabled() {
     test.finish().await;
 }
 
+/// So many deliveries wait for each endpoint, none for another.
+async fn backlog(test: &TestApp, count: i32) {
+    let backlog = "INSERT INTO webhook_delivery (id, endpoint_id, event_id, event_type, subject, sequence, body)
+        SELECT event_id_from(now() - row_number() OVER () * interval '1 second'), e.id, gen_random_uuid(), 'webhook.test.v1', 'x/' || n, 1,
+               '{\"type\":\"webhook.test.v1\"}'
+        FROM webhook_endpoint e, generate_series(1, $1) n";
+    sqlx::query(backlog).bind(count).execute(&mut *test.conn().await).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_and_a_dead_endpoint_keep_no_other_waiting() {
     let test = started().await;
@@ -114,11 +150,7 @@ async fn a_slow_and_a_dead_endpoint_keep_no_other_waiting() {
     let silent = endpoint(&test, &slow, &[]).await;
     let failing = endpoint(&test, &dead, &[]).await;
     // Far more than there are turns.
-    let backlog = "INSERT INTO webhook_delivery (id, endpoint_id, event_id, event_type, subject, sequence, body)
-        SELECT event_id_from(now() - row_number() OVER () * interval '1 second'), e.id, gen_random_uuid(), 'webhook.test.v1', 'x/' || n, 1,
-               '{\"type\":\"webhook.test.v1\"}'
-        FROM webhook_endpoint e, generate_series(1, 300) n";
-    sqlx::query(backlog).execute(&mut *test.conn().await).await.unwrap();
+    backlog(&test, 300).await;
     slow.wait_for(5).await;
     dead.wait_for(5).await;
     let order = endpoint(&test, &good, &["order.created.v1"]).await;
@@ -139,6 +171,37 @@ async fn a_slow_and_a_dead_endpoint_keep_no_other_waiting() {
     test.stop().await;
 }
 
+/// Together they have a turn for everything that is under way, and what waits for them is older.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_answer_slowly_keep_no_other_waiting() {
+    let workers = &[WorkerKind::Relay, WorkerKind::Webhook];
+    let webhook = WebhookOptions { timeout: Duration::from_secs(15), ..local_webhooks() };
+    let test = TestApp::start_with(Setup { workers, webhook, ..Setup::default() }).await;
+    test.stock("a", 1000).await;
+    for number in 0..8 {
+        let slow = Receiver::start().await;
+        // All different, so that turns come free one by one.
+        let delay = |answer: u64| Duration::from_millis(2000 + (answer * 370 + number * 1010) % 2000);
+        slow.answer_first((0..200).map(|answer| Reply { delay: delay(answer), ..Reply::status(200) }));
+        endpoint(&test, &slow, &[]).await;
+    }
+    // Over a minute for all turns.
+    backlog(&test, 200).await;
+    let busy = "SELECT count(*) FROM webhook_delivery WHERE claimed_until IS NOT NULL";
+    eventually("no turn is left", PATIENCE, async || test.count(busy).await >= 60).await;
+    let good = Receiver::start().await;
+    let order = endpoint(&test, &good, &["order.created.v1"]).await;
+    let began = Instant::now();
+    for count in 1..=10 {
+        test.placed(&[("a", 1)]).await;
+        good.wait_for(count).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    delivered(&test, &order, "delivered", 10).await;
+    assert!(test.count(busy).await >= 50);
+    test.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_asks_for_time_gets_it() {
     let test = started().await;
@@ -154,6 +217,27 @@ async fn an_endpoint_that_asks_for_time_gets_it() {
     assert_eq!(receiver.received().len(), 1);
     delivered(&test, &endpoint, "delivered", 2).await;
     assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_fails_before_anything_is_sent_costs_no_try() {
+    let test = started().await;
+    let receiver = Receiver::start().await;
+    let endpoint = endpoint(&test, &receiver, &["order.created.v1"]).await;
+    let away = "ALTER TABLE webhook_secret RENAME TO webhook_secret_away";
+    sqlx::query(away).execute(&mut *test.conn().await).await.unwrap();
+    test.placed(&[("a", 1)]).await;
+    let queued = "SELECT count(*) FROM webhook_delivery";
+    eventually("it is queued", PATIENCE, async || test.count(queued).await == 1).await;
+    // The worker looks for what is due many times meanwhile.
+    sleep(Duration::from_secs(1)).await;
+    let back = "ALTER TABLE webhook_secret_away RENAME TO webhook_secret";
+    sqlx::query(back).execute(&mut *test.conn().await).await.unwrap();
+    let delivery = delivered(&test, &endpoint, "delivered", 1).await.remove(0);
+    assert_eq!((&delivery["attempt_count"], receiver.received().len()), (&json!(1), 1));
+    let detail = format!("/v1/webhook-deliveries/{}", delivery["id"].as_str().unwrap());
+    assert_eq!(test.api.get(&detail).await.expect(200)["attempts"].as_array().unwrap().len(), 1);
     test.finish().await;
 }
 
