@@ -86,7 +86,12 @@ pub const CHECKS: &[Check] = &[
         id: "A3",
         title: "every event that was sent was handled by each of its consumers, is a dead letter, or is on its way",
         by_day: true,
-        sql: include_str!("audit/consumers.sql"),
+        sql: concat!(
+            include_str!("audit/consumers.sql"),
+            "SELECT state, CASE WHEN state IN ('handled', 'dead letters') THEN NULL
+                 ELSE format('event %s (%s) of %s, sent at %s: not handled by %s', event_id, type, subject, sent_at, consumer) END
+             FROM settled"
+        ),
     },
     Check {
         id: "A4",
