@@ -1,5 +1,6 @@
 //! `audit` names whatever is lost or doubled between a change and its effect: each is broken by hand, in a database of its own.
 
+mod lost;
 mod seeds;
 
 use std::time::Duration;
