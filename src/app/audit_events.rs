@@ -85,21 +85,8 @@ impl App {
         asked: &AuditEvents,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Audit, Error> {
-        let (now, kept_since) = audit::find_times(&mut *self.store.conn().await?).await?;
-        let at = |moment| match moment {
-            Moment::At(time) => Some(time),
-            Moment::Ago(ago) => now.checked_sub_signed(ago),
-        };
-        let since = at(asked.since).filter(|since| *since < now);
-        let since = since.ok_or_else(|| Error::invalid(Rule::Together, "/since", "must be in the past"))?;
-        let late = || Error::invalid(Rule::Together, "/until", "must be after the time from when on to look");
-        let until = match asked.until {
-            Some(until) => at(until).filter(|until| *until > since).ok_or_else(late)?.min(now + AHEAD),
-            None => now + AHEAD,
-        };
-        let required = asked.required.iter().map(|(consumer, event)| (*consumer, event.as_str())).collect();
-        let (grace, ships_at_once) = (asked.grace, self.settings.ship_at_once);
-        let scope = Scope { since, until, grace, required, ships_at_once };
+        let (scope, now, kept_since) = self.find_scope(asked).await?;
+        let (since, until) = (scope.since, scope.until);
         let days = days(since.max(kept_since.min(until)), until);
         let steps = CHECKS.iter().map(|check| if check.by_day { days.len() } else { 1 }).sum();
         let (mut done, mut checks) = (0, Vec::new());
@@ -124,6 +111,28 @@ impl App {
             violations: checks.iter().map(|check| check.violations).sum(),
             checks,
         })
+    }
+
+    /// What is to be looked at, with the database's time and that from when on events are kept.
+    pub(super) async fn find_scope(
+        &self,
+        asked: &AuditEvents,
+    ) -> Result<(Scope, DateTime<Utc>, DateTime<Utc>), Error> {
+        let (now, kept_since) = audit::find_times(&mut *self.store.conn().await?).await?;
+        let at = |moment| match moment {
+            Moment::At(time) => Some(time),
+            Moment::Ago(ago) => now.checked_sub_signed(ago),
+        };
+        let since = at(asked.since).filter(|since| *since < now);
+        let since = since.ok_or_else(|| Error::invalid(Rule::Together, "/since", "must be in the past"))?;
+        let late = || Error::invalid(Rule::Together, "/until", "must be after the time from when on to look");
+        let until = match asked.until {
+            Some(until) => at(until).filter(|until| *until > since).ok_or_else(late)?.min(now + AHEAD),
+            None => now + AHEAD,
+        };
+        let required = asked.required.iter().map(|(consumer, event)| (*consumer, event.as_str())).collect();
+        let (grace, ships_at_once) = (asked.grace, self.settings.ship_at_once);
+        Ok((Scope { since, until, grace, required, ships_at_once }, now, kept_since))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::bail;
+use anyhow::anyhow;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,12 +11,23 @@ use super::wiring;
 use crate::{
     app::{Audit, AuditEvents, Checked, Error, Moment},
     config::Config,
+    store::audit,
     worker,
 };
 
 /// What to look at.
 #[derive(Debug, Args)]
 pub(super) struct AuditOptions {
+    #[command(flatten)]
+    which: Which,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Events of a time.
+#[derive(Debug, Args)]
+pub(super) struct Which {
     /// From when on: a time (RFC 3339), or so long ago, e.g. 90s, 15m, 1h, 2d.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Moment,
@@ -27,22 +38,34 @@ pub(super) struct AuditOptions {
     /// longest wait of a retry, 30 minutes, and more. What an outage has kept back for longer shows up until it is handled.
     #[arg(long, value_name = "TIME", default_value = "40m", value_parser = length)]
     grace: TimeDelta,
-    /// Prints JSON.
-    #[arg(long)]
-    json: bool,
+}
+
+impl Which {
+    /// With what has to be handled, by this consumer or by each.
+    pub(super) fn asked(&self, consumer: Option<&str>) -> AuditEvents {
+        let mut subscriptions = worker::subscriptions();
+        subscriptions.retain(|wants| consumer.is_none_or(|consumer| wants.consumer == consumer));
+        let events =
+            subscriptions.iter().flat_map(|wants| wants.events.iter().map(|event| (wants.consumer, *event)));
+        AuditEvents {
+            since: self.since,
+            until: self.until,
+            grace: self.grace.to_std().unwrap_or(Duration::ZERO),
+            required: events.collect(),
+        }
+    }
+}
+
+/// Names the option that an error is about.
+pub(super) fn by_option(error: Error) -> anyhow::Error {
+    let Error::Invalid(invalid) = error else { return error.into() };
+    let error = &invalid.errors[0];
+    anyhow!("--{} {}", error.pointer.trim_start_matches('/'), error.detail)
 }
 
 pub(super) async fn run(config: &Config, options: &AuditOptions) -> anyhow::Result<ExitCode> {
     let app = wiring::app(config).await?;
-    let subscriptions = worker::subscriptions();
-    let events =
-        subscriptions.iter().flat_map(|wants| wants.events.iter().map(|event| (wants.consumer, *event)));
-    let asked = AuditEvents {
-        since: options.since,
-        until: options.until,
-        grace: options.grace.to_std().unwrap_or(Duration::ZERO),
-        required: events.collect(),
-    };
+    let asked = options.which.asked(None);
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("audit {bar:30} {pos} of {len}")?);
     let audited = app
         .audit_events(&asked, |done, steps| {
@@ -51,13 +74,7 @@ pub(super) async fn run(config: &Config, options: &AuditOptions) -> anyhow::Resu
         })
         .await;
     bar.finish_and_clear();
-    let audit = match audited {
-        Err(Error::Invalid(invalid)) => {
-            let error = &invalid.errors[0];
-            bail!("--{} {}", error.pointer.trim_start_matches('/'), error.detail)
-        }
-        audited => audited?,
-    };
+    let audit = audited.map_err(by_option)?;
     if options.json {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&audit)?))?;
     } else {
@@ -68,12 +85,7 @@ pub(super) async fn run(config: &Config, options: &AuditOptions) -> anyhow::Resu
 
 fn table(audit: &Audit) -> String {
     let mut lines = vec![format!("from {} to {}", seconds(audit.since), seconds(audit.until))];
-    if audit.since < audit.kept_since {
-        lines.push(format!(
-            "events before {} were dropped (worker.retention.events_days): of those nothing can be said",
-            seconds(audit.kept_since)
-        ));
-    }
+    lines.extend(dropped(audit.since, audit.kept_since));
     for Checked { id, title, violations, rows, counts } in &audit.checks {
         let counts: Vec<_> = counts.iter().map(|(state, count, _)| format!("{count} {state}")).collect();
         let counts = if counts.is_empty() { "nothing to look at".to_owned() } else { counts.join(", ") };
@@ -83,6 +95,9 @@ fn table(audit: &Audit) -> String {
             lines.push(format!("    {violations} times, of which the first:"));
         }
         lines.extend(rows.iter().map(|row| format!("    {row}")));
+        if *violations > 0 && *id == audit::LOST {
+            lines.push("    `holdfast events resend` with the same times sends them again".to_owned());
+        }
     }
     let flight: Vec<_> =
         audit.checks.iter().flat_map(|check| &check.counts).flat_map(|(_, _, rows)| rows).collect();
@@ -95,7 +110,16 @@ fn table(audit: &Audit) -> String {
     lines.join("\n")
 }
 
-fn seconds(time: DateTime<Utc>) -> String {
+/// That of a part of the time nothing is known any more.
+pub(super) fn dropped(since: DateTime<Utc>, kept_since: DateTime<Utc>) -> Option<String> {
+    let kept = seconds(kept_since);
+    let text = format!(
+        "events before {kept} were dropped (worker.retention.events_days): of those nothing can be said"
+    );
+    (since < kept_since).then_some(text)
+}
+
+pub(super) fn seconds(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 

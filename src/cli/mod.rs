@@ -84,7 +84,7 @@ enum Command {
     /// What consumers could not handle.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
-    /// What there is to know of events: documents, made of the program.
+    /// Events: documents about them, made of the program, and those that were lost, sent again.
     #[command(subcommand)]
     Events(events::EventsCommand),
     /// Prints every setting with its default and what it means.
@@ -154,7 +154,7 @@ async fn run(command: Command, config: Config, config_file: Option<PathBuf>) -> 
         Command::Locks(command) => locks::run(&config, command).await.map(|()| done),
         Command::Topology(command) => topology::run(&config, command).await,
         Command::DeadLetters(command) => dead_letters::run(&config, command).await,
-        Command::Events(command) => events::run(&config, &command).map(|()| done),
+        Command::Events(command) => events::run(&config, &command).await.map(|()| done),
         Command::Settings => Ok(done),
     }
 }

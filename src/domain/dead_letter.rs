@@ -19,11 +19,13 @@ pub enum DeadLetterReason {
     DeliveryLimit,
     /// An earlier event of its order is a dead letter, and this one builds on it.
     OrderBlocked,
+    /// It was sent, and never came: the broker lost it.
+    Lost,
 }
 
 impl DeadLetterReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotAnEvent,
         Self::SchemaViolation,
         Self::TooOld,
@@ -31,6 +33,7 @@ impl DeadLetterReason {
         Self::Panicked,
         Self::DeliveryLimit,
         Self::OrderBlocked,
+        Self::Lost,
     ];
 
     /// The name in the database, on the command line and in metrics.
@@ -43,6 +46,7 @@ impl DeadLetterReason {
             Self::Panicked => "panicked",
             Self::DeliveryLimit => "delivery_limit",
             Self::OrderBlocked => "order_blocked",
+            Self::Lost => "lost",
         }
     }
 }

@@ -9,13 +9,16 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
-use super::{Conn, Error, Store};
+use super::{Conn, Error, Store, Tx};
 
 /// What a check calls that which must not be.
 pub const BROKEN: &str = "broken";
 
 /// What is on its way: it waits, or has just left.
 pub const IN_FLIGHT: &str = "in flight: ";
+
+/// The check whose violations are what [`super::dead_letters::lost`] sends again.
+pub const LOST: &str = "A3";
 
 /// How long one statement may take. It goes through millions of rows, and nobody waits for what it locks.
 const STATEMENT_TIMEOUT_MS: &str = "600000";
@@ -83,10 +86,15 @@ pub const CHECKS: &[Check] = &[
         sql: include_str!("audit/feed.sql"),
     },
     Check {
-        id: "A3",
+        id: LOST,
         title: "every event that was sent was handled by each of its consumers, is a dead letter, or is on its way",
         by_day: true,
-        sql: include_str!("audit/consumers.sql"),
+        sql: concat!(
+            include_str!("audit/consumers.sql"),
+            "SELECT state, CASE WHEN state IN ('handled', 'dead letters') THEN NULL
+                 ELSE format('event %s (%s) of %s, sent at %s: not handled by %s', event_id, type, subject, sent_at, consumer) END
+             FROM settled"
+        ),
     },
     Check {
         id: "A4",
@@ -152,6 +160,15 @@ pub async fn count_waiting(
     Ok(count.bind(since).bind(until).fetch_one(conn).await?)
 }
 
+/// Begins a transaction whose statements may take long.
+pub async fn begin(store: &Store, name: &'static str) -> Result<Tx, Error> {
+    let mut tx = store.begin_report(name).await?;
+    for (name, value) in [("statement_timeout", STATEMENT_TIMEOUT_MS), ("work_mem", WORK_MEM)] {
+        sqlx::query("SELECT set_config($1, $2, true)").bind(name).bind(value).execute(&mut *tx).await?;
+    }
+    Ok(tx)
+}
+
 /// Runs one check. Describes at most `described` of each state.
 pub async fn check(
     store: &Store,
@@ -159,11 +176,8 @@ pub async fn check(
     scope: &Scope,
     described: usize,
 ) -> Result<Vec<Found>, Error> {
-    let mut tx = store.begin_report("audit").await?;
+    let mut tx = begin(store, "audit").await?;
     sqlx::query("SET TRANSACTION READ ONLY").execute(&mut *tx).await?;
-    for (name, value) in [("statement_timeout", STATEMENT_TIMEOUT_MS), ("work_mem", WORK_MEM)] {
-        sqlx::query("SELECT set_config($1, $2, true)").bind(name).bind(value).execute(&mut *tx).await?;
-    }
     let (consumers, types): (Vec<&str>, Vec<&str>) = scope.required.iter().copied().unzip();
     let sql = format!(
         "{PARAMETERS}

@@ -85,7 +85,7 @@ pub(super) struct Which {
     /// Whose: payment, fulfilment.
     #[arg(long, value_parser = consumer)]
     consumer: Option<String>,
-    /// Why: `not_an_event`, `schema_violation`, `too_old`, refused, panicked, `delivery_limit`, `order_blocked`.
+    /// Why: `not_an_event`, `schema_violation`, `too_old`, refused, panicked, `delivery_limit`, `order_blocked`, lost.
     #[arg(long)]
     reason: Option<DeadLetterReason>,
     /// Of this type of event.
@@ -120,7 +120,7 @@ impl Which {
     }
 }
 
-fn consumer(text: &str) -> Result<String, String> {
+pub(super) fn consumer(text: &str) -> Result<String, String> {
     one_of(text, worker::subscriptions().iter().map(|wants| wants.consumer))
 }
 
@@ -195,7 +195,7 @@ async fn chosen(app: &App, filter: DeadLetterFilter, all: bool) -> anyhow::Resul
 }
 
 /// Who asks, for the record.
-fn who() -> String {
+pub(super) fn who() -> String {
     let user = env::var("USER").or_else(|_| env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
     format!("{user}@{}", wiring::hostname())
 }

@@ -1,5 +1,5 @@
-//! `holdfast events`: what the program says of events, as documents. The files of the repository that say the same are made
-//! by these commands (`make schemas`), and tests compare them.
+//! `holdfast events`: what the program says of events, as documents, and those that were lost, sent again. The files of the
+//! repository that say the same as the documents are made by these commands (`make schemas`), and tests compare them.
 
 use std::{
     fs,
@@ -18,6 +18,7 @@ use crate::{
 
 mod fields;
 mod markdown;
+mod resend;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EventsCommand {
@@ -30,10 +31,14 @@ pub(super) enum EventsCommand {
         /// The folder. It is made if it is missing.
         folder: PathBuf,
     },
+    /// Sends again what its consumer never got, although the broker had it: what `audit` names as not handled. Each event comes to
+    /// that consumer alone, and takes effect once. A `holdfast worker relay` sends them.
+    Resend(resend::ResendOptions),
 }
 
-pub(super) fn run(config: &Config, command: &EventsCommand) -> anyhow::Result<()> {
+pub(super) async fn run(config: &Config, command: &EventsCommand) -> anyhow::Result<()> {
     match command {
+        EventsCommand::Resend(options) => resend::run(config, options).await,
         EventsCommand::Docs => print(&markdown::document(|topic| wiring::exchange(config, topic))),
         EventsCommand::Asyncapi => print(&pretty(&wiring::asyncapi(config))?),
         EventsCommand::Schemas { folder } => {

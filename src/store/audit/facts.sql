@@ -1,9 +1,9 @@
--- What the rows of the orders that changed in the time say has happened (true), or has not (false), beside what was told.
--- Null: the row does not say; it is told once at most.
+-- What the rows of the orders that may have changed in the time (as in `versions.sql`) say has happened (true), or has not
+-- (false), beside what was told. Null: the row does not say; it is told once at most.
 WITH changed AS MATERIALIZED (
     SELECT o.id, o.status FROM orders o, event_feed f
     -- Of older ones not all that was told is kept.
-    WHERE o.updated_at >= $1 AND o.updated_at < $2 AND o.created_at >= f.kept_since + interval '1 hour'),
+    WHERE o.updated_at >= $1 AND o.created_at < $2 AND o.created_at >= f.kept_since + interval '1 hour'),
 facts (order_id, thing_id, type, has_happened) AS (
     SELECT o.id, o.id, t.type, t.has_happened FROM changed o, LATERAL (VALUES
         ('order.created.v1', true),
@@ -36,7 +36,7 @@ told AS (
           UNION ALL
           SELECT aggregate_id, type, data FROM outbox_sent
           WHERE event_id >= event_id_from((SELECT coalesce(min(created_at), now()) FROM orders
-                                           WHERE updated_at >= $1 AND updated_at < $2) - interval '1 hour')) e
+                                           WHERE updated_at >= $1 AND created_at < $2) - interval '1 hour')) e
     JOIN changed o ON o.id = e.aggregate_id
     WHERE e.type IN ('order.created.v1', 'order.confirmed.v1', 'order.fulfilled.v1', 'order.expired.v1', 'order.canceled.v1',
                      'payment.created.v1', 'payment.authorized.v1', 'payment.captured.v1', 'payment.voided.v1', 'payment.failed.v1',

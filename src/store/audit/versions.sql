@@ -1,4 +1,5 @@
--- Each order that changed in the time, with the sequences of all of its events that are kept.
+-- Each order that may have changed in the time, with the sequences of all of its events that are kept. Which changes it had before
+-- the last one its row does not say: so it is each that was there by then and has changed since.
 SELECT CASE WHEN is_whole THEN 'orders' ELSE 'broken' END,
     CASE WHEN NOT is_whole THEN format('order %s at version %s: %s events, sequences %s to %s', id, version, events, first, last) END
 FROM (
@@ -13,7 +14,8 @@ FROM (
         SELECT aggregate_id, sequence FROM outbox_sent
         -- None of them is older than the oldest of these orders. An hour, because the clocks of processes differ.
         WHERE event_id >= event_id_from((SELECT coalesce(min(created_at), now()) FROM orders
-                                         WHERE updated_at >= $1 AND updated_at < $2) - interval '1 hour')) e
+                                         WHERE updated_at >= $1 AND created_at < $2) - interval '1 hour')) e
       ON e.aggregate_id = o.id
-    WHERE o.updated_at >= $1 AND o.updated_at < $2
+    -- Of one that has not changed since what is kept, no event is kept.
+    WHERE o.updated_at >= greatest($1, f.kept_since + interval '1 hour') AND o.created_at < $2
     GROUP BY o.id, f.kept_since) changed

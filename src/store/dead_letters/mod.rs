@@ -1,7 +1,8 @@
 //! Dead letters: deliveries that a consumer could not handle. A letter waits until it is replayed or dropped.
 //!
 //! A letter that is replayed stays until its effect is committed, which its mark in the inbox shows, or it is dead again:
-//! at no time is there neither. Replaying is in [`replays`].
+//! at no time is there neither. Replaying is in [`replays`]. Events that were lost before they came to a consumer are letters, too:
+//! [`lost`].
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use super::{Conn, Error, error::parse};
 use crate::domain::{dead_letter::DeadLetterReason, event::Envelope, ids::EventId};
 
+pub mod lost;
 pub mod replays;
 
 /// A delivery to be kept.

@@ -1,5 +1,6 @@
 //! `audit` names whatever is lost or doubled between a change and its effect: each is broken by hand, in a database of its own.
 
+mod lost;
 mod seeds;
 
 use std::time::Duration;
@@ -155,6 +156,19 @@ async fn what_waits_for_the_provider_is_on_its_way_and_named() {
     test.api.post(&format!("/v1/payments/{payment_id}/void"), &serde_json::json!({})).await.expect(202);
     test.payment_becomes(&payment_id, "voided").await;
     test.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_changed_again_since_the_time_is_looked_at() {
+    let test = TestApp::start().await;
+    test.stock("a", 5).await;
+    test.placed(&[("a", 1)]).await;
+    let lost = "UPDATE orders SET created_at = created_at - interval '30 min'; DELETE FROM outbox";
+    test.conn().await.execute(lost).await.unwrap();
+    let earlier = AuditEvents { until: Some(Moment::Ago(TimeDelta::minutes(10))), ..last_hour() };
+    let found = test.app.audit_events(&earlier, |_, _| {}).await.unwrap();
+    assert_eq!(broken(&found), ["A1", "A6"], "{found:#?}");
+    test.stop().await;
 }
 
 #[test]

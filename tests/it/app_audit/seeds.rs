@@ -46,6 +46,30 @@ pub(super) const SEEDS: &[Seed] = &[
         "not handled by payment",
         "DELETE FROM inbox i USING outbox_sent s WHERE s.event_id = i.event_id AND s.type = 'order.expired.v1'",
     ),
+    // The same, where the provider is not waited for: nobody has asked for the capture, nobody looks the payment up, or the provider
+    // has taken the refund on.
+    seed(
+        &["A3", "A6"],
+        "(payment.authorized.v1)",
+        "UPDATE payment SET status = 'authorized', amount_captured = 0, capture_method = 'manual',
+             next_lookup_at = now() + interval '6 h' WHERE status = 'captured';
+         DELETE FROM inbox i USING outbox_sent s WHERE s.event_id = i.event_id AND s.type = 'payment.authorized.v1'
+             AND s.aggregate_id = (SELECT order_id FROM payment WHERE status = 'authorized')",
+    ),
+    seed(
+        &["A3", "A6"],
+        "(payment.created.v1)",
+        "UPDATE payment SET status = 'processing', decline_code = NULL, next_lookup_at = now() - interval '16 min'
+         WHERE status = 'failed';
+         DELETE FROM inbox i USING outbox_sent s WHERE s.event_id = i.event_id AND s.type = 'payment.created.v1'
+             AND s.aggregate_id = (SELECT order_id FROM payment WHERE status = 'processing')",
+    ),
+    seed(
+        &["A3"],
+        "(refund.created.v1)",
+        "UPDATE refund SET status = 'pending', accepted_at = now() - interval '1 min';
+         DELETE FROM inbox i USING outbox_sent s WHERE s.event_id = i.event_id AND s.type = 'refund.created.v1'",
+    ),
     // Handled, and never made.
     seed(
         &["A4"],
@@ -133,11 +157,17 @@ pub(super) const NO_VIOLATIONS: &[(i64, &str)] = &[
          DELETE FROM outbox_sent WHERE position = (SELECT position FROM event_feed);
          UPDATE event_feed SET position = position - 1",
     ),
-    // Days that were dropped are not missed.
+    // Days that were dropped are not missed, of an order that has changed since, and of one that has not.
     (
         0,
-        "UPDATE event_feed SET kept_since = now() + interval '1 s';
-         DELETE FROM outbox_sent WHERE type = 'order.created.v1';
-         UPDATE event_feed SET oldest = position + 1",
+        "UPDATE event_feed SET kept_since = now() - interval '2 h', oldest = position + 1;
+         UPDATE orders SET created_at = created_at - interval '3 h';
+         DELETE FROM outbox_sent WHERE type = 'order.created.v1'",
+    ),
+    (
+        0,
+        "UPDATE event_feed SET kept_since = now() + interval '1 s', oldest = position + 1;
+         DELETE FROM outbox_sent;
+         DELETE FROM inbox",
     ),
 ];

@@ -21,6 +21,7 @@ mod locks_network;
 mod locks_partition;
 mod locks_paused;
 mod locks_sessions;
+mod lost_events;
 mod paused_api;
 mod provider_webhooks;
 mod relay_outages;
