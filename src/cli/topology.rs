@@ -9,8 +9,8 @@ use super::{print, wiring};
 use crate::config::Config;
 
 /// What no answer of the broker tells, so that nobody takes silence for a yes.
-const NOT_CHECKED: &str = "AMQP does not tell of bindings, of policies, or of what is there besides: `topology apply` and each \
-    worker that starts make the bindings that are missing, and `rabbitmqctl list_bindings`, `list_policies` show the rest. Of an \
+const NOT_CHECKED: &str = "AMQP does not tell of bindings, of policies, or of what is there besides: `topology apply`, each \
+    worker that starts and each relay every ten seconds make the bindings that are missing, and `rabbitmqctl list_bindings`, `list_policies` show the rest. Of an \
     object that differs, the broker names one difference at a time.";
 
 /// Exchanges, queues and bindings.

@@ -168,6 +168,10 @@ fn check_provider(config: &Config) -> Result<(), String> {
     let provider = &config.provider;
     at_least("provider.timeout_ms", provider.timeout_ms, 100)?;
     at_least("provider.budget_ms", provider.budget_ms, provider.timeout_ms)?;
+    // A worker gives the handling of an event two minutes.
+    if provider.budget_ms > 60_000 {
+        return Err("provider.budget_ms must be at most 60000".into());
+    }
     at_least("provider.breaker.failures", provider.breaker.failures.into(), 1)?;
     at_least("provider.breaker.window_ms", provider.breaker.window_ms, 100)?;
     at_least("provider.breaker.open_ms", provider.breaker.open_ms, 1)?;

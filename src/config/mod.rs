@@ -143,6 +143,7 @@ mod tests {
             ("HOLDFAST__HTTP__TLS__CERTIFICATE_FILE", "/x.pem", "http.tls.private_key_file"),
             ("HOLDFAST__HTTP__TLS__PRIVATE_KEY_FILE", "/x.pem", "http.tls.certificate_file"),
             ("HOLDFAST__PROVIDER__BUDGET_MS", "9999", "provider.budget_ms"),
+            ("HOLDFAST__PROVIDER__BUDGET_MS", "60001", "provider.budget_ms"),
             ("HOLDFAST__PROVIDER__WEBHOOK_SECRETS", "whsec_long_enough_1,short", "provider.webhook_secrets"),
             ("HOLDFAST__TELEMETRY__TRACE_SAMPLE_RATIO", "1.5", "telemetry.trace_sample_ratio"),
             ("HOLDFAST__TELEMETRY__OTLP_ENDPOINT", "collector:4318", "telemetry.otlp_endpoint"),

@@ -274,8 +274,13 @@ pub async fn mark_rows(conn: &mut Conn, id: ImportId, outcomes: &[RowOutcome]) -
             "UPDATE stock_import_row r
              SET status = CASE WHEN o.errors IS NULL THEN 'applied' ELSE 'failed' END,
                  on_hand_after = o.on_hand_after, errors = o.errors
+             -- Each row is found by its key. Of an import that is newer than the statistics of the table one row is expected: all of
+             -- its rows would be compared with all of these.
              FROM UNNEST($2::integer[], $3::bigint[], $4::jsonb[]) AS o (row_number, on_hand_after, errors)
-             WHERE r.import_id = $1 AND r.row_number = o.row_number AND r.status = 'pending'",
+             CROSS JOIN LATERAL (
+                 SELECT k.ctid FROM stock_import_row k
+                 WHERE k.import_id = $1 AND k.row_number = o.row_number AND k.status = 'pending' OFFSET 0) AS k
+             WHERE r.ctid = k.ctid",
             id.uuid(),
             &rows,
             &after as _,

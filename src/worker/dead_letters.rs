@@ -20,6 +20,7 @@ use super::{
     bounded::{STEP, bounded},
     pause,
     runner::{bury, store_letter},
+    subscriptions,
 };
 use crate::{
     app::App,
@@ -187,7 +188,11 @@ async fn send(
 ) -> Result<Result<PublishOutcome, BusError>, store::Error> {
     let (id, consumer, event_id) = (replay.id, replay.consumer.as_str(), replay.envelope.id);
     let is_isolated = replay.reason == DeadLetterReason::DeliveryLimit;
-    let outcome = bus.redeliver(consumer, &replay.envelope, is_isolated).await;
+    let mut outcome = bus.redeliver(consumer, &replay.envelope, is_isolated).await;
+    if matches!(outcome, Ok(PublishOutcome::Returned(_))) && bus.declare(&subscriptions()).await.is_ok() {
+        // Somebody had deleted the queue of a consumer that there is.
+        outcome = bus.redeliver(consumer, &replay.envelope, is_isolated).await;
+    }
     let mut conn = app.store.conn().await?;
     match &outcome {
         Ok(PublishOutcome::Confirmed) => {

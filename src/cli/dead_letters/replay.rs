@@ -17,6 +17,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// When to say that nobody seems to send anything.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// When to say what it may mean that some that were sent have not ended.
+const RETRIED: Duration = Duration::from_secs(70);
+
 /// Replays letters. Fails with exit code 1 where one of them is not done.
 pub(super) async fn run(
     app: &App,
@@ -73,7 +76,7 @@ async fn follow(app: &App, letters: &[DeadLetter]) -> Result<bool, Error> {
     let style = ProgressStyle::with_template("replaying {bar:40} {pos}/{len} {elapsed}");
     let bar = ProgressBar::new(letters.len() as u64);
     let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let (began, mut told) = (Instant::now(), false);
+    let (began, mut told, mut told_of_retries) = (Instant::now(), false, false);
     let ended = loop {
         let now = match app.find_replayed(letters).await {
             Ok(now) => now,
@@ -93,7 +96,21 @@ async fn follow(app: &App, letters: &[DeadLetter]) -> Result<bool, Error> {
         let is_sent = now.values().any(|one| !matches!(one, Replayed::OnItsWay { is_claimed: false }));
         if !told && !is_sent && began.elapsed() > SILENCE {
             told = true;
-            bar.suspend(|| eprintln!("nobody has begun to send them: does a `holdfast worker relay` run?"));
+            bar.suspend(|| {
+                eprintln!(
+                    "nobody has begun to send them: does a `holdfast worker relay` run, and does the broker take messages \
+                     (`holdfast doctor`)?"
+                );
+            });
+        }
+        if !told_of_retries && is_sent && began.elapsed() > RETRIED {
+            told_of_retries = true;
+            bar.suspend(|| {
+                eprintln!(
+                    "{on_their_way} have not ended yet. They may wait for a retry, up to 30 minutes; if the broker has lost them, \
+                     run this again: they are sent once more, and take effect once"
+                );
+            });
         }
         sleep(POLL).await;
     };

@@ -51,7 +51,9 @@ fn text(resent: &Resent, dry_run: bool) -> String {
         counts.iter().map(|((consumer, event_type), count)| format!("{count} {event_type} to {consumer}")),
     );
     lines.push(match (count, dry_run) {
-        (0, _) => "nothing to send again: what was sent is handled, a dead letter, or on its way".to_owned(),
+        (0, _) => "nothing to send again: what was sent is handled, a dead letter (`holdfast dead-letters list`), or so young that \
+                   it may be on its way (--grace)"
+            .to_owned(),
         (_, true) => format!("{count} would be sent again"),
         (_, false) => format!(
             "{count} to be sent again by a `holdfast worker relay`; `holdfast dead-letters list --reason lost` has those that \

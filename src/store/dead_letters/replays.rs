@@ -17,7 +17,11 @@ use crate::domain::{
 /// How long a claim lasts, in seconds: longer than the broker may take to confirm a message.
 const CLAIM: f64 = 30.0;
 
-/// After so many seconds without an end a letter that was sent may be requested anew, or dropped: the longest wait for a retry, and more.
+/// After so many seconds without an end a letter that was sent may be requested anew: it may have been lost again, and where it
+/// only waits for a retry, one more copy of it is harmless.
+const AGAIN: f64 = 60.0;
+
+/// After so many it may be dropped: the longest wait for a retry, and more.
 pub const LOST: f64 = 3600.0;
 
 /// How a letter stands to a replay.
@@ -44,7 +48,7 @@ pub async fn list_states(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(i64, Repla
                       false) AS "is_on_its_way!"
            FROM dead_letter d CROSS JOIN event_feed f WHERE d.id = ANY($1) AND d.dropped_at IS NULL ORDER BY d.id"#,
         ids,
-        LOST,
+        AGAIN,
     )
     .fetch_all(conn)
     .await?;
@@ -71,7 +75,7 @@ pub async fn mark_requested(conn: &mut Conn, ids: &[i64], by: &str) -> Result<Ve
          RETURNING d.id",
         ids,
         by,
-        LOST,
+        AGAIN,
     );
     Ok(requested.fetch_all(conn).await?)
 }

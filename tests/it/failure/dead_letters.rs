@@ -147,6 +147,26 @@ async fn a_letter_whose_consumer_has_no_queue_is_no_longer_replayed_and_can_be_d
     assert!(dropped.contains("1 dead letter dropped"), "{dropped}");
 }
 
+/// Its queue may have been deleted again, and one copy more takes no effect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_that_was_sent_and_has_not_ended_can_be_sent_again_after_a_minute() {
+    let system = System::start(Servers::Neither, &[]).await;
+    for (consumer, seconds) in [("payment", 50), ("fulfilment", 70)] {
+        let letter = "INSERT INTO dead_letter (consumer, event_id, type, subject, sequence, event_time, body, reason_code, reason,
+                          attempts, replay_requested_at, replay_requested_by, replay_claimed_at, replay_sent_at)
+                      SELECT $1, event_id_from(now()), 'order.expired.v1', 'order/x', 1, now(), '{}', 'lost', 'x', 0, at, 'x', at, at
+                      FROM (SELECT now() - make_interval(secs => $2) AS at) AS sent";
+        sqlx::query(letter).bind(consumer).bind(f64::from(seconds)).execute(&system.database).await.unwrap();
+    }
+    let asked = run(&system, &["replay", "--all", "--no-wait"]).await.expect_success("replay");
+    assert!(asked.contains("2 dead letters to be replayed, 1 of them from before"), "{asked}");
+    let anew = "SELECT count(*) FROM dead_letter WHERE consumer = 'fulfilment' AND replay_sent_at IS NULL";
+    assert_eq!(system.count(anew).await, 1);
+    // While it may still take effect it is not to be dropped.
+    let dropped = run(&system, &["drop", "--all", "--reason-text", "lost"]).await;
+    assert!(!dropped.success && dropped.output.contains("was not dropped"), "{}", dropped.output);
+}
+
 /// An order that is paid, and whose payment was captured.
 async fn paid(system: &System, reference: &str) -> String {
     let order = system.place("api", reference, "book", 1).await.id().to_owned();
