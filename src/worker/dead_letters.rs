@@ -25,7 +25,7 @@ use super::{
 use crate::{
     app::App,
     bus::{BusError, DeadDelivery, EventBus, PublishOutcome, Settlement},
-    domain::dead_letter::DeadLetterReason,
+    domain::{dead_letter::DeadLetterReason, ids::EventId},
     store::{
         self,
         dead_letters::{
@@ -90,34 +90,33 @@ async fn store_one(app: &App, letter: &DeadDelivery) -> Settlement {
         attempts: delivery.attempt,
         blocked_by: None,
     };
-    if envelope.is_some() && letter.reason == DELIVERY_LIMIT {
-        bury(app, &new, store_and_spare(app, &new)).await
-    } else {
-        bury(app, &new, store_letter(app, &new)).await
+    match envelope.filter(|_| letter.reason == DELIVERY_LIMIT) {
+        Some(envelope) => bury(app, &new, store_and_spare(app, &new, envelope.id)).await,
+        None => bury(app, &new, store_letter(app, &new)).await,
     }
 }
 
 /// Stores a letter, and has it replayed if it was not replayed before and has killed nothing by itself. In one transaction: a later
 /// event of its order that finds it waits for the replay, and would be a dead letter without one.
-async fn store_and_spare(app: &App, letter: &NewDeadLetter<'_>) -> Result<(), store::Error> {
+async fn store_and_spare(
+    app: &App,
+    letter: &NewDeadLetter<'_>,
+    event_id: EventId,
+) -> Result<(), store::Error> {
     let mut tx = app.store.begin("store_dead_letter").await?;
     // Before it is stored, which ends the count.
-    let is_deadly = match letter.envelope {
-        Some(envelope) => quarantine::contains(&mut tx, letter.consumer, envelope.id).await?,
-        None => true,
-    };
+    let is_deadly = quarantine::contains(&mut tx, letter.consumer, event_id).await?;
     let stored = dead_letters::insert(&mut tx, letter).await?;
-    if let (false, Some((id, 0))) = (is_deadly, stored)
-        && !replays::mark_requested(&mut tx, &[id], BY).await?.is_empty()
-    {
+    let spared = match stored {
+        Some((id, 0)) if !is_deadly => replays::mark_requested(&mut tx, &[id], BY).await?,
+        _ => Vec::new(),
+    };
+    tx.commit().await?;
+    if !spared.is_empty() {
         let consumer = letter.consumer;
-        tracing::warn!(
-            letter = id,
-            consumer,
-            "has killed nothing by itself: it is sent once more, to be handled alone"
-        );
+        tracing::warn!(consumer, %event_id, "has killed nothing by itself: it is sent once more, to be handled alone");
     }
-    tx.commit().await
+    Ok(())
 }
 
 async fn replay(app: &App, bus: &dyn EventBus, shutdown: &CancellationToken) {

@@ -25,7 +25,10 @@ pub(super) async fn declare(bus: &dyn EventBus, shutdown: &CancellationToken) {
 pub(super) async fn keep(bus: Arc<dyn EventBus>, shutdown: CancellationToken) {
     let mut is_told = false;
     while !pause(INTERVAL, &shutdown).await {
-        match bus.declare(&subscriptions()).await {
+        let Some(declared) = shutdown.run_until_cancelled(bus.declare(&subscriptions())).await else {
+            return;
+        };
+        match declared {
             Ok(()) => is_told = false,
             // Once: it lasts until somebody acts.
             Err(BusError::Topology(error)) if !is_told => {

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{assignment::shares, leases::Leases, metrics};
+use super::{super::bounded::bounded, assignment::shares, leases::Leases, metrics};
 use crate::{
     app::App,
     members::Members,
@@ -35,17 +35,10 @@ impl Keeper {
     /// Until `stop` fires, after the last window; then gives everything up, so that others take over at once.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let rest = match timeout(self.lease, self.step()).await {
-                Ok(Ok(rest)) => rest,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "relay leases cannot be renewed");
-                    LONGEST
-                }
-                Err(_) => {
-                    tracing::warn!("relay leases cannot be renewed: PostgreSQL is silent");
-                    LONGEST
-                }
-            };
+            let rest = bounded(self.lease, self.step()).await.unwrap_or_else(|error: store::Error| {
+                tracing::warn!(%error, "relay leases cannot be renewed");
+                LONGEST
+            });
             tokio::select! {
                 () = stop.cancelled() => break,
                 // Another member is there, or is gone: its shards wait.
@@ -54,9 +47,9 @@ impl Keeper {
         }
         let give_up =
             async { relay_lease::release(&mut *self.app.store.conn_by_key().await?, &self.name).await };
-        let given_up: Result<Result<(), store::Error>, _> = timeout(self.lease, give_up).await;
-        if !matches!(given_up, Ok(Ok(()))) {
-            tracing::warn!(?given_up, "relay leases were not given up: they end by themselves");
+        let given_up: Result<(), store::Error> = bounded(self.lease, give_up).await;
+        if let Err(error) = given_up {
+            tracing::warn!(%error, "relay leases were not given up: they end by themselves");
         }
         self.members.leave().await;
     }

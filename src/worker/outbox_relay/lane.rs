@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::pause,
+    super::{bounded::bounded, pause},
     leases::{Leases, Window},
     metrics,
     pace::Pace,
@@ -94,8 +94,7 @@ impl Lane {
 
     /// What the database answers, unless it or the way to it is silent.
     async fn answered<T>(&self, answer: impl Future<Output = Result<T, store::Error>>) -> Result<T, String> {
-        let answer = timeout(self.app.store.patience(), answer).await;
-        answer.map_err(|_| "PostgreSQL is silent".to_owned())?.map_err(|error| error.to_string())
+        bounded(self.app.store.patience(), answer).await.map_err(|error| error.to_string())
     }
 
     async fn publish(&self, envelopes: &[Envelope]) -> Result<Vec<PublishOutcome>, String> {

@@ -12,7 +12,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
     Consumer,
@@ -112,8 +112,7 @@ impl Handler {
         let begun = async {
             quarantine::contains(&mut *self.app.store.conn_by_key().await?, self.name, envelope.id).await
         };
-        let begun: Result<Result<bool, store::Error>, _> = timeout(self.app.store.patience(), begun).await;
-        matches!(begun, Ok(Ok(true)))
+        matches!(bounded::<_, store::Error>(self.app.store.patience(), begun).await, Ok(true))
     }
 
     /// Handles an event that was there when processes died. How often that begins is written down first, and that it has
